@@ -1,0 +1,1 @@
+"""One experiment per file; each has `get_config()`, the files share `base`."""

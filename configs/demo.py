@@ -1,0 +1,34 @@
+"""The drawn demo set (`data_prep demo`) on a laptop: a narrow ResNet, minutes on two cores."""
+
+from __future__ import annotations
+
+from luab_jax.byproducts.targets import Target
+from luab_jax.config import ByproductConfig, CheckpointConfig, Config, DataConfig, EvalConfig, LogConfig, OptimConfig
+from luab_jax.config import Optimizer, WeightDecayMask
+from luab_jax.data.transforms import Preprocessing, ResizeFilter
+from luab_jax.models.config import Dtype, ModelConfig, Stem
+
+
+def get_config() -> Config:
+    return Config(
+        epochs=15,
+        batch_size=64,
+        model=ModelConfig(
+            name="resnet18", width=16, stage_sizes=(1, 1, 1), stem=Stem.PATCH, compute_dtype=Dtype.FLOAT32
+        ),
+        data=DataConfig(
+            crop_scale=(0.5, 1.0),
+            preprocessing=Preprocessing(image_size=48, resize_side=48, filter=ResizeFilter.BICUBIC),
+        ),
+        byproduct=ByproductConfig(target=Target.CLICK_LAST, weight=10.0),
+        optim=OptimConfig(
+            name=Optimizer.ADAMW,
+            learning_rate=3e-3,
+            warmup_epochs=1,
+            weight_decay=0.05,
+            weight_decay_mask=WeightDecayMask.MATRICES,
+        ),
+        eval=EvalConfig(every_epochs=5),
+        checkpoint=CheckpointConfig(every_epochs=5),
+        log=LogConfig(every_steps=60),
+    )

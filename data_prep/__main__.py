@@ -1,0 +1,132 @@
+"""`python -m data_prep COMMAND`: raw data in, prepared shards out."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from data_prep.parallel import default_workers
+from luab_jax.errors import ExitCode, UserError
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _split_name(text: str) -> str:
+    if not text.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r}: letters, digits and _ only")
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
+    commands = root.add_subparsers(dest="command", required=True)
+    workers = argparse.ArgumentParser(add_help=False)
+    workers.add_argument("--workers", type=_positive, default=default_workers(), help="processes (default: all cores)")
+
+    ab = commands.add_parser("imagenet_ab", parents=[workers], help="class folders and ImageNet-AB byproducts")
+    ab.add_argument("--images", required=True, help="folder of <class>/<image>")
+    ab.add_argument("--byproducts", help="folder of <class>/<image name>.xml")
+    ab.add_argument("--out", required=True, help="prepared directory; several splits may share one")
+    ab.add_argument("--split", type=_split_name, default="train")
+    ab.add_argument("--boxes", help="folder of <class>/<image>.xml or <class>.txt, or one .txt file")
+    ab.add_argument("--classes", default="imagenet", help="`imagenet`, or a file of lines `id TAB name` in label order")
+    ab.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
+    ab.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
+    ab.add_argument("--min_match", type=_share, default=0.5, help="least share of images and byproducts that match")
+
+    demo = commands.add_parser("demo", parents=[workers], help="the drawn data set, with simulated clicks")
+    demo.add_argument("--out", required=True)
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--correlation", type=_share, default=0.5, help="share of images on their class's own background")
+    demo.add_argument("--num_train", type=_positive)
+    demo.add_argument("--num_val", type=_positive)
+    demo.add_argument("--side", type=_positive, help="pixels")
+
+    for name, text in (("inspect", "what a prepared directory holds"), ("verify", "check every record of it")):
+        command = commands.add_parser(name, parents=[workers], help=text)
+        command.add_argument("directory")
+    return root
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """Carries out one command; raises `UserError`."""
+    match arguments.command:
+        case "imagenet_ab":
+            _imagenet_ab(arguments)
+        case "demo":
+            from data_prep.commands import demo
+
+            names = ("num_train", "num_val", "side")
+            sizes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+            demo(
+                Path(arguments.out),
+                workers=arguments.workers,
+                seed=arguments.seed,
+                correlation=arguments.correlation,
+                **sizes,
+            )
+        case "inspect":
+            from data_prep.inspect import inspect
+
+            print(inspect(Path(arguments.directory), workers=arguments.workers))
+        case "verify":
+            from data_prep.verify import verify
+
+            failures = verify(Path(arguments.directory), workers=arguments.workers)
+            if failures:
+                print("\n".join(failures))
+                raise UserError(f"{arguments.directory}: {len(failures)} failure(s); prepare these shards again")
+            print(f"{arguments.directory}: every record is as it was written")
+    return ExitCode.DONE
+
+
+def _imagenet_ab(arguments: argparse.Namespace) -> None:
+    from data_prep.commands import local_folder, prepare_folders
+    from luab_jax.data.class_lists import read_class_list
+
+    prepare_folders(
+        local_folder(arguments.images, "--images"),
+        out=Path(arguments.out),
+        split=arguments.split,
+        dataset="imagenet_ab",
+        classes=read_class_list(arguments.classes),
+        byproducts=local_folder(arguments.byproducts, "--byproducts") if arguments.byproducts else None,
+        boxes=Path(arguments.boxes) if arguments.boxes else None,
+        num_shards=arguments.shards,
+        workers=arguments.workers,
+        strict=arguments.strict,
+        min_match=arguments.min_match,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command, and turns its end into an exit code."""
+    arguments = parser().parse_args(argv)
+    # A scheduler's SIGTERM ends as softly as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return run(arguments)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return ExitCode.FAILED
+    except KeyboardInterrupt:
+        print("stopped; finished shards are kept, and the same command goes on from there", file=sys.stderr)
+        return ExitCode.STOPPED_RESUMABLE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

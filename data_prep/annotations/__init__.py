@@ -1,0 +1,1 @@
+"""Annotation files from outside, read into byproduct records."""

@@ -1,0 +1,132 @@
+"""What the commands of `python -m data_prep` do, once their arguments are read."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from data_prep import publish, shards
+from data_prep.datasets import imagenet_ab as layout
+from data_prep.datasets.boxes import open_boxes
+from luab_jax.data.class_lists import ClassList, read_class_list
+from luab_jax.data.dataset import Manifest
+from luab_jax.errors import DataError
+from luab_jax.progress import format_seconds
+
+
+def local_folder(path: str, flag: str) -> Path:
+    """A folder given by a flag; raises `DataError` that says what is there instead."""
+    if "://" in path:
+        raise DataError(f"{flag}={path}: only local folders can be read so far; copy it here first")
+    folder = Path(path)
+    if folder.is_file():
+        raise DataError(f"{flag}={path}: a file, expected a folder; unpack the archive and give the folder")
+    if not folder.is_dir():
+        raise DataError(f"{flag}={path}: no such folder")
+    return folder
+
+
+def prepare_folders(
+    images: Path,
+    *,
+    out: Path,
+    split: str,
+    dataset: str,
+    classes: ClassList,
+    byproducts: Path | None = None,
+    boxes: Path | None = None,
+    num_shards: int | None = None,
+    workers: int,
+    strict: bool = False,
+    min_match: float = 0.5,
+    groups: bool = False,
+) -> Manifest:
+    """Prepares one split from class folders and prints its summary."""
+    start = time.monotonic()
+    box_source = open_boxes(boxes)
+    listing = layout.list_images(images, byproducts, classes, boxes=box_source, min_match=min_match, groups=groups)
+    num_shards = min(num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
+    plan = shards.Plan(
+        directory=out,
+        dataset=dataset,
+        split=split,
+        classes=classes,
+        items=listing.items,
+        read=layout.ReadImage(images, byproducts, box_source.xml, classes.label_of(), groups),
+        num_shards=num_shards,
+        source={
+            "layout": "imagenet_ab",
+            "images": str(images),
+            "byproducts": None if byproducts is None else str(byproducts),
+            "boxes": None if boxes is None else str(boxes),
+            "images_listed": len(listing.items),
+            "byproduct_files_listed": listing.counts["byproduct_files"],
+            "image_bytes_listed": sum(item.num_bytes for item in listing.items),
+            "class_list": classes.hash,
+            "num_shards": num_shards,
+            "shard_schema": shards.features.SCHEMA_VERSION,
+        },
+        counts=listing.counts,
+        problems=tuple(listing.problems),
+    )
+    manifest, written = publish.prepare(plan, workers=workers, strict=strict)
+    if written:
+        print(summary(manifest, out, time.monotonic() - start))
+    else:
+        print(f"{out}: split {split!r} is already prepared ({manifest.num_records:,} images); nothing to do")
+    return manifest
+
+
+def summary(manifest: Manifest, out: Path, seconds: float) -> str:
+    """A few lines on what was kept, what was not, and where it is."""
+    counts = manifest.counts
+    images = manifest.num_records
+    share = f"{counts.get('images_with_selected_byproduct', 0) / max(images, 1):.1%}"
+    size = sum(shard.num_bytes for shard in manifest.shards)
+    rows = [
+        ("images", f"{images:,}" + (f" of {counts['images_found']:,}" if images < counts["images_found"] else "")),
+        ("with a selected byproduct", f"{counts.get('images_with_selected_byproduct', 0):,} ({share})"),
+        ("with a usable click", f"{counts.get('images_with_usable_click', 0):,}"),
+        ("without byproduct file", f"{counts.get('images_without_byproduct_file', 0):,}"),
+        ("with a box", f"{counts.get('images_with_box', 0):,}"),
+        ("shards", f"{len(manifest.shards):,}, {size / 1e6:,.1f} MB"),
+        ("time", f"{format_seconds(seconds)}, {counts['images_found'] / max(seconds, 1e-9):,.0f} images/s"),
+        ("where", f"{out}, split {manifest.split!r} of {manifest.dataset!r}, {len(manifest.classes)} classes"),
+    ]
+    lines = [f"prepared {manifest.split}:"] + [f"  {name:<26} {value}" for name, value in rows]
+    reasons: dict[str, list[str]] = {}
+    for skipped in manifest.skipped:
+        reasons.setdefault(skipped.reason, []).append(skipped.file)
+    if reasons:
+        lines.append(f"  skipped or damaged, by reason (all in {manifest.split}.manifest.json):")
+        lines += [f"    {counts[reason]:>6,}  {reason}, such as {files[0]}" for reason, files in reasons.items()]
+    return "\n".join(lines)
+
+
+def demo(out: Path, *, workers: int, seed: int, correlation: float, **sizes: int) -> None:
+    """Draws the demo's raw data, then prepares its splits and suites as if someone had downloaded them."""
+    from data_prep.datasets import demo as drawn
+
+    raw = out / "raw"
+    drawn.write_raw(raw, seed=seed, correlation=correlation, **sizes)
+    classes = read_class_list(str(raw / "classes.txt"))
+    for split in ("train", "val"):
+        prepare_folders(
+            raw / split,
+            out=out / "prepared",
+            split=split,
+            dataset="demo",
+            classes=classes,
+            byproducts=raw / f"{split}_xml",
+            workers=workers,
+        )
+    for suite in sorted(path.name for path in (raw / "suites").iterdir() if path.is_dir()):
+        prepare_folders(
+            raw / "suites" / suite,
+            out=out / "suites" / suite,
+            split="test",
+            dataset=f"demo_{suite}",
+            classes=classes,
+            workers=workers,
+            groups=True,
+        )

@@ -1,0 +1,386 @@
+"""The demo's raw data set: drawn images, simulated clicks, in the raw layout of ImageNet-AB.
+
+Nobody clicked on these images: every annotator is simulated, and its worker id says so. Each image
+is a function of (seed, suite, index) alone, so workers may draw any of them in any order.
+
+    train/<class id>/<name>.JPEG   train_xml/<class id>/<name>.xml      (likewise val/ and val_xml/)
+    suites/<suite>/<group>/<class id>/<name>.JPEG     classes.txt     COMPLETE.json
+
+    write_raw(Path("raw"), seed=0, correlation=0.5)
+"""
+
+import io
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from data_prep.datasets.demo_drawing import SHAPES, TEXTURES, Array, Scene, corrupt, draw_scene
+
+DRAWING_VERSION = 1  # raise it when a pixel or a coordinate changes: old folders are then refused
+CLASS_IDS = tuple(f"demo_{label}_{shape}" for label, shape in enumerate(SHAPES))
+JPEG_QUALITY = 95
+
+# The click's standard deviation in half box sides: the value that imagenet_ab_mini uses too.
+CLICK_SPREAD = 0.582
+NO_XML_SHARE, UNSELECTED_SHARE, SECOND_SHOWING_SHARE = 0.05, 0.08, 0.02
+TOGGLED_SHARE, EMPTY_TRACE_SHARE = 0.03, 0.04
+START_MS = 1_600_000_000_000  # an invented date; later images are shown later
+
+Backgrounds = Literal["correlated", "same", "random"]
+Fields = dict[str, Any]  # one xml element: a value, nested Fields, or a list of repeated Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one folder of a suite sets; None is left to chance. Units as in draw_scene."""
+
+    size: float | None = None
+    angle: float | None = None
+    centre: tuple[float, float] | None = None
+    corruption: tuple[str, int] | None = None  # kind, severity
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A set of evaluation images: `num_images` in each group, classes in equal numbers.
+
+    Suites with the same stream show the same shapes in the same places, image by image; so do the
+    groups of one suite. Their differences are therefore paired.
+    """
+
+    num_images: int
+    stream: str
+    backgrounds: Backgrounds
+    groups: Mapping[str, Group] = field(default_factory=lambda: {"all": Group()})
+    with_object: bool = True
+
+
+_CORRUPTIONS = ("gaussian_noise", "blur", "contrast", "jpeg")
+SUITES: dict[str, Suite] = {
+    "mixed_same": Suite(1000, "mixed", "same"),
+    "mixed_rand": Suite(1000, "mixed", "random"),
+    # The label of an image without a shape is the class whose background it shows.
+    "only_bg": Suite(1000, "mixed", "same", with_object=False),
+    "size": Suite(
+        160, "size", "random", {f"size={s:.2f}": Group(size=s) for s in (0.2, 0.3, 0.45, 0.6, 0.8)}
+    ),
+    "position": Suite(
+        96,
+        "position",
+        "random",
+        {
+            f"x={x:.2f},y={y:.2f}": Group(size=0.4, centre=(x, y))
+            for y in (0.25, 0.5, 0.75)
+            for x in (0.25, 0.5, 0.75)
+        },
+    ),
+    "rotation": Suite(
+        112,
+        "rotation",
+        "random",
+        {f"angle={a:03d}": Group(angle=float(a)) for a in (0, 20, 40, 60, 90, 180)},
+    ),
+    "corruptions": Suite(
+        136,
+        "val",
+        "correlated",
+        {
+            f"{kind},severity={severity}": Group(corruption=(kind, severity))
+            for kind in _CORRUPTIONS
+            for severity in (1, 3, 5)
+        },
+    ),
+}
+
+
+def generator(seed: int, stream: str, index: int) -> np.random.Generator:
+    """The random numbers of one image (or of one aspect of it)."""
+    return np.random.default_rng([seed, zlib.crc32(stream.encode()), index])
+
+
+def _background(
+    rng: np.random.Generator, label: int, backgrounds: Backgrounds, correlation: float
+) -> int:
+    """Texture index; "correlated" is the class's own with that probability, else another."""
+    match backgrounds:
+        case "same":
+            return label
+        case "random":
+            return int(rng.integers(len(TEXTURES)))
+        case "correlated":
+            shift = int(rng.integers(1, len(TEXTURES)))
+            return label if rng.random() < correlation else (label + shift) % len(TEXTURES)
+
+
+def draw_split_scene(split: str, index: int, *, seed: int, correlation: float, side: int) -> Scene:
+    """Image `index` of "train" or "val"; its label is index modulo the number of classes."""
+    label = index % len(SHAPES)
+    background_rng = generator(seed, f"{split}/background", index)
+    background = _background(background_rng, label, "correlated", correlation)
+    return draw_scene(generator(seed, split, index), label=label, background=background, side=side)
+
+
+def draw_suite_scene(
+    suite_name: str, group_name: str, index: int, *, seed: int, correlation: float, side: int
+) -> Scene:
+    """Image `index` of one group of a suite."""
+    suite = SUITES[suite_name]
+    group = suite.groups[group_name]
+    if group.corruption is not None:
+        scene = draw_split_scene("val", index, seed=seed, correlation=correlation, side=side)
+        rng = generator(seed, f"{suite_name}/{group_name}", index)
+        image = corrupt(rng, scene.image, *group.corruption)
+        return Scene(image, scene.mask, scene.label, scene.background, scene.box)
+    label = index % len(SHAPES)
+    # Named by suite, not stream: mixed_same and mixed_rand share shapes, not backgrounds.
+    background_rng = generator(seed, f"{suite_name}/background", index)
+    return draw_scene(
+        generator(seed, suite.stream, index),
+        label=label,
+        background=_background(background_rng, label, suite.backgrounds, correlation),
+        side=side,
+        centre=group.centre,
+        size=group.size,
+        angle=group.angle,
+        with_object=suite.with_object,
+    )
+
+
+def _trace(rng: np.random.Generator, start: Array, end: Array, start_ms: int) -> list[Fields]:
+    """A bowed, unsteady way of the mouse from start to end (fractions), in steps of about 35 ms."""
+    num_points = int(rng.integers(6, 22))
+    progress = np.linspace(0, 1, num_points) ** 0.8  # fast at first, slower near the goal
+    across = np.array([start[1] - end[1], end[0] - start[0]])
+    bow = rng.normal(0, 0.15) * np.sin(np.pi * progress)
+    points = start + progress[:, None] * (end - start) + bow[:, None] * across
+    points[1:-1] += rng.normal(0, 0.012, (num_points - 2, 2))
+    times = start_ms + np.cumsum(rng.integers(16, 55, num_points))
+    return [_record(point, time) for point, time in zip(points, times, strict=True)]
+
+
+def _record(point: Array, time_ms: int) -> Fields:
+    return {"time": int(time_ms), "x": float(point[0]), "y": float(point[1])}
+
+
+def _click(rng: np.random.Generator, scene: Scene) -> Array:
+    """A simulated click, x, y as fractions: Gaussian around the box centre, cut to the image."""
+    assert scene.box is not None, "an image without a shape has nothing to click on"
+    x_min, y_min, x_max, y_max = scene.box
+    centre = np.array([x_min + x_max, y_min + y_max]) / 2
+    half = np.array([x_max - x_min, y_max - y_min]) / 2
+    return np.clip(centre + CLICK_SPREAD * half * rng.standard_normal(2), 0, 1)
+
+
+def _rim_point(rng: np.random.Generator) -> Array:
+    along, side = rng.random(), rng.integers(4)
+    return np.array([(along, 0.0), (along, 1.0), (0.0, along), (1.0, along)][side])
+
+
+def simulate_showing(
+    rng: np.random.Generator, scene: Scene, *, image_id: str, start_ms: int, always_selected: bool
+) -> Fields:
+    """One showing of the image to a simulated annotator: the release's <metadata>, keys in order.
+
+    Coordinates are fractions of the displayed image (x right, y down), times ms since 1970.
+    """
+    selected = always_selected or rng.random() >= UNSELECTED_SHARE
+    toggled, no_trace = rng.random() < TOGGLED_SHARE, rng.random() < EMPTY_TRACE_SHARE
+    click = _click(rng, scene)
+    trace = _trace(rng, _rim_point(rng), click, start_ms)
+    now_ms = trace[-1]["time"] + int(rng.integers(60, 400))
+    clicks = [_record(click, now_ms)] if selected or toggled else []
+    if selected and toggled:  # taken back, then clicked again; the mouse is not tracked in between
+        second = _click(rng, scene)
+        trace += _trace(rng, click, second, now_ms + int(rng.integers(300, 1500)))
+        clicks.append(_record(second, trace[-1]["time"] + int(rng.integers(60, 400))))
+    if no_trace:
+        trace = []
+    end_ms = (clicks or trace or [{"time": now_ms}])[-1]["time"]
+    enter_ms = trace[0]["time"] if trace else start_ms
+    displayed, side = int(rng.integers(200, 341)), scene.image.shape[0]
+    worker = int(rng.integers(40))
+    return {
+        "assignment_id": f"SIMULATED_ASSIGNMENT_{worker:02d}",
+        "estimateTime": end_ms - enter_ms if trace else 0,
+        "hit_id": f"SIMULATED_HIT_{worker:02d}",
+        "hit_submit_time": end_ms // 1000 + 60,
+        "hoveredCount": 1,
+        "hoveredRecord": [
+            {"action": "enter", "time": enter_ms},
+            {"action": "leave", "time": end_ms + int(rng.integers(100, 900))},
+        ],
+        "imageHeight": displayed,
+        "imageID": image_id,
+        "imagePosition": {"x": int(rng.integers(28, 1400)), "y": int(rng.integers(200, 3100))},
+        "imageWidth": displayed,
+        "image_idx": int(rng.integers(48)),
+        "imagenet_hit_id": f"simulated_{worker:02d}",
+        "mouseTracking": trace,
+        "originalImageHeight": side,
+        "originalImageWidth": side,
+        "page_idx": int(rng.integers(10)),
+        "selected": selected,
+        "selectedCount": len(clicks),
+        "selectedRecord": clicks,
+        "worker_id": f"SIMULATED_{worker:02d}",
+    }
+
+
+def _xml_lines(tag: str, value: Any, indent: str = "") -> Iterator[str]:
+    """One element per entry of a list; an empty list is the text None, as in the release."""
+    if isinstance(value, list) and value:
+        for entry in value:
+            yield from _xml_lines(tag, entry, indent)
+    elif isinstance(value, dict):
+        yield f"{indent}<{tag}>"
+        for name, inner in value.items():
+            yield from _xml_lines(name, inner, indent + "  ")
+        yield f"{indent}</{tag}>"
+    else:
+        yield f"{indent}<{tag}>{None if value == [] else value}</{tag}>"
+
+
+def annotation_xml(scene: Scene, class_id: str, name: str, showings: list[Fields]) -> str:
+    """The xml of one image: the true box as an ILSVRC <object>, then one <metadata> per showing."""
+    assert scene.box is not None
+    height, width = scene.mask.shape
+    x_min, y_min, x_max, y_max = scene.box
+    fields = {
+        "folder": class_id,
+        "filename": name,
+        "source": {"database": "luab_jax demo, drawn and simulated"},
+        "size": {"width": width, "height": height, "depth": 3},
+        "segmented": 0,
+        "object": {
+            "name": class_id,
+            "pose": "Unspecified",
+            "truncated": 0,
+            "difficult": 0,
+            "bndbox": {
+                "xmin": round(x_min * width),
+                "ymin": round(y_min * height),
+                "xmax": round(x_max * width),
+                "ymax": round(y_max * height),
+            },
+        },
+        "metadata": showings,
+    }
+    return "\n".join(_xml_lines("annotation", fields)) + "\n"
+
+
+def _write_image(folder: Path, class_id: str, name: str, image: Array) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    (folder / class_id / f"{name}.JPEG").write_bytes(buffer.getvalue())
+
+
+def _make_class_folders(folder: Path) -> None:
+    for class_id in CLASS_IDS:
+        (folder / class_id).mkdir(parents=True, exist_ok=True)
+
+
+def _write_split(out_dir: Path, split: str, num_images: int, **drawing: Any) -> None:
+    """Images and xml of "train" or "val"; every val image has a click, not every train image."""
+    is_val = split == "val"
+    _make_class_folders(out_dir / split)
+    _make_class_folders(out_dir / f"{split}_xml")
+    for index in range(num_images):
+        scene = draw_split_scene(split, index, **drawing)
+        class_id = CLASS_IDS[scene.label]
+        name = f"{class_id}_{split}_{index:05d}"
+        _write_image(out_dir / split, class_id, name, scene.image)
+        rng = generator(drawing["seed"], f"{split}/showing", index)
+        if rng.random() < NO_XML_SHARE and not is_val:
+            continue
+        showings = [
+            simulate_showing(
+                rng,
+                scene,
+                image_id=f"{class_id}/{name}",
+                start_ms=START_MS + (2 * index + repeat) * 10_000,
+                always_selected=is_val,
+            )
+            for repeat in range(1 + int(rng.random() < SECOND_SHOWING_SHARE))
+        ]
+        text = annotation_xml(scene, class_id, name, showings)
+        (out_dir / f"{split}_xml" / class_id / f"{name}.xml").write_text(text)
+
+
+def _write_suite(out_dir: Path, suite_name: str, num_val: int, **drawing: Any) -> None:
+    suite = SUITES[suite_name]
+    # A corruption changes images of val, so it cannot have more than there are.
+    num_images = min(suite.num_images, num_val) if suite.stream == "val" else suite.num_images
+    for group_name in suite.groups:
+        folder = out_dir / "suites" / suite_name / group_name
+        _make_class_folders(folder)
+        for index in range(num_images):
+            scene = draw_suite_scene(suite_name, group_name, index, **drawing)
+            class_id = CLASS_IDS[scene.label]
+            _write_image(folder, class_id, f"{class_id}_{suite_name}_{index:05d}", scene.image)
+
+
+def _is_complete(out_dir: Path, parameters: Fields) -> bool:
+    """Whether out_dir already holds this data set; raises when it holds anything else."""
+    for name in ("COMPLETE.json", "STARTED.json"):
+        if (out_dir / name).exists():
+            found = json.loads((out_dir / name).read_text())
+            keys = sorted(found.keys() | parameters.keys())
+            differing = [
+                f"{key}: {found.get(key)!r} there, {parameters.get(key)!r} asked"
+                for key in keys
+                if found.get(key) != parameters.get(key)
+            ]
+            if differing:
+                listed = "; ".join(differing)
+                raise ValueError(
+                    f"{out_dir} holds another demo data set ({listed}); choose another folder"
+                )
+            return name == "COMPLETE.json"
+    if out_dir.exists() and any(out_dir.iterdir()):
+        raise ValueError(
+            f"{out_dir} is not empty and holds no demo data set; choose another folder"
+        )
+    return False
+
+
+def write_raw(
+    out_dir: Path,
+    *,
+    seed: int,
+    correlation: float,
+    num_train: int = 4000,
+    num_val: int = 1000,
+    side: int = 48,
+) -> None:
+    """Writes the raw data set; a finished one with the same parameters is kept as it is.
+
+    Files are a function of the parameters, so an interrupted run is finished by running it again.
+    correlation: share of train and val images whose background is their class's own.
+    """
+    parameters = {
+        "drawing_version": DRAWING_VERSION,
+        "seed": seed,
+        "correlation": correlation,
+        "num_train": num_train,
+        "num_val": num_val,
+        "side": side,
+    }
+    if _is_complete(out_dir, parameters):
+        return
+    out_dir.mkdir(parents=True, exist_ok=True)
+    started = out_dir / "STARTED.json"
+    started.write_text(json.dumps(parameters, indent=2) + "\n")
+    rows = zip(CLASS_IDS, SHAPES, strict=True)
+    (out_dir / "classes.txt").write_text("".join(f"{key}\t{name}\n" for key, name in rows))
+    drawing = {"seed": seed, "correlation": correlation, "side": side}
+    for split, num_images in (("train", num_train), ("val", num_val)):
+        _write_split(out_dir, split, num_images, **drawing)
+    for suite_name in SUITES:
+        _write_suite(out_dir, suite_name, num_val, **drawing)
+    started.rename(out_dir / "COMPLETE.json")

@@ -1,0 +1,143 @@
+"""Image bytes checked without decoding them, and points turned back from a rotated display.
+
+A file is taken if it is a JPEG or a PNG by its content (ImageNet has a PNG named .JPEG), of any colour type, and
+complete: a JPEG holds an end-of-image marker after its first start of scan (inside a scan every 0xFF is followed by
+0x00 or a restart marker, so the two bytes cannot occur by chance), a PNG its IEND chunk. Only where that is missing
+is the image decoded, and Pillow decides. Bytes changed inside a scan are not noticed here.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+from PIL import Image, ImageFile
+
+from data_prep.problems import Reason
+from luab_jax.byproducts.records import Size
+from luab_jax.errors import DataError
+
+MAX_PIXELS = 89_478_485
+"""256 MiB of RGB, Pillow's own limit. The largest image of ImageNet has about 70 million."""
+
+_ORIENTATION_TAG = 0x0112
+_JPEG_END = b"\xff\xd9"
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+class BadImage(DataError):  # noqa: N818 (it describes the image)
+    """An image that is left out of the shards; `reason` is the phrase it is counted under."""
+
+    def __init__(self, reason: Reason, detail: str = ""):
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What is known of an image before it is decoded."""
+
+    size: Size
+    """Of the stored pixels, EXIF orientation not applied."""
+    orientation: int
+    """EXIF, 1 to 8; 1 is upright."""
+
+
+def check_image(data: bytes) -> ImageHeader:
+    """Reads the header; raises `BadImage` for what cannot be decoded as a whole."""
+    if not data:
+        raise BadImage(Reason.IMAGE_EMPTY)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
+        raise BadImage(Reason.IMAGE_TOO_LARGE, str(e)) from e
+    except Exception as e:  # a damaged header makes Pillow's parsers raise nearly anything
+        detail = f"starts with {data[:16]!r}" if isinstance(e, Image.UnidentifiedImageError) else str(e)
+        raise BadImage(Reason.IMAGE_FORMAT, detail) from e
+    size = Size(*image.size)
+    if size.width * size.height > MAX_PIXELS:
+        raise BadImage(Reason.IMAGE_TOO_LARGE, f"{size.width} x {size.height}, at most {MAX_PIXELS:,} pixels")
+    if not _is_complete(data, image):
+        try:
+            image.load()
+        except Exception as e:
+            raise BadImage(Reason.IMAGE_TRUNCATED, str(e)) from e
+    return ImageHeader(size, _orientation(image))
+
+
+def _is_complete(data: bytes, image: ImageFile.ImageFile) -> bool:
+    if image.format == "PNG":
+        return data.rfind(_PNG_END) >= 0
+    scan = _first_scan(data)
+    return scan is not None and data.rfind(_JPEG_END, scan) >= 0
+
+
+def _first_scan(data: bytes) -> int | None:
+    """Where the first start-of-scan marker stands, found by walking the segments (EXIF thumbnails hold markers too)."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xDA:
+            return position
+        if marker == 0xFF:  # fill byte
+            position += 1
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return None
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    # Not image.getexif(): for a PNG it decodes all pixels, and it also reads XMP, which browsers do not.
+    if "exif" not in image.info:
+        return 1
+    exif = Image.Exif()
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            exif.load(image.info["exif"])
+        value = exif.get(_ORIENTATION_TAG, 1)
+    except Exception:  # damaged EXIF: Pillow raises nearly anything, and a browser shows the image upright
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def undo_exif_orientation(x: float, y: float, orientation: int) -> tuple[float, float]:
+    """From the display, rotated by the EXIF orientation (1 to 8), back to the stored pixels.
+
+    x, y: fractions of the displayed image in, of the stored one out.
+    """
+    match orientation:
+        case 1:
+            return x, y
+        case 2:
+            return 1 - x, y
+        case 3:
+            return 1 - x, 1 - y
+        case 4:
+            return x, 1 - y
+        case 5:
+            return y, x
+        case 6:
+            return y, 1 - x
+        case 7:
+            return 1 - y, 1 - x
+        case 8:
+            return 1 - y, x
+        case _:
+            raise ValueError(f"EXIF orientation {orientation}: expected 1 to 8")
+
+
+def was_rotated(stated: Size | None, header: ImageHeader, *, default: bool) -> bool:
+    """Whether coordinates belong to the display that applied the EXIF orientation.
+
+    `stated` is the size that came with the coordinates. Where a quarter turn makes a landscape of a portrait, it tells
+    which of the two was meant; only the shape is compared, since the release may state the size of another copy.
+    Where it cannot tell (missing, square, a mirror or a half turn), `default` holds.
+    """
+    stored = header.size
+    if header.orientation < 5 or stated is None or stated.width == stated.height or stored.width == stored.height:
+        return header.orientation != 1 and default
+    return (stated.width > stated.height) != (stored.width > stored.height)

@@ -1,0 +1,58 @@
+"""What can be wrong with raw data: fixed phrases, under which preparation counts and lists it."""
+
+from __future__ import annotations
+
+import enum
+
+from luab_jax.data.dataset import Skipped
+
+
+class Reason(enum.StrEnum):
+    """Why an input is not in the shards, or not as a whole. The phrase is the key in a manifest's counts."""
+
+    # The image is skipped.
+    IMAGE_UNREADABLE = "image file cannot be opened"
+    IMAGE_EMPTY = "image file is empty"
+    IMAGE_FORMAT = "not a JPEG or PNG image"
+    IMAGE_TRUNCATED = "image is cut off or damaged"
+    IMAGE_TOO_LARGE = "image has too many pixels"
+    NAME_NOT_UTF8 = "file name is not UTF-8"
+    # The image is kept without this byproduct.
+    XML_UNREADABLE = "byproduct file is unreadable"
+    XML_OTHER_IMAGE = "byproduct names another image"
+    XML_SHARED = "several images share one byproduct name"
+    # Nothing to keep it with.
+    XML_ORPHAN = "byproduct without image"
+    # The byproduct is kept without this part of it.
+    SELECTED = "`selected` is missing or neither True nor False"
+    CLICK = "invalid click"
+    NO_CLICK = "selected without a usable click"
+    TRACE_POINT = "invalid trace point"
+    HOVER = "invalid hover record"
+    TIME = "invalid time"
+    NUMBER = "invalid number"
+    BOX = "invalid box"
+    BOX_FILE = "box file is unreadable"
+    # Kept as it is.
+    TRACE_BACKWARDS = "trace times run backwards"
+
+
+class Problems:
+    """The problems of one file: how often each occurred, and how it looked the first time."""
+
+    def __init__(self) -> None:
+        self._found: dict[Reason, tuple[int, str]] = {}
+
+    def add(self, reason: Reason, detail: str = "") -> None:
+        count, first = self._found.get(reason, (0, detail))
+        self._found[reason] = (count + 1, first)
+
+    def __contains__(self, reason: Reason) -> bool:
+        return reason in self._found
+
+    def listed(self, file: str) -> tuple[Skipped, ...]:
+        """One entry per reason."""
+        return tuple(
+            Skipped(file=file, reason=str(reason), detail=first if count == 1 else f"{count} times, first: {first}")
+            for reason, (count, first) in self._found.items()
+        )

@@ -1,0 +1,182 @@
+"""Turns finished shards into a prepared split: index, TFDS metadata, and last the manifest that says it is complete."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from etils import epath
+from tensorflow_datasets.core import naming
+
+from data_prep.shards import Part, Plan, atomic_file, write_shards
+from luab_jax.data import dataset, features
+from luab_jax.data.dataset import Manifest, Skipped
+from luab_jax.errors import DataError, UserError
+
+MAX_LISTED = 10_000
+"""Problems of one kind that a manifest lists; the others are counted."""
+
+
+def prepare(plan: Plan, *, workers: int, strict: bool) -> tuple[Manifest, bool]:
+    """Prepares a split, or finds it prepared. Returns its manifest and whether anything had to be written.
+
+    Raises `DataError` if the directory holds something else under this split's name, and, with `strict`, if any input
+    was skipped or damaged (the shards are kept, so the same command without `strict` need not write them again).
+    """
+    fingerprint = plan.fingerprint()
+    others = _check_directory(plan)
+    manifest = _existing(plan, fingerprint)
+    if manifest is not None:
+        _refuse_problems(manifest.skipped, manifest.counts, strict=strict)
+        return manifest, False
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    parts = write_shards(plan, fingerprint=fingerprint, workers=workers)
+    manifest = _manifest(plan, fingerprint, parts)
+    _refuse_problems(manifest.skipped, manifest.counts, strict=strict)
+    if not manifest.num_records:
+        raise DataError(
+            f"{plan.directory}: none of {len(plan.items)} images of split {plan.split!r} is usable;"
+            f" the first: {manifest.skipped[0].file}: {manifest.skipped[0].reason} {manifest.skipped[0].detail}"
+        )
+    _publish(plan, manifest, parts, others)
+    return manifest, True
+
+
+def _check_directory(plan: Plan) -> list[Manifest]:
+    """The other splits of the directory, which must be of the same data set and classes."""
+    others = [dataset.read_manifest(plan.directory, name) for name in dataset.splits(plan.directory)]
+    others = [manifest for manifest in others if manifest.split != plan.split]
+    for other in others:
+        if (other.dataset, other.classes.hash) != (plan.dataset, plan.classes.hash):
+            raise DataError(
+                f"{plan.directory}: holds split {other.split!r} of data set {other.dataset!r} with class list"
+                f" {other.classes.hash} ({len(other.classes)} classes); this is {plan.dataset!r} with class list"
+                f" {plan.classes.hash} ({len(plan.classes)} classes), and one directory has one class list:"
+                " choose another --out or the same --classes"
+            )
+    return others
+
+
+def _existing(plan: Plan, fingerprint: str) -> Manifest | None:
+    if plan.split not in dataset.splits(plan.directory):
+        return None
+    manifest = dataset.read_manifest(plan.directory, plan.split)
+    if manifest.fingerprint == fingerprint:
+        missing = [shard.file_name for shard in manifest.shards if not (plan.directory / shard.file_name).exists()]
+        if missing:
+            raise DataError(
+                f"{plan.directory}: prepared, but {len(missing)} shard(s) are gone, such as {missing[0]};"
+                f" delete {dataset.manifest_path(plan.directory, plan.split).name} to prepare the split again"
+            )
+        return manifest
+    difference = _difference(manifest.source, plan.source) or "  the files below these folders"
+    raise DataError(
+        f"{plan.directory}: split {plan.split!r} was prepared from other input. Then -> now:\n{difference}\n"
+        f"Choose another --out, or delete {dataset.manifest_path(plan.directory, plan.split).name} and the shards of"
+        f" split {plan.split!r} to prepare it again"
+    )
+
+
+def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    keys = sorted(then.keys() | now.keys())
+    return "\n".join(f"  {k}: {then.get(k)} -> {now.get(k)}" for k in keys if then.get(k) != now.get(k))
+
+
+def _refuse_problems(skipped: tuple[Skipped, ...], counts: Mapping[str, int], *, strict: bool) -> None:
+    if not strict or not skipped:
+        return
+    lines = [f"  {s.file}: {s.reason}" + (f" ({s.detail})" if s.detail else "") for s in skipped[:20]]
+    if len(skipped) > len(lines):
+        lines.append(f"  ... and {len(skipped) - len(lines)} more")
+    listed = "\n".join(lines)
+    raise UserError(
+        f"--strict: {counts['problems']} problem(s) in the input, and nothing was published:\n{listed}\n"
+        "Mend these files, or run without --strict to leave them out"
+    )
+
+
+def _manifest(plan: Plan, fingerprint: str, parts: list[Part]) -> Manifest:
+    counts = Counter(dict(plan.counts))
+    problems = list(plan.problems)
+    for part in parts:
+        counts.update(part.counts)
+        problems.extend(part.problems)
+    # By file, not by shard: the list reads the same whatever the number of shards.
+    problems.sort(key=lambda problem: (problem.reason, problem.file, problem.detail))
+    listed: list[Skipped] = []
+    by_reason: Counter[str] = Counter()
+    for problem in problems:
+        by_reason[problem.reason] += 1
+        if by_reason[problem.reason] <= MAX_LISTED:
+            listed.append(problem)
+    counts["problems"] = len(problems)
+    return Manifest(
+        dataset=plan.dataset,
+        split=plan.split,
+        classes=plan.classes,
+        shards=tuple(part.shard for part in parts),
+        counts=dict(counts) | dict(by_reason),
+        skipped=tuple(listed),
+        source=plan.source,
+        fingerprint=fingerprint,
+    )
+
+
+def _publish(plan: Plan, manifest: Manifest, parts: list[Part], others: list[Manifest]) -> None:
+    try:
+        with atomic_file(Path(dataset.index_path(plan.directory, plan.split))) as temporary:
+            dataset.write_index(epath.Path(temporary), [p.offsets for p in parts], [p.lengths for p in parts])
+        write_tfds_metadata(plan.directory, [*others, manifest])
+        with atomic_file(Path(dataset.manifest_path(plan.directory, plan.split))) as temporary:
+            temporary.write_text(manifest.to_json(), encoding="utf-8")
+    except OSError as e:
+        raise DataError(
+            f"{plan.directory}: index or manifest of split {plan.split!r} cannot be written ({e.strerror or e})."
+            " The shards are kept: mend the cause and run the same command again"
+        ) from e
+    # Sidecars, and whatever a killed run or one with another number of shards left behind.
+    kept = {shard.file_name for shard in manifest.shards}
+    for path in plan.directory.glob(f"{plan.dataset}-{plan.split}.tfrecord-*"):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+
+
+def write_tfds_metadata(directory: Path, manifests: list[Manifest]) -> None:
+    """Writes `dataset_info.json` and `features.json` for all splits, so that TFDS opens the directory.
+
+    TFDS insists that the shards it finds belong to the splits it is given, which does not hold while another split is
+    in the making; so it writes beside an empty stand-in for each split, and the result is moved into place.
+    """
+    scratch = directory / "tfds_metadata.tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    first = manifests[0]
+    template = naming.ShardedFileTemplate(
+        data_dir=epath.Path(scratch), dataset_name=first.dataset, filetype_suffix="tfrecord"
+    )
+    for manifest in manifests:
+        (scratch / manifest.shards[0].file_name).touch()
+    tfds.folder_dataset.write_metadata(
+        data_dir=scratch,
+        features=features.example_features(first.classes.ids),
+        split_infos=[
+            tfds.core.SplitInfo(
+                name=manifest.split,
+                shard_lengths=[shard.num_records for shard in manifest.shards],
+                num_bytes=sum(shard.num_bytes for shard in manifest.shards),
+                filename_template=template,
+            )
+            for manifest in sorted(manifests, key=lambda manifest: manifest.split)
+        ],
+        version="1.0.0",
+        filename_template=template,
+        check_data=False,
+    )
+    for path in scratch.iterdir():
+        if ".tfrecord-" not in path.name:
+            path.replace(directory / path.name)
+    shutil.rmtree(scratch)

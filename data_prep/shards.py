@@ -1,0 +1,249 @@
+"""Writes a split as shards, in parallel, and goes on where an earlier run was stopped.
+
+A shard is a function of the input alone: images are ordered by a hash of their names (so that every shard is a fair
+sample of the split), cut into equal runs, and each run is read and written by one task. Beside a finished shard lies
+`<shard>.part.npz` with what the index and the manifest need to know of it; a later run of the same input skips it.
+Both files appear by renaming, so a shard is there as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import google_crc32c
+import numpy as np
+
+from data_prep.parallel import run_tasks
+from luab_jax.byproducts.records import ImageRecord
+from luab_jax.data import features, tfrecord
+from luab_jax.data.class_lists import ClassList
+from luab_jax.data.dataset import Shard, Skipped, shard_name
+from luab_jax.errors import DataError
+from luab_jax.progress import Progress
+
+IMAGES_PER_SHARD = 1250
+"""1.28 M images make 1,024 shards of about 140 MB."""
+
+PREPARATION_VERSION = 1
+"""Raised when the same input gives other bytes: shards of an interrupted older run are then not continued."""
+
+
+class Item(Protocol):
+    """One image to read: anything with a name, picklable, whose `repr` shows all that its record depends on."""
+
+    @property
+    def file_name(self) -> str: ...
+
+
+class Outcome(NamedTuple):
+    """What became of one item."""
+
+    record: ImageRecord | None
+    """`None` if the image is left out; a problem then says why."""
+    counts: Mapping[str, int]
+    """Facts to be summed over the split."""
+    problems: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A split to be prepared: the input as listed, and how one image of it is read."""
+
+    directory: Path
+    dataset: str
+    split: str
+    classes: ClassList
+    items: Sequence[Any]
+    """`Item`s, in any order."""
+    read: Callable[[Any], Outcome]
+    """A pure, picklable function of an item."""
+    num_shards: int
+    source: Mapping[str, Any]
+    """The arguments, for the manifest and for messages."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What listing found."""
+    problems: tuple[Skipped, ...] = ()
+
+    def fingerprint(self) -> str:
+        """Hash of everything the shards depend on; the place of the input is not part of it."""
+        facts = (
+            PREPARATION_VERSION,
+            features.SCHEMA_VERSION,
+            self.dataset,
+            self.split,
+            self.classes.hash,
+            self.num_shards,
+        )
+        digest = hashlib.blake2b(repr(facts).encode(), digest_size=12)
+        for item in sorted(self.items, key=lambda item: item.file_name):
+            digest.update(repr(item).encode())
+        return digest.hexdigest()
+
+
+def default_num_shards(num_images: int) -> int:
+    return max(1, math.ceil(num_images / IMAGES_PER_SHARD))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished shard: its place in the manifest and in the index, and what was met on the way."""
+
+    shard: Shard
+    offsets: np.ndarray
+    lengths: np.ndarray
+    counts: Mapping[str, int]
+    problems: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    path: Path
+    items: tuple[Any, ...]
+    read: Callable[[Any], Outcome]
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def write_shards(plan: Plan, *, fingerprint: str, workers: int) -> list[Part]:
+    """Writes the shards that are not there yet, and returns all of them in order."""
+    tasks = _tasks(plan, fingerprint)
+    parts = {task.name: read_part(task.path, fingerprint) for task in tasks}
+    missing = [task for task in tasks if parts[task.name] is None]
+    if len(missing) < len(tasks):
+        print(f"{plan.directory}: {len(tasks) - len(missing)} of {len(tasks)} shards are there already", flush=True)
+    done = len(plan.items) - sum(len(task.items) for task in missing)
+    sizes = {task.name: len(task.items) for task in missing}
+    with Progress(f"prepare {plan.split}", len(plan.items), done=done) as progress:
+        for part in run_tasks(_write_shard, missing, workers=workers, name_of=lambda task: task.name):
+            parts[part.shard.file_name] = part
+            progress.advance(sizes[part.shard.file_name])
+    return [part for part in parts.values() if part is not None]
+
+
+def _tasks(plan: Plan, fingerprint: str) -> list[_Task]:
+    ordered = sorted(plan.items, key=lambda item: (_stable_hash(item.file_name), item.file_name))
+    cuts = [len(ordered) * i // plan.num_shards for i in range(plan.num_shards + 1)]
+    return [
+        _Task(
+            plan.directory / shard_name(plan.dataset, plan.split, i, plan.num_shards),
+            tuple(ordered[cuts[i] : cuts[i + 1]]),
+            plan.read,
+            fingerprint,
+        )
+        for i in range(plan.num_shards)
+    ]
+
+
+def _stable_hash(file_name: str) -> bytes:
+    """The same on every machine and in every process, unlike `hash`."""
+    return hashlib.blake2b(file_name.encode(), digest_size=8).digest()
+
+
+def _write_shard(task: _Task) -> Part:
+    # The process id keeps two commands on the same directory from writing into one file.
+    temporary = task.path.with_name(f"{task.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            part = _write_records(task, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(task.path)
+        _write_part(task.path, part, task.fingerprint)
+    except OSError as e:
+        raise DataError(
+            f"{task.path}: cannot be written ({e.strerror or e}). The shards finished before it are kept:"
+            " mend the cause and run the same command again"
+        ) from e
+    finally:
+        temporary.unlink(missing_ok=True)
+    return part
+
+
+def _write_records(task: _Task, file: Any) -> Part:
+    crc, offset = 0, 0
+    offsets, lengths = [], []
+    counts: Counter[str] = Counter()
+    problems: list[Skipped] = []
+    for item in task.items:
+        try:
+            outcome = task.read(item)
+        except Exception as e:
+            e.add_note(f"while reading {item.file_name} for shard {task.name}")
+            raise
+        counts.update(outcome.counts)
+        problems.extend(outcome.problems)
+        if outcome.record is None:
+            continue
+        data = features.encode(outcome.record)
+        framed = tfrecord.frame(data)
+        file.write(framed)
+        crc = google_crc32c.extend(crc, framed)
+        offsets.append(offset)
+        lengths.append(len(data))
+        offset += len(framed)
+    shard = Shard(file_name=task.name, num_records=len(offsets), num_bytes=offset, crc32c=crc)
+    return Part(shard, np.asarray(offsets, np.uint64), np.asarray(lengths, np.uint32), counts, tuple(problems))
+
+
+def part_path(shard: Path) -> Path:
+    return shard.with_name(f"{shard.name}.part.npz")
+
+
+def _write_part(path: Path, part: Part, fingerprint: str) -> None:
+    facts = {
+        "fingerprint": fingerprint,
+        "shard": asdict(part.shard),
+        "counts": dict(part.counts),
+        "problems": [asdict(problem) for problem in part.problems],
+    }
+    with atomic_file(part_path(path)) as temporary, temporary.open("wb") as file:
+        np.savez(file, offsets=part.offsets, lengths=part.lengths, facts=np.asarray(json.dumps(facts)))
+
+
+def read_part(path: Path, fingerprint: str) -> Part | None:
+    """The sidecar of a finished shard of this very preparation; `None` means that the shard must be written."""
+    try:
+        with np.load(part_path(path)) as arrays:
+            facts = json.loads(str(arrays["facts"]))
+            part = Part(
+                Shard(**facts["shard"]),
+                arrays["offsets"],
+                arrays["lengths"],
+                facts["counts"],
+                tuple(Skipped(**problem) for problem in facts["problems"]),
+            )
+        fits = facts["fingerprint"] == fingerprint and path.stat().st_size == part.shard.num_bytes
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+    return part if fits else None
+
+
+class atomic_file:  # noqa: N801 (used like a function)
+    """A temporary path that takes its final name when the block ends well."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        return self._temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            with self._temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            self._temporary.replace(self._path)
+        else:
+            self._temporary.unlink(missing_ok=True)

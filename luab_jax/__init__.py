@@ -1,0 +1,1 @@
+"""Learning using annotation byproducts (LUAB) in JAX: training, evaluation and the data they share."""

@@ -1,0 +1,1 @@
+"""What an annotator left behind besides the label: records, geometry, and the target Z made of them."""

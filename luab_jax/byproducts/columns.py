@@ -1,0 +1,40 @@
+"""The byproducts of one image as arrays: what a target function reads.
+
+Training never needs the records as objects, and building them for every image of every epoch would cost more than the
+crop; so a shard stores columns, and a target reads the few that it needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+class Points(NamedTuple):
+    """Clicks or trace samples of all showings of one image, in recorded order."""
+
+    showing: Int[np.ndarray, " n"]
+    """Which showing a point belongs to."""
+    time_ms: Int[np.ndarray, " n"]
+    """-1 where not recorded."""
+    xy: Float[np.ndarray, "n 2"]
+    """Fractions of the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByproductColumns:
+    """Byproducts and boxes of one image; every array may be empty."""
+
+    file_name: str
+    """Names the image; the seed of its random target."""
+    selected: Bool[np.ndarray, " showings"]
+    clicks: Points
+    trace: Points
+    boxes: Float[np.ndarray, "boxes 4"]
+    """x_min, y_min, x_max, y_max in fractions of the image."""
+    box_labels: Int[np.ndarray, " boxes"]
+    label: int
+    """The image's class, -1 if it has no single one."""

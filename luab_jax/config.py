@@ -1,0 +1,285 @@
+"""Every field of an experiment, with its default. A file in `configs/` fills one of these.
+
+    python -m luab_jax.main --config=configs/resnet18.py --config.optim.learning_rate=0.05 --config.byproduct.target=none
+
+Fields are overridden on the command line by their path; `--print_config` shows all of them with their values. Numbers
+that follow from others (steps, warm-up) are functions here and never fields, so an override cannot contradict them.
+"""
+
+# No `from __future__ import annotations`: ml_collections reads the types of the fields, not their names.
+
+import dataclasses
+import enum
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from luab_jax.byproducts.targets import Target
+from luab_jax.data.transforms import Preprocessing, ResizeFilter
+from luab_jax.errors import ConfigError
+from luab_jax.models.config import ModelConfig
+
+
+class Optimizer(enum.Enum):
+    SGD = "sgd"
+    ADAMW = "adamw"
+
+
+class WeightDecayMask(enum.Enum):
+    """Which parameters decay."""
+
+    ALL = "all"
+    """Biases and normalisation too, as in torch's SGD when nothing is said."""
+    MATRICES = "matrices"
+    """Kernels of linear and convolution layers only, as in DeiT and big_vision."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DataConfig:
+    root: str = ""
+    """Prepared directory, local or gs://."""
+    train_split: str = "train"
+    eval_split: str = "val"
+    num_classes: int | None = None
+    """Checked against the data; None takes the data's."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Share of the area that a training crop takes."""
+    crop_filter: ResizeFilter = ResizeFilter.BICUBIC
+    flip: bool = True
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    """Evaluation's; `image_size`, `mean` and `std` are also training's."""
+    num_threads: int = 0
+    """Decoding threads per host; 0 takes one per core."""
+    prefetch_examples: int = 512
+    """Decoded examples in waiting per host."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ByproductConfig:
+    target: Target = Target.CLICK_LAST
+    """`none` gives the baseline, `random` the Rand control."""
+    weight: float = 1.0
+    """λ of the combined loss."""
+    smooth_l1_beta: float = 1.0
+    """Where smooth-L1 turns from quadratic to linear, in fractions of the crop; 1 is torch's default."""
+
+
+@dataclass(slots=True, kw_only=True)
+class OptimConfig:
+    name: Optimizer = Optimizer.SGD
+    learning_rate: float = 0.1
+    """Peak, for the global batch as it is: no scaling rule is applied."""
+    final_learning_rate: float = 0.0
+    warmup_epochs: float = 5.0
+    weight_decay: float = 1e-4
+    weight_decay_mask: WeightDecayMask = WeightDecayMask.ALL
+    momentum: float = 0.9
+    """SGD's."""
+    nesterov: bool = True
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    """AdamW's, as are the betas."""
+    clip_norm: float | None = None
+    """Gradients are scaled down to this global norm."""
+
+
+@dataclass(slots=True, kw_only=True)
+class MeshConfig:
+    data: int = -1
+    """Devices along which the batch is split; -1 takes those that are left."""
+    fsdp: int = 1
+    """Devices along which parameters and optimiser state are split too."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CheckpointConfig:
+    every_epochs: float = 1.0
+    keep_last: int = 2
+    keep_best: int = 1
+    """By `eval/top1`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EvalConfig:
+    every_epochs: float = 1.0
+    batch_size: int | None = None
+    """Global; None takes the training batch."""
+
+
+@dataclass(slots=True, kw_only=True)
+class LogConfig:
+    every_steps: int = 50
+    tensorboard: bool = True
+    """Where tensorboardX is installed (extra `tensorboard`)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class DistributedConfig:
+    """Hosts of one run. On a Cloud TPU pod nothing needs to be set: every host finds the others."""
+
+    coordinator_address: str = ""
+    """`host:port` of process 0, where the platform does not tell."""
+    num_processes: int | None = None
+    process_id: int | None = None
+    timeout_s: int = 300
+
+
+@dataclass(slots=True, kw_only=True)
+class Config:
+    seed: int = 0
+    epochs: float = 90.0
+    total_steps: int | None = None
+    """Overrides `epochs`."""
+    batch_size: int = 1024
+    """Global: images per step over all devices."""
+    label_smoothing: float = 0.0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    byproduct: ByproductConfig = field(default_factory=ByproductConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    compilation_cache: str = "~/.cache/luab_jax"
+    """Folder of compiled programs, kept between runs; empty turns it off."""
+
+    def validate(self) -> None:
+        """Raises `ConfigError` naming the field, its value and the remedy. Call after overrides."""
+        try:
+            self.model.validate()
+        except ValueError as e:
+            raise ConfigError(str(e)) from e
+        positive = {
+            "batch_size": self.batch_size,
+            "log.every_steps": self.log.every_steps,
+            "byproduct.smooth_l1_beta": self.byproduct.smooth_l1_beta,
+            "optim.learning_rate": self.optim.learning_rate,
+            "data.preprocessing.image_size": self.data.preprocessing.image_size,
+            "checkpoint.every_epochs": self.checkpoint.every_epochs,
+            "checkpoint.keep_last": self.checkpoint.keep_last,
+            "eval.every_epochs": self.eval.every_epochs,
+            "total_steps" if self.total_steps is not None else "epochs": self.total_steps
+            if self.total_steps is not None
+            else self.epochs,
+        }
+        for name, value in positive.items():
+            if not value > 0 or not math.isfinite(value):
+                raise ConfigError(f"config.{name}={value} must be a positive number")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"config.label_smoothing={self.label_smoothing} must lie in [0, 1)")
+        if self.byproduct.weight < 0:
+            raise ConfigError(f"config.byproduct.weight={self.byproduct.weight} (λ) must not be negative")
+        low, high = self.data.crop_scale
+        if not 0 < low <= high <= 1:
+            raise ConfigError(f"config.data.crop_scale={self.data.crop_scale} must be 0 < low <= high <= 1")
+        resize = self.data.preprocessing.resize_side
+        if resize is not None and resize < self.data.preprocessing.image_size:
+            raise ConfigError(
+                f"config.data.preprocessing.resize_side={resize} is smaller than the crop of"
+                f" image_size={self.data.preprocessing.image_size}; set it to the same or more"
+            )
+
+
+def steps_per_epoch(config: Config, num_examples: int) -> float:
+    return num_examples / config.batch_size
+
+
+def total_steps(config: Config, num_examples: int) -> int:
+    """Length of the run."""
+    if config.total_steps is not None:
+        return config.total_steps
+    return max(1, round(config.epochs * steps_per_epoch(config, num_examples)))
+
+
+def warmup_steps(config: Config, num_examples: int) -> int:
+    """Never more than half of the run, so that short trials still reach the peak."""
+    wanted = round(config.optim.warmup_epochs * steps_per_epoch(config, num_examples))
+    return min(wanted, total_steps(config, num_examples) // 2)
+
+
+def every_steps(every_epochs: float, config: Config, num_examples: int) -> int:
+    return max(1, round(every_epochs * steps_per_epoch(config, num_examples)))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain values; enums by value."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, enum.Enum):
+            return value.value
+        return list(value) if isinstance(value, tuple) else value
+
+    return plain(config)
+
+
+def from_dict(cls: type, values: dict[str, Any]) -> Any:
+    """The inverse of `to_dict`; unknown fields raise `ConfigError`."""
+    hints = _type_hints(cls)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise ConfigError(
+            f"{cls.__name__} has no field {', '.join(sorted(unknown))}: written by another version of luab_jax"
+        )
+    return cls(**{name: _from_plain(hints[name], value) for name, value in values.items()})
+
+
+def _type_hints(cls: type) -> dict[str, Any]:
+    import typing
+
+    return typing.get_type_hints(cls)
+
+
+def _from_plain(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return hint(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"optim.learning_rate": 0.1, ...}`."""
+    flat: dict[str, Any] = {}
+    for name, value in (config if isinstance(config, dict) else to_dict(config)).items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+_OPERATIONAL = (
+    "data.root",
+    "data.num_threads",
+    "data.prefetch_examples",
+    "mesh.",
+    "checkpoint.",
+    "eval.",
+    "log.",
+    "distributed.",
+    "compilation_cache",
+)
+"""Fields that may change when a run resumes: where and how it runs, not what it computes."""
+
+
+def scientific_fields(config: Any) -> dict[str, Any]:
+    """The fields that decide what a run computes."""
+    return {k: v for k, v in flatten(config).items() if not k.startswith(_OPERATIONAL)}
+
+
+def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    """Scientific fields in which two configs differ: name to (old, new)."""
+    a, b = scientific_fields(old), scientific_fields(new)
+    return {k: (a.get(k), b.get(k)) for k in sorted(a | b) if a.get(k) != b.get(k)}
+
+
+def config_hash(config: Config) -> str:
+    text = json.dumps(scientific_fields(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,68 @@
+"""Which class a label number means, and a hash by which two parties can tell that they mean the same."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from etils import epath
+
+from luab_jax.errors import DataError, UserError
+
+_IMAGENET_HASH = "385e02404994"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassList:
+    """Class ids (wnids, folder names) and readable names in label order."""
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of the ids, one a line. Readable names do not count."""
+        return hashlib.sha256("\n".join(self.ids).encode()).hexdigest()[:12]
+
+    def label_of(self) -> dict[str, int]:
+        return {class_id: label for label, class_id in enumerate(self.ids)}
+
+
+def imagenet() -> ClassList:
+    """The 1,000 classes of ILSVRC2012: wnids in sorted order, the label order of every suite (suites.md §0).
+
+    Read from the list that TFDS ships for `imagenet2012`, and checked, so that a changed file cannot change labels.
+    """
+    spec = importlib.util.find_spec("tensorflow_datasets")
+    if spec is None or spec.origin is None:
+        raise UserError("the ImageNet class list comes with tensorflow-datasets: pip install tensorflow-datasets")
+    path = Path(spec.origin).parent / "datasets" / "imagenet2012" / "labels.txt"
+    ids = tuple(path.read_text().split())
+    classes = ClassList(ids, ids)
+    if classes.hash != _IMAGENET_HASH:
+        raise UserError(f"{path}: not the list of ILSVRC2012 wnids that this version expects; reinstall the package")
+    return classes
+
+
+def read_class_list(path: str | epath.Path) -> ClassList:
+    """Reads `id` or `id TAB name`, one class a line, in label order; `imagenet` names the built-in list."""
+    if str(path) == "imagenet":
+        return imagenet()
+    path = epath.Path(path)
+    try:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path}: cannot be read as a class list ({e}); expected lines `id TAB name`") from e
+    pairs = [line.partition("\t") for line in lines]
+    ids = tuple(first.strip() for first, _, _ in pairs)
+    if not ids:
+        raise DataError(f"{path}: holds no class; expected lines `id TAB name`, in label order")
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise DataError(f"{path}: class id {twice!r} stands twice; every id is one label")
+    return ClassList(ids, tuple(name.strip() or class_id for class_id, (_, _, name) in zip(ids, pairs, strict=True)))

@@ -1,0 +1,178 @@
+"""A prepared split on disk: its manifest, its index, and the names of its files.
+
+    DIR/dataset_info.json, features.json            TFDS's metadata (written by data_prep)
+    DIR/<dataset>-<split>.tfrecord-00000-of-00008   the shards
+    DIR/<split>.index.npz                           offset and length of every record, for random access
+    DIR/<split>.manifest.json                       what was kept, what was skipped and why; written last
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from luab_jax.data.class_lists import ClassList
+from luab_jax.data.tfrecord import RandomAccessTFRecords
+from luab_jax.errors import DataError
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One file of a split."""
+
+    file_name: str
+    num_records: int
+    num_bytes: int
+    crc32c: int
+    """Of the whole file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """One input that is not in the shards, or not as a whole."""
+
+    file: str
+    reason: str
+    """A short fixed phrase, the key under which it is counted."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a prepared split holds and how it came to be."""
+
+    dataset: str
+    split: str
+    classes: ClassList
+    shards: tuple[Shard, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Facts of the preparation, such as `images` and `images_with_selected_byproduct`."""
+    skipped: tuple[Skipped, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments of the preparation."""
+    fingerprint: str = ""
+    """Hash of the input listing and the arguments: the same input needs no second preparation."""
+    expected_records: int | None = None
+    """The published count of a public set; `None` where there is none."""
+
+    @property
+    def num_records(self) -> int:
+        return sum(shard.num_records for shard in self.shards)
+
+    @property
+    def partial(self) -> bool:
+        """Whether images of a public set are missing; every result on such a set says so."""
+        return self.expected_records is not None and self.num_records < self.expected_records
+
+    def to_json(self) -> str:
+        values = {"manifest_version": MANIFEST_VERSION, "num_records": self.num_records, "partial": self.partial}
+        values |= dataclasses.asdict(self)
+        values["class_list_hash"] = self.classes.hash
+        values["classes"] = [list(pair) for pair in zip(self.classes.ids, self.classes.names, strict=True)]
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Reads what `to_json` wrote; raises `DataError` naming `where` and the field."""
+        try:
+            values = json.loads(text)
+            version = values["manifest_version"]
+            if version != MANIFEST_VERSION:
+                raise DataError(
+                    f"{where}: manifest version {version}, this version of luab_jax reads {MANIFEST_VERSION};"
+                    " prepare the data again"
+                )
+            return cls(
+                dataset=values["dataset"],
+                split=values["split"],
+                classes=ClassList(tuple(c[0] for c in values["classes"]), tuple(c[1] for c in values["classes"])),
+                shards=tuple(Shard(**shard) for shard in values["shards"]),
+                counts=values["counts"],
+                skipped=tuple(Skipped(**skipped) for skipped in values["skipped"]),
+                source=values["source"],
+                fingerprint=values["fingerprint"],
+                expected_records=values["expected_records"],
+            )
+        except (ValueError, KeyError, TypeError, IndexError) as e:
+            raise DataError(f"{where}: not a manifest of a prepared split ({type(e).__name__}: {e})") from e
+
+
+def shard_name(dataset: str, split: str, index: int, count: int) -> str:
+    """TFDS's default template `{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}`."""
+    return f"{dataset}-{split}.tfrecord-{index:05d}-of-{count:05d}"
+
+
+def manifest_path(directory: epath.PathLike, split: str) -> epath.Path:
+    return epath.Path(directory) / f"{split}.manifest.json"
+
+
+def index_path(directory: epath.PathLike, split: str) -> epath.Path:
+    return epath.Path(directory) / f"{split}.index.npz"
+
+
+def write_index(path: epath.Path, offsets: Sequence[np.ndarray], lengths: Sequence[np.ndarray]) -> None:
+    """Writes the index of a split from those of its shards, in shard order."""
+    with path.open("wb") as f:
+        np.savez(
+            f,
+            offsets=np.concatenate([np.zeros(0, np.uint64), *offsets]).astype(np.uint64),
+            lengths=np.concatenate([np.zeros(0, np.uint32), *lengths]).astype(np.uint32),
+        )
+
+
+def splits(directory: epath.PathLike) -> list[str]:
+    """The prepared splits of a directory, by their manifests."""
+    suffix = ".manifest.json"
+    try:
+        return sorted(p.name.removesuffix(suffix) for p in epath.Path(directory).iterdir() if p.name.endswith(suffix))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSplit:
+    """A split opened for reading."""
+
+    directory: epath.Path
+    manifest: Manifest
+    records: RandomAccessTFRecords
+
+
+def read_manifest(directory: epath.PathLike, split: str) -> Manifest:
+    """Reads a split's manifest; raises `DataError` that says what is there instead."""
+    path = manifest_path(directory, split)
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, NotADirectoryError) as e:
+        found = splits(directory)
+        there = f"it has the split(s) {', '.join(found)}" if found else "it holds no prepared split"
+        raise DataError(
+            f"{os.fspath(directory)}: no prepared split {split!r}; {there}. Prepare it with `python -m data_prep`"
+        ) from e
+    return Manifest.from_json(text, str(path))
+
+
+def open_split(directory: epath.PathLike, split: str) -> PreparedSplit:
+    """Opens a split for random access, after checking that index and manifest agree."""
+    directory = epath.Path(directory)
+    manifest = read_manifest(directory, split)
+    path = index_path(directory, split)
+    try:
+        with path.open("rb") as f, np.load(f) as index:
+            offsets, lengths = index["offsets"], index["lengths"]
+    except (OSError, ValueError, KeyError, EOFError) as e:
+        raise DataError(f"{path}: cannot be read as an index ({e}); prepare the split again") from e
+    counts = np.asarray([shard.num_records for shard in manifest.shards], np.int64)
+    if not len(offsets) == len(lengths) == counts.sum():
+        raise DataError(f"{path}: {len(offsets)} records, but the manifest has {counts.sum()}; prepare the split again")
+    paths = [directory / shard.file_name for shard in manifest.shards]
+    return PreparedSplit(directory, manifest, RandomAccessTFRecords(paths, offsets, lengths, counts))

@@ -1,0 +1,331 @@
+"""The schema of a shard: `ImageRecord` to the bytes of a `tf.train.Example` and back.
+
+Variable-length lists are stored as flat columns, every row naming its showing, since TFDS nests only one level without
+ragged bookkeeping. TFDS supplies the schema and the protobuf class; its own parser is not used, because it
+builds every column of every record (nearly all unused in a training step).
+
+Missing integers are -1, missing floats NaN, and coordinates are float32 (the only float of `tf.train.Example`): about
+1e-7 of the image, far below a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
+
+from luab_jax.byproducts.columns import ByproductColumns, Points
+from luab_jax.byproducts.records import (
+    Action,
+    ActionKind,
+    Box,
+    CategoryView,
+    Hover,
+    ImageRecord,
+    Point,
+    Showing,
+    Size,
+    TimedPoint,
+)
+from luab_jax.errors import DataError
+
+SCHEMA_VERSION = 1
+MISSING_INT = -1
+_ACTION_KINDS = tuple(ActionKind)
+
+_TABLES: dict[str, dict[str, Any]] = {
+    "boxes": {
+        "x_min": np.float32,
+        "y_min": np.float32,
+        "x_max": np.float32,
+        "y_max": np.float32,
+        "label": np.int64,
+        "is_crowd": np.bool_,
+    },
+    "showings": {
+        "selected": np.bool_,
+        "time_spent_ms": np.int64,
+        "submit_time_s": np.int64,
+        "selected_count": np.int64,
+        "hovered_count": np.int64,
+        "worker_id": np.object_,
+        "assignment_id": np.object_,
+        "hit_id": np.object_,
+        "source_hit_id": np.object_,
+        "page_index": np.int64,
+        "image_index": np.int64,
+        "page_x": np.int64,
+        "page_y": np.int64,
+        "display_width": np.int64,
+        "display_height": np.int64,
+        "original_width": np.int64,
+        "original_height": np.int64,
+    },
+    "clicks": {"showing": np.int64, "time_ms": np.int64, "x": np.float32, "y": np.float32},
+    "trace": {"showing": np.int64, "time_ms": np.int64, "x": np.float32, "y": np.float32},
+    "hovers": {"showing": np.int64, "time_ms": np.int64, "entered": np.bool_},
+    "actions": {
+        "showing": np.int64,
+        "time_ms": np.int64,
+        "kind": np.int64,
+        "icon": np.object_,
+        "from_x": np.float32,
+        "from_y": np.float32,
+        "to_x": np.float32,
+        "to_y": np.float32,
+    },
+    "category_views": {
+        "showing": np.int64,
+        "time_ms": np.int64,
+        "index": np.int64,
+        "name": np.object_,
+        "used_keyboard": np.bool_,
+    },
+}
+"""Column types of every list; `np.object_` is text."""
+
+
+def example_features(class_ids: Sequence[str]) -> tfds.features.FeaturesDict:
+    """The TFDS features of a shard whose labels index `class_ids`."""
+
+    def tensor(dtype: Any) -> Any:
+        return tfds.features.Text() if dtype is np.object_ else tfds.features.Scalar(dtype)
+
+    return tfds.features.FeaturesDict(
+        {
+            "file_name": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "height": tfds.features.Scalar(np.int64),
+            "width": tfds.features.Scalar(np.int64),
+            "label": tfds.features.ClassLabel(names=list(class_ids)),
+            "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_ids))),
+            "group": tfds.features.Text(),
+            **{
+                table: tfds.features.Sequence({name: tensor(dtype) for name, dtype in columns.items()})
+                for table, columns in _TABLES.items()
+            },
+        }
+    )
+
+
+def encode(record: ImageRecord) -> bytes:
+    """Serialises a record as TFDS's `ExampleSerializer` does; equal records give equal bytes.
+
+    The protobuf is filled directly: TFDS converts every single value to an array first, several times slower for a
+    long mouse trace, and its output is not ordered.
+    """
+    example = tf_example_pb2.Example()
+    features = example.features.feature
+    features["file_name"].bytes_list.value.append(record.file_name.encode())
+    features["image"].bytes_list.value.append(record.image)
+    features["height"].int64_list.value.append(record.height)
+    features["width"].int64_list.value.append(record.width)
+    features["label"].int64_list.value.append(record.label)
+    _fill(features["labels"], np.int64, record.labels)
+    features["group"].bytes_list.value.append(record.group.encode())
+    rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
+    rows["boxes"] = [(b.x_min, b.y_min, b.x_max, b.y_max, b.label, b.is_crowd) for b in record.boxes]
+    for index, showing in enumerate(record.showings):
+        _add_showing(rows, index, showing)
+    for table, columns in _TABLES.items():
+        values_of_column = list(zip(*rows[table], strict=True)) or [()] * len(columns)
+        for (name, dtype), values in zip(columns.items(), values_of_column, strict=True):
+            _fill(features[f"{table}/{name}"], dtype, values)
+    return example.SerializeToString(deterministic=True)
+
+
+def _fill(feature: tf_example_pb2.Feature, dtype: Any, values: Sequence[Any]) -> None:
+    if dtype is np.object_:
+        feature.bytes_list.value.extend([value.encode() for value in values])
+        kind = feature.bytes_list
+    elif dtype is np.float32:
+        feature.float_list.value.extend(values)
+        kind = feature.float_list
+    else:
+        feature.int64_list.value.extend(map(int, values))
+        kind = feature.int64_list
+    kind.SetInParent()  # an empty list is written too, so that every record has every column
+
+
+def _add_showing(rows: dict[str, list[tuple[Any, ...]]], index: int, showing: Showing) -> None:
+    """Appends one showing's rows to every table, in the order of `_TABLES`' columns."""
+    rows["showings"].append(
+        (
+            showing.selected,
+            _or_missing(showing.time_spent_ms),
+            _or_missing(showing.submit_time_s),
+            _or_missing(showing.selected_count),
+            _or_missing(showing.hovered_count),
+            showing.worker_id,
+            showing.assignment_id,
+            showing.hit_id,
+            showing.source_hit_id,
+            _or_missing(showing.page_index),
+            _or_missing(showing.image_index),
+            *(showing.position_on_page or (MISSING_INT, MISSING_INT)),
+            *(showing.display_size or (MISSING_INT, MISSING_INT)),
+            *(showing.original_size or (MISSING_INT, MISSING_INT)),
+        )
+    )
+    for table, points in (("clicks", showing.clicks), ("trace", showing.trace)):
+        rows[table].extend((index, _or_missing(p.time_ms), p.x, p.y) for p in points)
+    rows["hovers"].extend((index, _or_missing(h.time_ms), h.entered) for h in showing.hovers)
+    nowhere = Point(math.nan, math.nan)
+    rows["actions"].extend(
+        (
+            index,
+            _or_missing(action.time_ms),
+            _ACTION_KINDS.index(action.kind),
+            action.icon,
+            *(action.point_from or nowhere),
+            *(action.point_to or nowhere),
+        )
+        for action in showing.actions
+    )
+    rows["category_views"].extend(
+        (index, _or_missing(v.time_ms), v.index, v.name, v.used_keyboard) for v in showing.category_views
+    )
+
+
+def _or_missing(value: int | None) -> int:
+    return MISSING_INT if value is None else value
+
+
+class Example:
+    """A record read back from a shard; every field is decoded when it is asked for, and only then."""
+
+    __slots__ = ("_features",)
+
+    def __init__(self, serialized: bytes):
+        """Parses the protobuf; raises `DataError` if it is not one of ours."""
+        try:
+            self._features = tf_example_pb2.Example.FromString(serialized).features.feature
+        except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
+            raise DataError(f"not a tf.train.Example: {e}") from e
+        if "file_name" not in self._features or "image" not in self._features:
+            raise DataError(
+                "the record has no `file_name` or no `image`: it was not written by this version of data_prep"
+            )
+
+    @property
+    def file_name(self) -> str:
+        return self._features["file_name"].bytes_list.value[0].decode()
+
+    @property
+    def image(self) -> bytes:
+        """The encoded image, as it came."""
+        return self._features["image"].bytes_list.value[0]
+
+    @property
+    def label(self) -> int:
+        return self._features["label"].int64_list.value[0]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """All correct labels, `[n]`; empty where only `label` is known."""
+        return np.asarray(self._features["labels"].int64_list.value, np.int64)
+
+    @property
+    def group(self) -> str:
+        return self._features["group"].bytes_list.value[0].decode()
+
+    @property
+    def size(self) -> Size:
+        return Size(self._features["width"].int64_list.value[0], self._features["height"].int64_list.value[0])
+
+    def _column(self, table: str, name: str) -> np.ndarray:
+        feature = self._features[f"{table}/{name}"]
+        dtype = _TABLES[table][name]
+        if dtype is np.object_:
+            return np.asarray([v.decode() for v in feature.bytes_list.value], np.object_)
+        values = feature.float_list.value if dtype is np.float32 else feature.int64_list.value
+        return np.asarray(values, dtype)
+
+    def _table(self, table: str) -> list[dict[str, Any]]:
+        columns = {name: self._column(table, name).tolist() for name in _TABLES[table]}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _points(self, table: str) -> Points:
+        xy = np.stack([self._column(table, "x"), self._column(table, "y")], axis=-1)
+        return Points(self._column(table, "showing"), self._column(table, "time_ms"), xy)
+
+    def byproducts(self) -> ByproductColumns:
+        """The columns that targets are made of."""
+        corners = [self._column("boxes", name) for name in ("x_min", "y_min", "x_max", "y_max")]
+        return ByproductColumns(
+            file_name=self.file_name,
+            selected=self._column("showings", "selected"),
+            clicks=self._points("clicks"),
+            trace=self._points("trace"),
+            boxes=np.stack(corners, axis=-1),
+            box_labels=self._column("boxes", "label"),
+            label=self.label,
+        )
+
+    def record(self) -> ImageRecord:
+        """Everything, as objects: for inspection and tests, not for training."""
+        return ImageRecord(
+            file_name=self.file_name,
+            image=self.image,
+            height=self.size.height,
+            width=self.size.width,
+            label=self.label,
+            labels=tuple(self.labels.tolist()),
+            group=self.group,
+            boxes=tuple(Box(**row) for row in self._table("boxes")),
+            showings=self._showings(),
+        )
+
+    def _showings(self) -> tuple[Showing, ...]:
+        rows: dict[str, dict[int, list[dict[str, Any]]]] = {}
+        for table in ("clicks", "trace", "hovers", "actions", "category_views"):
+            rows[table] = {}
+            for row in self._table(table):
+                row["time_ms"] = _known(row["time_ms"])
+                rows[table].setdefault(row.pop("showing"), []).append(row)
+        return tuple(
+            Showing(
+                clicks=tuple(TimedPoint(**row) for row in rows["clicks"].get(index, ())),
+                trace=tuple(TimedPoint(**row) for row in rows["trace"].get(index, ())),
+                hovers=tuple(Hover(**row) for row in rows["hovers"].get(index, ())),
+                actions=tuple(_action(row) for row in rows["actions"].get(index, ())),
+                category_views=tuple(CategoryView(**row) for row in rows["category_views"].get(index, ())),
+                **_showing_fields(row),
+            )
+            for index, row in enumerate(self._table("showings"))
+        )
+
+
+def _known(value: Any) -> Any:
+    return None if value == MISSING_INT and not isinstance(value, bool) else value
+
+
+def _showing_fields(row: dict[str, Any]) -> dict[str, Any]:
+    """One row of the table `showings` as the keyword arguments of `Showing`."""
+    fields = {name: _known(value) for name, value in row.items()}
+    sizes = {
+        "position_on_page": ("page_x", "page_y"),
+        "display_size": ("display_width", "display_height"),
+        "original_size": ("original_width", "original_height"),
+    }
+    for name, (first, second) in sizes.items():
+        width, height = fields.pop(first), fields.pop(second)
+        fields[name] = None if width is None or height is None else Size(width, height)
+    return fields
+
+
+def _action(row: dict[str, Any]) -> Action:
+    def point(x: float, y: float) -> Point | None:
+        return None if math.isnan(x) or math.isnan(y) else Point(x, y)
+
+    return Action(
+        kind=_ACTION_KINDS[row["kind"]],
+        icon=row["icon"],
+        point_from=point(row["from_x"], row["from_y"]),
+        point_to=point(row["to_x"], row["to_y"]),
+        time_ms=row["time_ms"],
+    )

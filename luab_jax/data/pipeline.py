@@ -1,0 +1,265 @@
+"""Batches from a prepared split, by Grain.
+
+Training reads an endless list whose position is a function of the step: element i is example `shuffle(i mod n)` of
+epoch i div n, augmented by a generator seeded with i. Host p of h takes the elements p, p + h, ... of it, so the same
+seed gives the same global batches on any number of hosts, and a resumed run continues by slicing.
+
+Evaluation reads every record once, in order, padded to whole batches; `mask` tells the padding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from luab_jax.byproducts.geometry import Affine
+from luab_jax.byproducts.records import Size
+from luab_jax.byproducts.targets import Target, TargetValues, make_target
+from luab_jax.data.batch import Batch
+from luab_jax.data.dataset import PreparedSplit
+from luab_jax.data.features import Example
+from luab_jax.data.tfrecord import RandomAccessTFRecords
+from luab_jax.data.transforms import (
+    Preprocessing,
+    ResizeFilter,
+    crop_and_resize,
+    decode,
+    resize_and_centre_crop,
+    sample_crop,
+)
+from luab_jax.errors import DataError
+
+
+class TrainExample(NamedTuple):
+    """One augmented image; the rows of a `Batch`."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    label: int
+    target: TargetValues
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is known of one evaluation image, in fractions of the model's input."""
+
+    file_name: str
+    label: int
+    labels: tuple[int, ...]
+    group: str
+    click: Float[np.ndarray, " 2"] | None
+    """The final click, where it lies inside the input."""
+    box: Float[np.ndarray, " 4"] | None
+    """The class's box, clipped to the input."""
+
+
+class EvalExample(NamedTuple):
+    """One evaluation image and the truth about it; `None` images fill the last batch."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    truth: Truth | None
+    index: int
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """A 32-bit seed for one purpose, so that neighbouring run seeds share no stream.
+
+    Grain shuffles epoch e with seed + e: with plain seeds, run 1 would begin with the second epoch of run 0.
+    """
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=4).digest(), "little")
+
+
+class _Indexed:
+    """Records with their position: a Grain source."""
+
+    def __init__(self, records: RandomAccessTFRecords):
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> tuple[int, Example]:
+        return index, Example(self._records[index])
+
+    def __repr__(self) -> str:
+        return repr(self._records)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Inception crop and flip, on pixels and byproducts alike."""
+
+    image_size: int = 224
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Share of the image's area."""
+    flip: bool = True
+    filter: ResizeFilter = ResizeFilter.BICUBIC
+
+
+class _Augment(grain.transforms.RandomMap):
+    def __init__(self, augmentation: Augmentation, target: Target, seed: int):
+        self._augmentation = augmentation
+        self._target = target
+        self._seed = seed
+
+    def random_map(self, element: tuple[int, Example], rng: np.random.Generator) -> TrainExample:
+        index, example = element
+        image = decode(example.image, example.file_name)
+        box = sample_crop(rng, Size(*image.size), self._augmentation.crop_scale)
+        flip = bool(rng.random() < 0.5) and self._augmentation.flip
+        pixels, view = crop_and_resize(
+            image, box, self._augmentation.image_size, self._augmentation.filter, flip=flip
+        )
+        target = make_target(self._target, example.byproducts(), view, seed=self._seed)
+        return TrainExample(pixels, example.label, target, index)
+
+
+class _Prepare(grain.transforms.Map):
+    """An evaluation image with all that scores may ask of it."""
+
+    def __init__(self, preprocessing: Preprocessing):
+        self._preprocessing = preprocessing
+
+    def map(self, element: tuple[int, Example | None]) -> EvalExample:
+        index, example = element
+        if example is None:
+            side = self._preprocessing.image_size
+            return EvalExample(np.zeros((side, side, 3), np.uint8), None, index)
+        name = example.file_name
+        try:
+            pixels, view = resize_and_centre_crop(decode(example.image, name), self._preprocessing)
+        except DataError as e:
+            raise DataError(f"{name}: {e}") from e
+        return EvalExample(pixels, _truth(example, view), index)
+
+
+def _truth(example: Example, view: Affine) -> Truth:
+    byproducts = example.byproducts()
+    click = make_target(Target.CLICK_LAST, byproducts, view, seed=0)
+    box = make_target(Target.BOX, byproducts, view, seed=0)
+    return Truth(
+        file_name=example.file_name,
+        label=example.label,
+        labels=tuple(example.labels.tolist()),
+        group=example.group,
+        click=click.values[0] if click.valid[0] else None,
+        box=box.values[0] if box.valid[0] else None,
+    )
+
+
+class _Padded:
+    """A source whose length is a multiple of the global batch; rows of padding have index -1 and no example."""
+
+    def __init__(self, source: _Indexed, multiple: int):
+        self._source = source
+        self._length = -(-len(source) // multiple) * multiple
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> tuple[int, Example | None]:
+        return self._source[index] if index < len(self._source) else (-1, None)
+
+    def __repr__(self) -> str:
+        return f"{self._source!r} padded to {self._length}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How hard the host works; has no influence on what the batches hold."""
+
+    num_threads: int = 0
+    """Decoding threads; 0 takes one per core. Pillow decodes and resizes without the interpreter's lock."""
+    prefetch_examples: int = 512
+    """Decoded examples in waiting: 150 kB each at 224 px."""
+
+    def options(self) -> grain.ReadOptions:
+        return grain.ReadOptions(
+            num_threads=self.num_threads or os.cpu_count() or 1, prefetch_buffer_size=self.prefetch_examples
+        )
+
+
+def train_batches(
+    split: PreparedSplit,
+    *,
+    augmentation: Augmentation,
+    target: Target,
+    seed: int,
+    batch_size: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    reading: Reading,
+) -> Iterator[Batch]:
+    """Endless training batches of this host, from `start_step` on; `batch_size` is global."""
+    local = _local_batch_size(batch_size, process_count)
+    if not len(split.records):
+        raise DataError(f"{split.directory}: the split {split.manifest.split!r} holds no record to train on")
+    dataset = (
+        grain.MapDataset.source(_Indexed(split.records))
+        .shuffle(seed=derived_seed(seed, "shuffle"))
+        .repeat()
+        .random_map(_Augment(augmentation, target, seed), seed=derived_seed(seed, "augment"))
+    )
+    mine = dataset[process_index::process_count][start_step * local :]
+    examples = iter(mine.to_iter_dataset(reading.options()))
+    while True:
+        yield _stack_train([next(examples) for _ in range(local)])
+
+
+def eval_batches(
+    split: PreparedSplit,
+    *,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    reading: Reading,
+) -> Iterator[tuple[Batch, list[Truth]]]:
+    """Every record once; the truths are those of the rows whose `mask` is True, in order."""
+    local = _local_batch_size(batch_size, process_count)
+    dataset = grain.MapDataset.source(_Padded(_Indexed(split.records), batch_size)).map(_Prepare(preprocessing))
+    examples = iter(dataset[process_index::process_count].to_iter_dataset(reading.options()))
+    rows: list[EvalExample] = []
+    for example in examples:
+        rows.append(example)
+        if len(rows) == local:
+            yield _stack_eval(rows), [row.truth for row in rows if row.truth is not None]
+            rows = []
+
+
+def _local_batch_size(batch_size: int, process_count: int) -> int:
+    if batch_size % process_count:
+        raise DataError(f"the batch of {batch_size} does not divide among {process_count} hosts")
+    return batch_size // process_count
+
+
+def _stack_train(rows: list[TrainExample]) -> Batch:
+    return Batch(
+        images=np.stack([row.image for row in rows]),
+        labels=np.asarray([row.label for row in rows], np.int32),
+        targets=np.stack([row.target.values for row in rows]),
+        valid=np.stack([row.target.valid for row in rows]),
+        mask=np.ones(len(rows), bool),
+        index=np.asarray([row.index for row in rows], np.int32),
+    )
+
+
+def _stack_eval(rows: list[EvalExample]) -> Batch:
+    """Targets are the final clicks whatever the model was trained on: what a user asks is how far from the click."""
+    clicks = [None if row.truth is None else row.truth.click for row in rows]
+    return Batch(
+        images=np.stack([row.image for row in rows]),
+        labels=np.asarray([-1 if row.truth is None else row.truth.label for row in rows], np.int32),
+        targets=np.stack([np.zeros((1, 2), np.float32) if c is None else c[None] for c in clicks]),
+        valid=np.asarray([[c is not None] for c in clicks]),
+        mask=np.asarray([row.truth is not None for row in rows]),
+        index=np.asarray([row.index for row in rows], np.int32),
+    )

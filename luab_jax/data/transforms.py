@@ -1,0 +1,136 @@
+"""From encoded bytes to uint8 pixels, and the affine by which byproducts follow them.
+
+Crop and resize are one call of Pillow's `resize(size, filter, box)`: antialiased, the filter of the published numbers.
+Evaluation resizes the whole image and then cuts, in two steps, because that is what torchvision and timm do, and the
+integer rounding between the steps is part of the protocol.
+"""
+
+# No `from __future__ import annotations`: ml_collections reads the types of the fields, not their names.
+
+import enum
+import io
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from luab_jax.byproducts import geometry
+from luab_jax.byproducts.geometry import Affine
+from luab_jax.byproducts.records import Size
+from luab_jax.errors import DataError
+
+_NUM_CROP_TRIES = 10
+
+
+class ResizeFilter(enum.Enum):
+    """Interpolation, antialiased when shrinking."""
+
+    BILINEAR = "bilinear"
+    BICUBIC = "bicubic"
+
+
+_PIL_FILTERS = {
+    ResizeFilter.BILINEAR: Image.Resampling.BILINEAR,
+    ResizeFilter.BICUBIC: Image.Resampling.BICUBIC,
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Preprocessing:
+    """How an evaluation image becomes the model's input; travels with the checkpoint."""
+
+    image_size: int = 224
+    """Side of the square input, pixels."""
+    resize_side: int | None = 256
+    """The short side before the centre crop, pixels; None feeds stored images of `image_size` as they are."""
+    filter: ResizeFilter = ResizeFilter.BICUBIC
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Of the channels, on [0, 1]; ImageNet's, as torchvision states them."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class PixelBox(NamedTuple):
+    """A part of the image, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def decode(image: bytes, file_name: str) -> Image.Image:
+    """Decodes to RGB (greyscale, CMYK and palette converted), EXIF orientation not applied."""
+    try:
+        return Image.open(io.BytesIO(image)).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+        raise DataError(f"{file_name}: the image cannot be decoded ({e}); `python -m data_prep verify` lists such") from e
+
+
+def sample_crop(
+    rng: np.random.Generator,
+    size: Size,
+    scale: tuple[float, float],
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> PixelBox:
+    """The inception crop (Szegedy et al. 2015, §6), by torchvision's `RandomResizedCrop.get_params`.
+
+    Area uniform in `scale` of the image, aspect ratio log-uniform in `ratio`; after ten misses the largest centre crop
+    of an allowed ratio.
+    """
+    area = size.width * size.height
+    for _ in range(_NUM_CROP_TRIES):
+        target_area = area * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        width = round(math.sqrt(target_area * aspect))
+        height = round(math.sqrt(target_area / aspect))
+        if 0 < width <= size.width and 0 < height <= size.height:
+            left = int(rng.integers(0, size.width - width + 1))
+            top = int(rng.integers(0, size.height - height + 1))
+            return PixelBox(left, top, width, height)
+    aspect = min(max(size.width / size.height, ratio[0]), ratio[1])
+    width = max(1, min(size.width, round(size.height * aspect)))
+    height = max(1, min(size.height, round(size.width / aspect)))
+    return PixelBox((size.width - width) // 2, (size.height - height) // 2, width, height)
+
+
+def crop_and_resize(
+    image: Image.Image, box: PixelBox, side: int, filter: ResizeFilter, *, flip: bool
+) -> tuple[UInt8[np.ndarray, "h w 3"], Affine]:
+    """Cuts `box`, resizes it to a square of `side` pixels, mirrors it if told; with the same map for points."""
+    edges = (box.left, box.top, box.left + box.width, box.top + box.height)
+    pixels = np.asarray(image.resize((side, side), _PIL_FILTERS[filter], box=edges))
+    view = geometry.crop(
+        edges[0] / image.width, edges[1] / image.height, edges[2] / image.width, edges[3] / image.height
+    )
+    if flip:
+        return np.ascontiguousarray(pixels[:, ::-1]), view.then(geometry.flip_horizontal())
+    return pixels, view
+
+
+def resize_and_centre_crop(
+    image: Image.Image, preprocessing: Preprocessing
+) -> tuple[UInt8[np.ndarray, "h w 3"], Affine]:
+    """Short side to `resize_side`, then the centre square of `image_size`; rounding as in torchvision.
+
+    With `resize_side=None` the image must have the input's size already; raises `DataError` if not.
+    """
+    side = preprocessing.image_size
+    if preprocessing.resize_side is None:
+        if image.size != (side, side):
+            raise DataError(f"the image has {image.size} pixels, but this set is fed as stored and must have {side}")
+        return np.asarray(image), geometry.identity()
+    short = preprocessing.resize_side
+    width, height = image.size
+    if width <= height:
+        resized = (short, max(1, int(short * height / width)))
+    else:
+        resized = (max(1, int(short * width / height)), short)
+    image = image.resize(resized, _PIL_FILTERS[preprocessing.filter]) if image.size != resized else image
+    left, top = round((resized[0] - side) / 2), round((resized[1] - side) / 2)
+    view = geometry.crop(
+        left / resized[0], top / resized[1], (left + side) / resized[0], (top + side) / resized[1]
+    )
+    return np.asarray(image.crop((left, top, left + side, top + side))), view

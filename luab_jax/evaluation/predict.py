@@ -1,0 +1,109 @@
+"""One compiled predict for all suites, and its way through a prepared split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, UInt8
+
+from luab_jax import sharding
+from luab_jax.data.dataset import PreparedSplit
+from luab_jax.data.pipeline import Reading, Truth, eval_batches
+from luab_jax.evaluation.loading import LoadedModel
+from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.suites import View
+from luab_jax.progress import Progress
+
+Output = tuple[Array, Array | None]
+
+
+class Predictor:
+    """Compiles once per image size; views differ in arguments only, not in program."""
+
+    def __init__(self, loaded: LoadedModel, mesh: Mesh, batch_size: int, reading: Reading):
+        """`batch_size` is rounded up to a multiple of the devices."""
+        self.batch_size = -(-batch_size // mesh.size) * mesh.size
+        self._loaded = loaded
+        self._reading = reading
+        self._sharding = sharding.batch_sharding(mesh)
+        whole = sharding.replicated(mesh)
+        self._predict = jax.jit(
+            _make_predict(loaded),
+            in_shardings=(whole, whole, self._sharding, whole, whole),
+            out_shardings=self._sharding,
+        )
+
+    def __call__(self, split: PreparedSplit, views: list[View]) -> dict[View, Predictions]:
+        """Decodes every image once and predicts it in each view."""
+        outputs: dict[View, list[Output]] = {view: [] for view in views}
+        masks: list[np.ndarray] = []
+        truths: list[Truth] = []
+        num_images = len(split.records)
+        batches = eval_batches(
+            split, preprocessing=self._loaded.preprocessing, batch_size=self.batch_size, reading=self._reading
+        )
+        side = self._loaded.preprocessing.image_size
+        title = f"{split.manifest.dataset} {split.manifest.split}"
+        with Progress(title, num_images) as progress:
+            for batch, batch_truths in batches:
+                images = jax.device_put(batch.images, self._sharding)
+                for view in views:
+                    hidden, black = occlusion(view, side)
+                    logits, byproduct = self._predict(
+                        self._loaded.params, self._loaded.batch_stats, images, hidden, black
+                    )
+                    # Waiting for the batch before keeps one in flight, and the predictions off the device.
+                    outputs[view][-1:] = [jax.device_get(output) for output in outputs[view][-1:]]
+                    outputs[view].append((logits, byproduct))
+                masks.append(batch.mask)
+                truths += batch_truths
+                progress.advance(len(batch_truths))
+        mask = np.concatenate(masks) if masks else np.zeros(0, bool)
+        return {view: _gather(outputs[view], mask, truths) for view in views}
+
+
+def occlusion(view: View, side: int) -> tuple[Bool[np.ndarray, "h w"], np.bool_]:
+    """The hidden pixels of a view, and whether they are black rather than the mean colour.
+
+    The centre square has half the side: rows and columns 56 to 167 of 224.
+    """
+    hidden = np.zeros((side, side), bool)
+    if view is not View.PLAIN:
+        hole = side // 2
+        start = (side - hole) // 2
+        hidden[start : start + hole, start : start + hole] = True
+    return hidden, np.bool_(view is View.CENTRE_BLACK)
+
+
+def _make_predict(loaded: LoadedModel) -> Callable[..., Output]:
+    preprocessing = loaded.preprocessing
+    mean, std = np.asarray(preprocessing.mean, np.float32), np.asarray(preprocessing.std, np.float32)
+
+    def predict(
+        params: dict[str, Any],
+        batch_stats: dict[str, Any],
+        images: UInt8[Array, "b h w 3"],
+        hidden: Bool[Array, "h w"],
+        black: Bool[Array, ""],
+    ) -> tuple[Float[Array, "b c"], Float[Array, "b k d"] | None]:
+        normalised = (images.astype(jnp.float32) / 255.0 - mean) / std
+        fill = jnp.where(black, -mean / std, 0.0)
+        seen = jnp.where(hidden[None, :, :, None], fill, normalised)
+        outputs, _ = loaded.model.apply(params, batch_stats, seen, train=False)
+        return outputs.logits, outputs.byproduct
+
+    return predict
+
+
+def _gather(outputs: list[Output], mask: np.ndarray, truths: list[Truth]) -> Predictions:
+    fetched = jax.device_get(outputs)
+    if not fetched:
+        return Predictions(np.zeros((0, 0), np.float32), None, [])
+    logits = np.concatenate([logits for logits, _ in fetched])[mask]
+    byproduct = None if fetched[0][1] is None else np.concatenate([b for _, b in fetched])[mask]
+    return Predictions(logits, byproduct, truths)

@@ -1,0 +1,141 @@
+"""Results side by side, as rows of text.
+
+Runs that differ in their seed only are one column, shown as mean ± standard deviation; every column but the first is
+followed by its difference to the first.
+"""
+
+from __future__ import annotations
+
+import csv
+import enum
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Format(enum.Enum):
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+
+
+_BOOKKEEPING = ("n", "seconds", "partial")
+
+
+class Column(NamedTuple):
+    """One experiment: its name and, for every score, one value per seed."""
+
+    name: str
+    values: dict[str, list[float]]
+    num_runs: int
+
+
+def is_accuracy(score: str) -> bool:
+    """Distances are fractions of a side; everything else is a share, printed in percent."""
+    return "distance" not in score
+
+
+def format_score(score: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{100 * value:.1f}" if is_accuracy(score) else f"{value:.3f}"
+
+
+def scalar_scores(scores: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a suite that are scores, without counts and times."""
+    return {
+        name: float(value)
+        for name, value in scores.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and name.split("_")[0] not in _BOOKKEEPING
+    }
+
+
+def suite_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
+    """A suite for the terminal: its scores, and its groups below."""
+    shown = "  ".join(f"{score} {format_score(score, value)}" for score, value in scalar_scores(scores).items())
+    partial = "  (partial set)" if scores.get("partial") else ""
+    lines = [f"{name:<18} {shown}  n {scores['n']:,}{partial}"]
+    groups = scores.get("groups", {})
+    lines += [f"  {group:<30} {format_score('top1', value)}" for group, value in groups.items()]
+    return lines
+
+
+def experiment_name(checkpoint: Mapping[str, Any]) -> str:
+    """`baseline`, `Rand`, or `LUAB click_last`, as in the paper's tables; with λ where there is one."""
+    target = checkpoint["target"]
+    if target == "none":
+        return "baseline"
+    weight = f"λ={checkpoint['weight']:g}"
+    return f"Rand {weight}" if target == "random" else f"LUAB {target} {weight}"
+
+
+def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """One column per experiment, in the order of the files."""
+    grouped: dict[str, Column] = {}
+    for result in results:
+        checkpoint = result["checkpoint"]
+        key = json.dumps(checkpoint["experiment"], sort_keys=True)
+        if key not in grouped:
+            grouped[key] = Column(f"{checkpoint['model']} {experiment_name(checkpoint)}", {}, 0)
+        column = grouped[key]
+        grouped[key] = column._replace(num_runs=column.num_runs + 1)
+        for suite, scores in result["suites"].items():
+            for score, value in scalar_scores(scores).items():
+                column.values.setdefault(f"{suite} {score}", []).append(value)
+    return list(grouped.values())
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Rows of cells, the first the header."""
+    all_columns = columns(results)
+    first = all_columns[0]
+    header = ["score", _title(first)]
+    for column in all_columns[1:]:
+        header += [_title(column), "difference"]
+    rows = [header]
+    for score in dict.fromkeys(score for column in all_columns for score in column.values):
+        row = [score + (" %" if is_accuracy(score) else ""), _cell(score, first)]
+        for column in all_columns[1:]:
+            difference = _mean(column.values.get(score)) - _mean(first.values.get(score))
+            text = format_score(score, difference)
+            row += [_cell(score, column), f"+{text}" if difference > 0 else text]
+        rows.append(row)
+    return rows
+
+
+def _title(column: Column) -> str:
+    return f"{column.name} ({column.num_runs} seeds)" if column.num_runs > 1 else column.name
+
+
+def _mean(values: Sequence[float] | None) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _cell(score: str, column: Column) -> str:
+    values = column.values.get(score)
+    mean = _mean(values)
+    text = format_score(score, mean)
+    if values and len(values) > 1:
+        deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+        text += f" ± {format_score(score, deviation)}"
+    return text
+
+
+def render(rows: Sequence[Sequence[str]], format: Format) -> str:
+    """A table as text; the first column left, the others right."""
+    if format is Format.CSV:
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(rows)
+        return buffer.getvalue()
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    cells = [
+        [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        for row in rows
+    ]
+    if format is Format.MARKDOWN:
+        rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+        return "".join(f"| {' | '.join(row)} |\n" for row in [cells[0], rule, *cells[1:]])
+    rule = ["-" * w for w in widths]
+    return "".join("  ".join(row).rstrip() + "\n" for row in [cells[0], rule, *cells[1:]])

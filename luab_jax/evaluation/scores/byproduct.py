@@ -1,0 +1,51 @@
+"""How well the byproduct head found what the annotator clicked."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from luab_jax.errors import DataError
+from luab_jax.evaluation.predictions import Predictions
+
+
+def predicted_points(predictions: Predictions) -> Float[np.ndarray, "n 2"]:
+    """The head's point, or the centre of its box."""
+    byproduct = predictions.byproduct
+    if byproduct is None:
+        raise DataError("the checkpoint has no byproduct head (target `none`), so there is no point to score")
+    if byproduct.shape[1:] == (1, 2):
+        return byproduct[:, 0]
+    if byproduct.shape[1:] == (1, 4):
+        return (byproduct[:, 0, :2] + byproduct[:, 0, 2:]) / 2
+    raise DataError(f"byproducts of shape {byproduct.shape[1:]} are no single point or box")
+
+
+def byproduct_error(predictions: Predictions) -> dict[str, float | int]:
+    """Median distance to the final click, in fractions of the input's side; share of points inside the class's box.
+
+    Images whose click (box) lies outside the model's input are left out of the one (the other). Beside them what the
+    centre of the image would score, without which neither number says anything.
+    """
+    points = predicted_points(predictions)
+    centre = np.full_like(points, 0.5)
+    scores: dict[str, float | int] = {"n": len(predictions)}
+    clicked = [i for i, truth in enumerate(predictions.truths) if truth.click is not None]
+    boxed = [i for i, truth in enumerate(predictions.truths) if truth.box is not None]
+    if not clicked and not boxed:
+        raise DataError("no image of this set has a click or a box to compare the predicted point with")
+    if clicked:
+        clicks = np.stack([predictions.truths[i].click for i in clicked])
+        scores["n_clicked"] = len(clicked)
+        scores["median_distance"] = float(np.median(np.linalg.norm(points[clicked] - clicks, axis=-1)))
+        scores["median_distance_of_centre"] = float(np.median(np.linalg.norm(centre[clicked] - clicks, axis=-1)))
+    if boxed:
+        boxes = np.stack([predictions.truths[i].box for i in boxed])
+        scores["n_boxed"] = len(boxed)
+        scores["inside_box"] = float(_inside(points[boxed], boxes).mean())
+        scores["inside_box_of_centre"] = float(_inside(centre[boxed], boxes).mean())
+    return scores
+
+
+def _inside(points: Float[np.ndarray, "n 2"], boxes: Float[np.ndarray, "n 4"]) -> np.ndarray:
+    return np.all((points >= boxes[:, :2]) & (points <= boxes[:, 2:]), axis=-1)

@@ -1,0 +1,94 @@
+"""What a run leaves to read: metrics.jsonl always, TensorBoard where installed, one line for the person who waits."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from typing import Any
+
+from etils import epath
+
+from luab_jax.progress import format_seconds
+
+
+class MetricLog:
+    """Writes scalars of one run; on every process but the first all methods do nothing."""
+
+    def __init__(self, workdir: epath.Path, *, resume_step: int, tensorboard: bool, active: bool = True):
+        """Lines later than `resume_step` come from work that was lost with a crash and are cut."""
+        self._path = workdir / "metrics.jsonl"
+        self._active = active
+        self._board = None
+        if not active:
+            return
+        _cut(self._path, resume_step)
+        if tensorboard and importlib.util.find_spec("tensorboardX"):
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Appends one line `{"step": …, "train/loss": …}`; values that are not finite become null."""
+        if not self._active:
+            return
+        line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in scalars.items()}
+        with self._path.open("a") as f:
+            f.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def _cut(path: epath.Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    part = path.with_name(path.name + ".tmp")
+    part.write_text("".join(line + "\n" for line in kept))
+    part.replace(path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # a line torn by a crash
+
+
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, oldest first."""
+    path = epath.Path(workdir) / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if math.isfinite(_step_of(line))]
+
+
+def say(message: str, *, active: bool = True) -> None:
+    """A line for the person who waits, on stderr, so that stdout stays a command's result."""
+    if active:
+        print(message, file=sys.stderr, flush=True)
+
+
+def train_line(step: int, total_steps: int, scalars: dict[str, float]) -> str:
+    """`step 1,200/112,500  loss 5.913  top1 4.1 %  812 images/s  1261 ms/step  data wait 2 %  31h02m left`."""
+    parts = [f"step {step:,}/{total_steps:,}", f"loss {scalars['train/loss']:.4f}"]
+    if "train/byproduct_loss" in scalars:
+        parts.append(f"byproduct {scalars['train/byproduct_loss']:.4f}")
+    parts += [
+        f"top1 {scalars['train/top1']:.1%}",
+        f"{scalars['time/images_per_s']:,.0f} images/s",
+        f"{scalars['time/step_ms']:,.0f} ms/step",
+        f"data wait {scalars['time/data_wait_share']:.0%}",
+        f"{format_seconds(scalars['time/remaining_s'])} left",
+    ]
+    return "  ".join(parts)
+
+
+def eval_line(step: int, scalars: dict[str, float]) -> str:
+    values = [f"{name.removeprefix('eval/')} {value:.4f}" for name, value in scalars.items()]
+    return f"step {step:,} evaluated: " + "  ".join(values)

@@ -1,0 +1,39 @@
+"""The losses of LUAB: L(g(f(X)), Y) + λ · smoothL1(h(f(X)), Z) (Neglected Free Lunch, ICCV 2023, eq. on the poster)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+
+def cross_entropy(
+    logits: Float[Array, "b c"], labels: Int[Array, " b"], *, label_smoothing: float = 0.0
+) -> Float[Array, " b"]:
+    """-Σ_c q_c log softmax(logits)_c with q = (1 - s) · onehot(label) + s / C, one value per image."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+
+def smooth_l1(
+    predictions: Float[Array, "*batch d"], targets: Float[Array, "*batch d"], *, beta: float = 1.0
+) -> Float[Array, "*batch"]:
+    """Mean over the D numbers of d²/(2β) where |d| < β and |d| - β/2 elsewhere, as torch's SmoothL1Loss.
+
+    Optax's `huber_loss` is β times this.
+    """
+    return jnp.mean(optax.huber_loss(predictions, targets, delta=beta), axis=-1) / beta
+
+
+def byproduct_loss(
+    predictions: Float[Array, "b k d"],
+    targets: Float[Array, "b k d"],
+    valid: Bool[Array, "b k"],
+    *,
+    beta: float = 1.0,
+) -> Float[Array, ""]:
+    """Σ valid · smoothL1 / max(1, Σ valid), over the global batch: a host with few clicks does not weigh more."""
+    weights = valid.astype(jnp.float32)
+    values = smooth_l1(predictions, targets, beta=beta)
+    return jnp.sum(weights * values) / jnp.maximum(1.0, jnp.sum(weights))

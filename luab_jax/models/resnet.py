@@ -1,0 +1,179 @@
+"""ResNet in the v1.5 layout of torchvision and timm: a bottleneck strides in its 3x3.
+
+He et al. 2015 (arXiv:1512.03385); v1.5 and the zero scale at the end of each branch: Goyal et al.
+2017 (arXiv:1706.02677), torchvision's `zero_init_residual`. Images and activations are NHWC. Every
+padding is explicit, because 'SAME' pads a strided window on the right only, where torch pads both
+sides.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from luab_jax.models.config import ResNetPreset, Stem
+from luab_jax.models.layers import BatchNorm, drop_path, drop_path_rates
+
+# He et al. 2015 (arXiv:1502.01852), as in torchvision: variance 2 / (out channels * kernel area).
+_he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def _conv(
+    inputs: int, outputs: int, kernel: int, stride: int, padding: int, *, dtype: jnp.dtype, rngs
+) -> nnx.Conv:
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (kernel, kernel),
+        strides=stride,
+        padding=((padding, padding), (padding, padding)),
+        use_bias=False,
+        dtype=dtype,
+        kernel_init=_he_fan_out,
+        rngs=rngs,
+    )
+
+
+class _ConvNorm(nnx.Module):
+    """A convolution and its BatchNorm, no activation."""
+
+    def __init__(self, inputs, outputs, kernel, stride, padding, *, dtype: jnp.dtype, rngs):
+        self.conv = _conv(inputs, outputs, kernel, stride, padding, dtype=dtype, rngs=rngs)
+        self.norm = BatchNorm(outputs, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
+        return self.norm(self.conv(x), use_running_average=not train)
+
+
+class StemLayers(_ConvNorm):
+    """Images [B, H, W, 3] to the first stage's input [B, H/4, W/4, width]; SMALL keeps H and W."""
+
+    def __init__(self, kind: Stem, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        kernel, stride, padding = {
+            Stem.IMAGENET: (7, 2, 3),
+            Stem.SMALL: (3, 1, 1),
+            Stem.PATCH: (4, 4, 0),
+        }[kind]
+        super().__init__(3, width, kernel, stride, padding, dtype=dtype, rngs=rngs)
+        self.pool = kind is Stem.IMAGENET
+
+    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b i j c"]:
+        x = nnx.relu(super().__call__(x, train=train))
+        if self.pool:
+            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=[(1, 1), (1, 1)])  # pyright: ignore[reportArgumentType]
+        return x
+
+
+class _Block(nnx.Module):
+    """relu(shortcut(x) + branch(x)); the subclass says what the branch is.
+
+    The shortcut is a 1x1 convolution with BatchNorm where the shape changes, else the identity.
+    """
+
+    def __init__(self, inputs, outputs, stride, *, path_rate: float, dtype: jnp.dtype, rngs):
+        self.drop_path = drop_path(path_rate, ndim=4)
+        if stride != 1 or inputs != outputs:
+            self.shortcut = _ConvNorm(inputs, outputs, 1, stride, 0, dtype=dtype, rngs=rngs)
+        else:
+            self.shortcut = nnx.data(None)
+
+    def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
+        raise NotImplementedError
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "b i j d"]:
+        branch = self.drop_path(self.branch(x, train=train), deterministic=not train, rngs=rngs)
+        if self.shortcut is not None:
+            x = self.shortcut(x, train=train)
+        return nnx.relu(x + branch)
+
+
+class BasicBlock(_Block):
+    """Two 3x3 convolutions, the stride in the first."""
+
+    expansion = 1
+
+    def __init__(self, inputs, width, stride, *, path_rate: float, dtype: jnp.dtype, rngs):
+        super().__init__(inputs, width, stride, path_rate=path_rate, dtype=dtype, rngs=rngs)
+        self.conv1 = _conv(inputs, width, 3, stride, 1, dtype=dtype, rngs=rngs)
+        self.norm1 = BatchNorm(width, dtype=dtype, rngs=rngs)
+        self.conv2 = _conv(width, width, 3, 1, 1, dtype=dtype, rngs=rngs)
+        self.norm2 = BatchNorm(
+            width, dtype=dtype, scale_init=nnx.initializers.zeros_init(), rngs=rngs
+        )
+
+    def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
+        x = nnx.relu(self.norm1(self.conv1(x), use_running_average=not train))
+        return self.norm2(self.conv2(x), use_running_average=not train)
+
+
+class Bottleneck(_Block):
+    """1x1 down to `width`, 3x3 with the stride, 1x1 up to 4 * `width`."""
+
+    expansion = 4
+
+    def __init__(self, inputs, width, stride, *, path_rate: float, dtype: jnp.dtype, rngs):
+        outputs = self.expansion * width
+        super().__init__(inputs, outputs, stride, path_rate=path_rate, dtype=dtype, rngs=rngs)
+        self.conv1 = _conv(inputs, width, 1, 1, 0, dtype=dtype, rngs=rngs)
+        self.norm1 = BatchNorm(width, dtype=dtype, rngs=rngs)
+        self.conv2 = _conv(width, width, 3, stride, 1, dtype=dtype, rngs=rngs)
+        self.norm2 = BatchNorm(width, dtype=dtype, rngs=rngs)
+        self.conv3 = _conv(width, outputs, 1, 1, 0, dtype=dtype, rngs=rngs)
+        self.norm3 = BatchNorm(
+            outputs, dtype=dtype, scale_init=nnx.initializers.zeros_init(), rngs=rngs
+        )
+
+    def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
+        x = nnx.relu(self.norm1(self.conv1(x), use_running_average=not train))
+        x = nnx.relu(self.norm2(self.conv2(x), use_running_average=not train))
+        return self.norm3(self.conv3(x), use_running_average=not train)
+
+
+class ResNet(nnx.Module):
+    """Images [B, H, W, 3] to globally averaged features [B, F], F = `num_features`, in float32.
+
+    Stages are attributes `stage1`, `stage2`, … (timm's layer1, layer2, …), each a list of blocks.
+    """
+
+    def __init__(
+        self,
+        preset: ResNetPreset,
+        stem: Stem,
+        *,
+        dropout: float,
+        drop_path: float,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        block = Bottleneck if preset.bottleneck else BasicBlock
+        self.stem = StemLayers(stem, preset.width, dtype=dtype, rngs=rngs)
+        self.num_stages = len(preset.stage_sizes)
+        rates = iter(drop_path_rates(drop_path, sum(preset.stage_sizes)))
+        inputs = preset.width
+        for stage_index, num_blocks in enumerate(preset.stage_sizes):
+            width = preset.width * 2**stage_index
+            blocks = []
+            for block_index in range(num_blocks):
+                stride = 2 if stage_index > 0 and block_index == 0 else 1
+                blocks.append(
+                    block(inputs, width, stride, path_rate=next(rates), dtype=dtype, rngs=rngs)
+                )
+                inputs = block.expansion * width
+            setattr(self, f"stage{stage_index + 1}", nnx.List(blocks))
+        self.num_features = inputs
+        self.dropout = nnx.Dropout(dropout)
+
+    def blocks(self) -> list[_Block]:
+        """All residual blocks in the order in which they run."""
+        return [b for i in range(self.num_stages) for b in getattr(self, f"stage{i + 1}")]
+
+    def __call__(
+        self, images: Float[Array, "b h w 3"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "b f"]:
+        x = self.stem(images, train=train)
+        for block in self.blocks():
+            x = block(x, train=train, rngs=rngs)
+        features = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+        return self.dropout(features, deterministic=not train, rngs=rngs)

@@ -1,0 +1,161 @@
+"""Vision Transformer in the layout of DeiT and timm's `vit_*_patch16_224`.
+
+Dosovitskiy et al. 2020 (arXiv:2010.11929), Touvron et al. 2021 (arXiv:2012.12877): class token,
+learned position embeddings (the token's included), pre-norm blocks, MLP of 4 times the width with
+exact (erf) GELU, bias in qkv.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from luab_jax.models.config import Pool, ViTPreset
+from luab_jax.models.layers import LayerNorm, drop_path, drop_path_rates
+
+_MLP_RATIO = 4
+
+# DeiT and timm draw `trunc_normal_(std=0.02)`, whose bounds are -2 and 2, absolute: 100 standard
+# deviations away, so nothing is ever cut. jax.nn.initializers.truncated_normal would cut at 2
+# deviations, which leaves 0.0176.
+normal_init = jax.nn.initializers.normal(stddev=0.02)
+
+
+def _linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, dtype=dtype, kernel_init=normal_init, rngs=rngs)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention; `qkv`'s columns go by (q, k, v), head, channel, as in timm."""
+
+    def __init__(self, dim: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.num_heads = num_heads
+        self.qkv = _linear(dim, 3 * dim, dtype=dtype, rngs=rngs)
+        self.out = _linear(dim, dim, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        b, n, c = x.shape
+        qkv = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads)
+        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        # [b, n, heads, channels]; scaled by 1 / sqrt(channels), softmax in float32.
+        x = jax.nn.dot_product_attention(query, key, value, implementation=None)
+        return self.out(x.reshape(b, n, c))
+
+
+class Mlp(nnx.Module):
+    """Two layers with an exact GELU between; jax's default is the tanh approximation."""
+
+    def __init__(self, dim: int, *, dropout: float, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.fc1 = _linear(dim, _MLP_RATIO * dim, dtype=dtype, rngs=rngs)
+        self.fc2 = _linear(_MLP_RATIO * dim, dim, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(
+        self, x: Float[Array, "b n c"], *, train: bool, rngs: nnx.Rngs | None
+    ) -> Float[Array, "b n c"]:
+        x = jax.nn.gelu(self.fc1(x), approximate=False)
+        return self.fc2(self.dropout(x, deterministic=not train, rngs=rngs))
+
+
+class Block(nnx.Module):
+    """x + attention(norm1(x)), then x + mlp(norm2(x))."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        dropout: float,
+        path_rate: float,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.norm1 = LayerNorm(dim, dtype=dtype, rngs=rngs)
+        self.attention = Attention(dim, num_heads, dtype=dtype, rngs=rngs)
+        self.norm2 = LayerNorm(dim, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(dim, dropout=dropout, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+        self.drop_path = drop_path(path_rate, ndim=3)
+
+    def __call__(
+        self, x: Float[Array, "b n c"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "b n c"]:
+        def drop(branch):
+            branch = self.dropout(branch, deterministic=not train, rngs=rngs)
+            return self.drop_path(branch, deterministic=not train, rngs=rngs)
+
+        x = x + drop(self.attention(self.norm1(x)))
+        return x + drop(self.mlp(self.norm2(x), train=train, rngs=rngs))
+
+
+class ViT(nnx.Module):
+    """Images [B, H, W, 3] to pooled, normalised features [B, F], F = `num_features`, in float32."""
+
+    def __init__(
+        self,
+        preset: ViTPreset,
+        *,
+        image_size: int,
+        patch_size: int,
+        pool: Pool,
+        dropout: float,
+        drop_path: float,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        dim = preset.embed_dim
+        self.num_features = dim
+        self.pool = pool
+        self.dtype = dtype
+        self.patch_embed = nnx.Conv(
+            3,
+            dim,
+            (patch_size, patch_size),
+            strides=patch_size,
+            padding="VALID",
+            dtype=dtype,
+            kernel_init=normal_init,
+            rngs=rngs,
+        )
+        num_tokens = 1 + (image_size // patch_size) ** 2
+        self.class_token = nnx.Param(normal_init(rngs.params(), (1, 1, dim), jnp.float32))
+        self.position_embed = nnx.Param(
+            normal_init(rngs.params(), (1, num_tokens, dim), jnp.float32)
+        )
+        self.blocks = nnx.List(
+            [
+                Block(
+                    dim,
+                    preset.num_heads,
+                    dropout=dropout,
+                    path_rate=rate,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+                for rate in drop_path_rates(drop_path, preset.depth)
+            ]
+        )
+        self.norm = LayerNorm(dim, dtype=jnp.float32, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def embed(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b n c"]:
+        """Patches in row-major order behind the class token, positions added."""
+        x = self.patch_embed(images)
+        b, h, w, c = x.shape
+        token = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (b, 1, c))
+        x = jnp.concatenate([token, x.reshape(b, h * w, c)], axis=1)
+        return x + self.position_embed[...].astype(self.dtype)
+
+    def __call__(
+        self, images: Float[Array, "b h w 3"], *, train: bool, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "b f"]:
+        x = self.dropout(self.embed(images), deterministic=not train, rngs=rngs)
+        for block in self.blocks:
+            x = block(x, train=train, rngs=rngs)
+        # Pooling first: the norm works on each token alone, so the class token's features are the
+        # same either way, and for the mean it is timm's order (its `fc_norm`).
+        if self.pool is Pool.TOKEN:
+            pooled = x[:, 0]
+        else:
+            pooled = jnp.mean(x[:, 1:], axis=1, dtype=jnp.float32)
+        return self.norm(pooled)

@@ -1,0 +1,85 @@
+"""Progress of long work: a bar with rate and remaining time on a terminal, plain lines elsewhere.
+
+`rich` draws the bar. It prints nothing useful into a log file, so off a terminal this module prints a line now and
+then, which is what a job's log wants.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+def format_seconds(seconds: float) -> str:
+    """`1h02m`, `3m05s` or `7s`."""
+    total = int(seconds + 0.5)
+    if total >= 3600:
+        return f"{total // 3600}h{total % 3600 // 60:02d}m"
+    return f"{total // 60}m{total % 60:02d}s" if total >= 60 else f"{total}s"
+
+
+class Progress:
+    """Counts finished units against a total. Use as a context manager; `advance` may be called from any thread."""
+
+    def __init__(self, title: str, total: int, *, unit: str = "images", done: int = 0, every_s: float = 10.0):
+        """`done` units were finished by an earlier run: they count as done but not in the rate."""
+        self._title, self._total, self._unit = title, total, unit
+        self._done = self._done_before = done
+        self._every_s = every_s
+        self._start = self._last_line = time.monotonic()
+        self._bar: Bar | None = None
+        if sys.stderr.isatty():
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn(f"{unit}  {{task.fields[rate]}}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(title, total=total, completed=done, rate="")
+
+    @property
+    def rate(self) -> float:
+        """Units per second of this run."""
+        return (self._done - self._done_before) / max(time.monotonic() - self._start, 1e-9)
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def advance(self, count: int = 1) -> None:
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, rate=f"{self.rate:,.0f}/s")
+        elif (now := time.monotonic()) - self._last_line >= self._every_s:
+            self._last_line = now
+            self._print_line()
+
+    def _print_line(self) -> None:
+        remaining = (self._total - self._done) / max(self.rate, 1e-9)
+        print(
+            f"{self._title}: {self._done:,}/{self._total:,} {self._unit}, {self.rate:,.0f}/s,"
+            f" {format_seconds(remaining)} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif kind is None:
+            elapsed = time.monotonic() - self._start
+            print(
+                f"{self._title}: {self._done:,} {self._unit} in {format_seconds(elapsed)}, {self.rate:,.0f}/s",
+                file=sys.stderr,
+                flush=True,
+            )
