@@ -14,13 +14,14 @@ def get_config() -> Config:
         epochs=15,
         batch_size=64,
         model=ModelConfig(
-            name="resnet18", width=16, stage_sizes=(1, 1, 1), stem=Stem.PATCH, compute_dtype=Dtype.FLOAT32
+            name="resnet18", width=32, stage_sizes=(1, 1, 1), stem=Stem.PATCH, compute_dtype=Dtype.FLOAT32
         ),
         data=DataConfig(
             crop_scale=(0.5, 1.0),
-            preprocessing=Preprocessing(image_size=48, resize_side=48, filter=ResizeFilter.BICUBIC),
+            crop_filter=ResizeFilter.BILINEAR,
+            preprocessing=Preprocessing(image_size=48, resize_side=48, filter=ResizeFilter.BILINEAR),
         ),
-        byproduct=ByproductConfig(target=Target.CLICK_LAST, weight=10.0),
+        byproduct=ByproductConfig(target=Target.CLICK_LAST, weight=20.0),
         optim=OptimConfig(
             name=Optimizer.ADAMW,
             learning_rate=3e-3,

@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 from data_prep import publish, shards
-from data_prep.datasets import imagenet_ab as layout
 from data_prep.datasets.boxes import open_boxes
+from data_prep.datasets.class_folders import Listing, list_images
+from data_prep.datasets.imagenet_ab import ReadImage
+from luab_jax.data import features
 from luab_jax.data.class_lists import ClassList, read_class_list
 from luab_jax.data.dataset import Manifest
 from luab_jax.errors import DataError
@@ -44,28 +46,18 @@ def prepare_folders(
     """Prepares one split from class folders and prints its summary."""
     start = time.monotonic()
     box_source = open_boxes(boxes)
-    listing = layout.list_images(images, byproducts, classes, boxes=box_source, min_match=min_match, groups=groups)
+    listing = list_images(images, byproducts, classes, boxes=box_source, min_match=min_match, groups=groups)
     num_shards = min(num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
+    folders = {"images": images, "byproducts": byproducts, "boxes": boxes}
     plan = shards.Plan(
         directory=out,
         dataset=dataset,
         split=split,
         classes=classes,
         items=listing.items,
-        read=layout.ReadImage(images, byproducts, box_source.xml, classes.label_of(), groups),
+        read=ReadImage(images, byproducts, box_source.xml, classes.label_of(), groups),
         num_shards=num_shards,
-        source={
-            "layout": "imagenet_ab",
-            "images": str(images),
-            "byproducts": None if byproducts is None else str(byproducts),
-            "boxes": None if boxes is None else str(boxes),
-            "images_listed": len(listing.items),
-            "byproduct_files_listed": listing.counts["byproduct_files"],
-            "image_bytes_listed": sum(item.num_bytes for item in listing.items),
-            "class_list": classes.hash,
-            "num_shards": num_shards,
-            "shard_schema": shards.features.SCHEMA_VERSION,
-        },
+        source=_source(listing, folders, num_shards, classes),
         counts=listing.counts,
         problems=tuple(listing.problems),
     )
@@ -75,6 +67,22 @@ def prepare_folders(
     else:
         print(f"{out}: split {split!r} is already prepared ({manifest.num_records:,} images); nothing to do")
     return manifest
+
+
+def _source(
+    listing: Listing, folders: dict[str, Path | None], num_shards: int, classes: ClassList
+) -> dict[str, str | int | None]:
+    """Where a split comes from, in the terms in which a later run with other input is refused."""
+    return {
+        "layout": "imagenet_ab",
+        **{name: None if path is None else str(path) for name, path in folders.items()},
+        "images_listed": len(listing.items),
+        "byproduct_files_listed": listing.counts["byproduct_files"],
+        "image_bytes_listed": sum(item.num_bytes for item in listing.items),
+        "class_list": classes.hash,
+        "num_shards": num_shards,
+        "shard_schema": features.SCHEMA_VERSION,
+    }
 
 
 def summary(manifest: Manifest, out: Path, seconds: float) -> str:

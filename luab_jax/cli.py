@@ -21,6 +21,8 @@ def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False) -> None
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1 and not takes_arguments:
             usage(f"unexpected argument {argv[1]!r}; options are written --name=value")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # Orbax tells a page of details per checkpoint
         try:
             code = main(argv[1:]) if takes_arguments else main()
         except UserError as e:
@@ -31,7 +33,6 @@ def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False) -> None
             code = ExitCode.STOPPED_RESUMABLE
         sys.exit(int(code))
 
-    flags.FLAGS.set_default("verbosity", logging.WARNING)  # Orbax tells a page of details per checkpoint
     app.run(guarded, flags_parser=_parse)
 
 

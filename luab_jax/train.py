@@ -52,7 +52,8 @@ class Run:
     train_split: PreparedSplit
     eval_split: PreparedSplit
     total_steps: int
-    train_step: Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]
+    train_step: Any
+    """The jitted (state, batch, key) -> (state, means)."""
     eval_step: Callable[[Any, Any, Batch], Means]
     init: Callable[[jax.Array], TrainState]
     abstract_state: TrainState
@@ -248,6 +249,24 @@ def evaluate(run: Run, state: TrainState) -> dict[str, float]:
     return {f"eval/{name}": value for name, value in summarise(means).items()}
 
 
+def _compile(run: Run) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
+    """The step compiled ahead of the first batch, so that no log line's rate holds the compilation."""
+    start = time.monotonic()
+    size, side = run.config.batch_size, run.config.data.preprocessing.image_size
+    k, d = run.model.byproduct_shape or (0, 0)
+    shapes = Batch(
+        images=jax.ShapeDtypeStruct((size, side, side, 3), np.uint8),
+        labels=jax.ShapeDtypeStruct((size,), np.int32),
+        targets=jax.ShapeDtypeStruct((size, k, d), np.float32),
+        valid=jax.ShapeDtypeStruct((size, k), np.bool_),
+        mask=jax.ShapeDtypeStruct((size,), np.bool_),
+        index=jax.ShapeDtypeStruct((size,), np.int32),
+    )
+    compiled = run.train_step.lower(run.abstract_state, shapes, run.step_key).compile()
+    say(f"compiled the training step in {time.monotonic() - start:.1f} s", active=run.is_first_process)
+    return compiled
+
+
 class _Window:
     """The steps since the last log line: their means, still on the device, and what they were fed."""
 
@@ -302,13 +321,14 @@ def _loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: Callable[
         run.workdir, resume_step=step, tensorboard=config.log.tensorboard, active=run.is_first_process
     )
     feed = _train_feed(run, step)
+    train_step = _compile(run)
     window, evaluated = _Window(), {}
     try:
         while step < total:
             start, waited = time.monotonic(), feed.waited_s
             batch, index = next(feed)
             with jax.transfer_guard("disallow"):
-                state, means = run.train_step(state, batch, run.step_key)
+                state, means = train_step(state, batch, run.step_key)
             window.means.append(means)
             window.fed.append((step, index))
             step += 1

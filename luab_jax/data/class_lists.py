@@ -49,7 +49,7 @@ def imagenet() -> ClassList:
     return classes
 
 
-def read_class_list(path: str | epath.Path) -> ClassList:
+def read_class_list(path: epath.PathLike) -> ClassList:
     """Reads `id` or `id TAB name`, one class a line, in label order; `imagenet` names the built-in list."""
     if str(path) == "imagenet":
         return imagenet()

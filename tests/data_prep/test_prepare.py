@@ -15,7 +15,7 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.datasets.boxes import open_boxes
-from data_prep.datasets.imagenet_ab import list_images
+from data_prep.datasets.class_folders import list_images
 from luab_jax.data.class_lists import read_class_list
 from luab_jax.data.dataset import open_split, read_manifest
 from luab_jax.data.features import Example
@@ -329,3 +329,30 @@ def test_killed_worker_is_named() -> None:
 
     with pytest.raises(UserError, match="task-1"):
         list(run_tasks(die, [0, 1, 2], workers=2, name_of=lambda task: f"task-{task}"))
+
+
+def test_ilsvrc_box_files(make_raw: Make, tmp_path: Path) -> None:
+    raw, out = make_raw(per_class=2), tmp_path / "out"
+    (tmp_path / "boxes" / "cat").mkdir(parents=True)
+    box = "<object><name>dog</name><bndbox><xmin>0</xmin><ymin>0</ymin><xmax>50</xmax><ymax>60</ymax></bndbox></object>"
+    xml = f"<annotation><size><width>100</width><height>60</height></size>{box}</annotation>"
+    (tmp_path / "boxes" / "cat" / "cat_0.xml").write_text(xml)
+    (tmp_path / "boxes" / "cat" / "cat_1.xml").write_text("<html/>")
+    assert main(raw.arguments(out, f"--boxes={tmp_path / 'boxes'}")) == 0
+    found = {name: example.record() for name, example in records(out).items()}
+    (kept,) = found["cat/cat_0.JPEG"].boxes
+    assert (kept.x_max, kept.y_max, kept.label) == (0.5, 1, 1)
+    assert found["cat/cat_0.JPEG"].showings  # the byproduct is still the byproduct file's
+    assert read_manifest(out, "train").counts["box file is unreadable"] == 1
+
+
+def test_demo_is_prepared_like_downloaded_data(tmp_path: Path) -> None:
+    sizes = ["--num_train=16", "--num_val=8", "--side=16", "--workers=1"]
+    assert main(["demo", f"--out={tmp_path}", *sizes]) == 0
+    train, val = (read_manifest(tmp_path / "prepared", split) for split in ("train", "val"))
+    assert (train.num_records, val.num_records) == (16, 8)
+    assert train.skipped == val.skipped == ()
+    assert val.counts["images_with_box"] == 8
+    found = records(tmp_path / "suites" / "rotation", "test")
+    assert {example.group for example in found.values()} > {"angle=000", "angle=090"}
+    assert all(name.startswith(f"{example.group}/") for name, example in found.items())

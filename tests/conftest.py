@@ -1,0 +1,18 @@
+"""Eight CPU devices for every test, set before jax is imported; absl flags usable without an absl app."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+
+# One folder of compiled programs for all tests and the processes that they start: most train the same tiny network.
+_CACHE = tempfile.TemporaryDirectory(prefix="luab_jax_test_cache_")
+os.environ["LUAB_JAX_TEST_CACHE"] = _CACHE.name
+
+from absl import flags
+
+if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()

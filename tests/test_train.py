@@ -1,0 +1,253 @@
+"""A run trains, logs, resumes to the same bits, stops when told, and refuses what cannot be right."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from luab_jax import train as train_lib
+from luab_jax.byproducts.targets import Target
+from luab_jax.checkpoint import Checkpoints, available_steps, describe
+from luab_jax.config import ByproductConfig, CheckpointConfig, Config, MeshConfig, OptimConfig
+from luab_jax.errors import ConfigError, DataError, ExitCode, UserError
+from luab_jax.log import read_metrics
+from luab_jax.train import set_up, train
+from tests import tiny
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.prepare_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
+    """An uninterrupted run."""
+    config, workdir = tiny.experiment(data), tmp_path_factory.mktemp("finished")
+    assert train(config, workdir) is ExitCode.DONE
+    return config, workdir
+
+
+def parameters(config: Config, workdir: Path) -> dict[str, np.ndarray]:
+    """The latest saved parameters, by name."""
+    run = set_up(config, workdir)
+    checkpoints = Checkpoints(workdir)
+    step = checkpoints.latest_step()
+    assert step is not None
+    state = checkpoints.restore(step, run.abstract_state._asdict())
+    checkpoints.close()
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same_bits(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name], err_msg=name)
+
+
+def losses(workdir: Path) -> dict[int, float]:
+    return {line["step"]: line["train/loss"] for line in read_metrics(workdir) if "train/loss" in line}
+
+
+def test_a_run_leaves_config_metrics_and_checkpoints_that_explain_themselves(finished: tuple[Config, Path]) -> None:
+    config, workdir = finished
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == config.batch_size
+    lines = read_metrics(workdir)
+    assert [line["step"] for line in lines if "train/loss" in line] == [2, 4, 6]
+    assert {"train/byproduct_loss", "train/learning_rate", "time/images_per_s", "time/data_wait_share"} <= set(lines[0])
+    last = describe(workdir, 6)
+    assert last["config"]["byproduct"]["target"] == "click_last"
+    assert last["class_list_hash"] == tiny.CLASSES.hash
+    assert "jax" in last["versions"]
+
+
+def test_evaluation_counts_every_image_once_though_the_batch_does_not_divide(finished: tuple[Config, Path]) -> None:
+    top1 = [line["eval/top1"] for line in read_metrics(finished[1]) if "eval/top1" in line][-1]
+    assert top1 * 13 == pytest.approx(round(top1 * 13))
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(data: Path, tmp_path: Path) -> None:
+    config = tiny.experiment(data, checkpoint=CheckpointConfig(every_epochs=0.25, keep_last=1, keep_best=1))
+    config.eval.every_epochs = 0.25
+    train(config, tmp_path)
+    steps = available_steps(tmp_path)
+    top1 = {line["step"]: line["eval/top1"] for line in read_metrics(tmp_path) if "eval/top1" in line}
+    assert len(top1) == 6
+    assert 6 in steps and len(steps) <= 2
+    assert max(metrics["top1"] for metrics in steps.values()) == max(top1.values())
+
+
+def test_a_run_that_stops_and_resumes_ends_with_the_same_bits(
+    finished: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, workdir = finished
+
+    def stop_at_step_3(step: int) -> bool:
+        return step == 3
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train_lib, "_stop_signal", lambda: _entered(stop_at_step_3))
+        assert train(config, tmp_path) is ExitCode.STOPPED_RESUMABLE
+    assert train(config, tmp_path) is ExitCode.DONE
+    assert_same_bits(parameters(config, workdir), parameters(config, tmp_path))
+    assert losses(tmp_path)[6] == losses(workdir)[6]
+
+
+def _entered(value: object):
+    import contextlib
+
+    return contextlib.nullcontext(value)
+
+
+def test_a_finished_run_is_left_alone(finished: tuple[Config, Path]) -> None:
+    before = losses(finished[1])
+    assert train(*finished) is ExitCode.DONE
+    assert losses(finished[1]) == before
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(data=1), MeshConfig(data=4, fsdp=2)], ids=["one device", "4 x 2 fsdp"])
+def test_other_meshes_give_the_same_loss_curve(
+    finished: tuple[Config, Path], tmp_path: Path, mesh: MeshConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, workdir = finished
+    if mesh.data == 1:
+        one = jax.devices()[:1]
+        make_mesh = train_lib.sharding.make_mesh
+        monkeypatch.setattr(train_lib.sharding, "make_mesh", lambda config: make_mesh(config, one))
+    config = dataclasses.replace(config, mesh=mesh)
+    train(config, tmp_path)
+    assert losses(tmp_path) == pytest.approx(losses(workdir), rel=1e-5)
+
+
+def test_the_baseline_has_no_head_and_no_byproduct_loss(data: Path, tmp_path: Path) -> None:
+    config = tiny.experiment(data, byproduct=ByproductConfig(target=Target.NONE), total_steps=2)
+    train(config, tmp_path)
+    assert not any("byproduct_head" in name for name in parameters(config, tmp_path))
+    assert "train/byproduct_loss" not in read_metrics(tmp_path)[0]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_records(data: Path, tmp_path: Path) -> None:
+    config = tiny.experiment(data, optim=OptimConfig(learning_rate=1e30, warmup_epochs=0), total_steps=20)
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+.*(red|green|blue)/"):
+        train(config, tmp_path)
+    (evidence,) = tmp_path.glob("not_finite-step*.json")
+    assert len(json.loads(evidence.read_text())["records"]) == config.batch_size
+    assert not available_steps(tmp_path)
+
+
+def test_a_workdir_of_another_config_is_refused_with_the_difference(finished: tuple[Config, Path]) -> None:
+    config, workdir = finished
+    other = dataclasses.replace(config, batch_size=16)
+    with pytest.raises(UserError, match=r"batch_size: 8 there, 16 here"):
+        train(other, workdir)
+
+
+def test_how_a_run_is_run_may_change_when_it_resumes(finished: tuple[Config, Path]) -> None:
+    config, workdir = finished
+    moved = dataclasses.replace(config, log=dataclasses.replace(config.log, every_steps=3))
+    assert train(moved, workdir) is ExitCode.DONE
+
+
+def test_wrong_data_is_named(data: Path, tmp_path: Path) -> None:
+    config = tiny.experiment(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"no prepared split 'train'"):
+        train(config, tmp_path / "a")
+    config = tiny.experiment(data)
+    config.data.eval_split = "validation"
+    with pytest.raises(DataError, match=r"no prepared split 'validation'; it has the split\(s\) train, val"):
+        train(config, tmp_path / "b")
+    config = tiny.experiment(data)
+    config.data.num_classes = 1000
+    with pytest.raises(ConfigError, match=r"num_classes=1000, but .* has 3 classes"):
+        train(config, tmp_path / "c")
+    with pytest.raises(ConfigError, match=r"batch_size=9 does not divide among 8 devices; take 8 or 16"):
+        train(tiny.experiment(data, batch_size=9), tmp_path / "d")
+
+
+def command(data: Path, workdir: Path, *extra: str) -> list[str]:
+    (workdir.parent / "tiny_config.py").write_text(
+        "from tests import tiny\n\n\ndef get_config():\n    return tiny.experiment('')\n"
+    )
+    return [
+        sys.executable,
+        "-m",
+        "luab_jax.main",
+        f"--config={workdir.parent / 'tiny_config.py'}",
+        f"--workdir={workdir}",
+        f"--config.data.root={data}",
+        *extra,
+    ]
+
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+
+
+def _wait_for_checkpoint(process: subprocess.Popen[str], workdir: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not any((workdir / "checkpoints").glob("[0-9]*/commit_success.txt")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, "no checkpoint within two minutes"
+        time.sleep(0.02)
+
+
+def test_kill_9_and_sigterm_lose_nothing(data: Path, tmp_path: Path) -> None:
+    """One process is killed outright, its successor told to stop; the third ends where one uninterrupted run ends."""
+    often = [
+        "--config.total_steps=100",
+        "--config.checkpoint.every_epochs=0.25",
+        "--config.eval.every_epochs=100",
+    ]
+    workdir = tmp_path / "interrupted"
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command(data, workdir, *often), env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    killed = start()
+    _wait_for_checkpoint(killed, workdir)
+    killed.kill()
+    killed.communicate()
+    reached = max(available_steps(workdir))
+    assert 0 < reached < 100
+
+    told = start()
+    deadline = time.monotonic() + 120
+    while max(available_steps(workdir), default=0) <= reached:
+        assert told.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    told.send_signal(signal.SIGTERM)
+    _, errors = told.communicate(timeout=120)
+    assert told.returncode == ExitCode.STOPPED_RESUMABLE, errors
+    assert f"resuming from step {reached}" in errors
+    assert "received SIGTERM" in errors and "the same command resumes" in errors
+
+    done = subprocess.run(command(data, workdir, *often), env=ENVIRONMENT, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    whole = tmp_path / "whole"
+    again = subprocess.run(command(data, whole, *often), env=ENVIRONMENT, text=True, capture_output=True, check=False)
+    assert again.returncode == 0, again.stderr
+    config = tiny.experiment(data, total_steps=100)
+    assert_same_bits(parameters(config, whole), parameters(config, workdir))
+    assert [line["step"] for line in read_metrics(whole)] == [line["step"] for line in read_metrics(workdir)]
+
+
+def test_training_and_evaluation_never_import_tensorflow(data: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, luab_jax.train, luab_jax.evaluation.engine, luab_jax.evaluate, data_prep.__main__;"
+        "sys.exit('tensorflow' in sys.modules or 'torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, check=False).returncode == 0
