@@ -26,7 +26,7 @@ from xml.etree.ElementTree import Element
 from data_prep.annotations import safe_xml
 from data_prep.annotations.numbers import MAX_OVERSHOOT, count, number, ratio
 from data_prep.problems import Problems, Reason
-from luab_jax.byproducts.records import Hover, Showing, Size, TimedPoint
+from luab_jax.byproducts.records import Hover, PagePosition, Showing, Size, TimedPoint
 from luab_jax.errors import DataError
 
 _EMPTY = Element("missing")
@@ -131,7 +131,7 @@ def _read_showing(element: Element, image_id: str, problems: Problems) -> Showin
     times = [point.time_ms for point in trace if point.time_ms is not None]
     if any(later < earlier for earlier, later in itertools.pairwise(times)):
         problems.add(Reason.TRACE_BACKWARDS)
-    position = _by_tag(fields.get("imagePosition", [_EMPTY])[0])
+    position = _read_size(_by_tag(fields.get("imagePosition", [_EMPTY])[0]), "x", "y", problems)
     return Showing(
         selected=selected,
         clicks=clicks,
@@ -147,7 +147,7 @@ def _read_showing(element: Element, image_id: str, problems: Problems) -> Showin
         source_hit_id=_text(fields, "imagenet_hit_id") or "",
         page_index=_number(fields, "page_idx", problems),
         image_index=_number(fields, "image_idx", problems),
-        position_on_page=_read_size(position, "x", "y", problems),
+        position_on_page=None if position is None else PagePosition(*position),
         display_size=_read_size(fields, "imageWidth", "imageHeight", problems),
         original_size=_read_size(fields, "originalImageWidth", "originalImageHeight", problems),
     )

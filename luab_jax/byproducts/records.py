@@ -68,6 +68,13 @@ class Size(NamedTuple):
     height: int
 
 
+class PagePosition(NamedTuple):
+    """Where on the annotation page the image stood, in pixels from the top left."""
+
+    x: int
+    y: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Showing:
     """One showing of the image to one annotator, and all that he or she left behind.
@@ -93,7 +100,7 @@ class Showing:
     source_hit_id: str = ""
     page_index: int | None = None
     image_index: int | None = None
-    position_on_page: Size | None = None
+    position_on_page: PagePosition | None = None
     display_size: Size | None = None
     original_size: Size | None = None
 

@@ -26,6 +26,7 @@ from luab_jax.byproducts.records import (
     CategoryView,
     Hover,
     ImageRecord,
+    PagePosition,
     Point,
     Showing,
     Size,
@@ -307,14 +308,14 @@ def _known(value: Any) -> Any:
 def _showing_fields(row: dict[str, Any]) -> dict[str, Any]:
     """One row of the table `showings` as the keyword arguments of `Showing`."""
     fields = {name: _known(value) for name, value in row.items()}
-    sizes = {
-        "position_on_page": ("page_x", "page_y"),
-        "display_size": ("display_width", "display_height"),
-        "original_size": ("original_width", "original_height"),
+    pairs = {
+        "position_on_page": (PagePosition, "page_x", "page_y"),
+        "display_size": (Size, "display_width", "display_height"),
+        "original_size": (Size, "original_width", "original_height"),
     }
-    for name, (first, second) in sizes.items():
-        width, height = fields.pop(first), fields.pop(second)
-        fields[name] = None if width is None or height is None else Size(width, height)
+    for name, (pair, first, second) in pairs.items():
+        a, b = fields.pop(first), fields.pop(second)
+        fields[name] = None if a is None or b is None else pair(a, b)
     return fields
 
 

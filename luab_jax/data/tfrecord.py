@@ -12,7 +12,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol, runtime_checkable
 
 import google_crc32c
 import numpy as np
@@ -25,6 +25,15 @@ FOOTER_BYTES = 4
 _MASK_DELTA = 0xA282EAD8
 
 
+@runtime_checkable
+class _Readable(Protocol):
+    """A file opened for reading bytes, wherever it lies."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def seek(self, offset: int, /) -> int: ...
+
+
 def masked_crc32c(data: bytes) -> int:
     """CRC-32C, rotated and offset so that a CRC of data that holds CRCs stays a good one."""
     crc = google_crc32c.value(data)
@@ -33,13 +42,15 @@ def masked_crc32c(data: bytes) -> int:
 
 def frame(data: bytes) -> bytes:
     """One record as it stands in the file."""
-    length = struct.pack("<Q", len(data))
-    return b"".join(
-        (length, struct.pack("<I", masked_crc32c(length)), data, struct.pack("<I", masked_crc32c(data)))
-    )
+    return b"".join((_header(len(data)), data, struct.pack("<I", masked_crc32c(data))))
 
 
-def scan(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
+def _header(length: int) -> bytes:
+    packed = struct.pack("<Q", length)
+    return packed + struct.pack("<I", masked_crc32c(packed))
+
+
+def scan(file: _Readable, name: str) -> Iterator[tuple[int, bytes]]:
     """Yields (offset of the frame, data) of every record in sequence; raises `DataError` at the first bad one."""
     offset = 0
     while header := file.read(HEADER_BYTES):
@@ -108,9 +119,14 @@ class RandomAccessTFRecords:
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         length = int(self._lengths[index])
         offset = int(self._offsets[index])
-        body = self._read(shard, offset + HEADER_BYTES, length + FOOTER_BYTES)
+        framed = self._read(shard, offset, HEADER_BYTES + length + FOOTER_BYTES)
         where = f"{self._paths[shard]}: record {index - int(self._starts[shard])} at byte {offset}"
-        return _checked(body, length, where)
+        if len(framed) >= HEADER_BYTES and framed[:HEADER_BYTES] != _header(length):
+            raise DataError(
+                f"{where}: its header is not that of the record in the index; the bytes changed, or shard and index are"
+                " of different preparations: copy or prepare this split again"
+            )
+        return _checked(framed[HEADER_BYTES:], length, where)
 
     def _read(self, shard: int, start: int, num_bytes: int) -> bytes:
         path = self._paths[shard]
@@ -133,7 +149,7 @@ class RandomAccessTFRecords:
                     self._descriptors[shard] = descriptor
         return descriptor
 
-    def _remote_handle(self, shard: int) -> BinaryIO:
+    def _remote_handle(self, shard: int) -> _Readable:
         handles = self._local.__dict__.setdefault("handles", {})
         if shard not in handles:
             handles[shard] = self._paths[shard].open("rb")

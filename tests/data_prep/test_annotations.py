@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data_prep.annotations.imagenet_ab import Annotation, read_annotation
 from data_prep.annotations.numbers import count, number, ratio
 from data_prep.problems import Problems, Reason
-from luab_jax.byproducts.records import Hover, Size, TimedPoint
+from luab_jax.byproducts.records import Hover, PagePosition, Size, TimedPoint
 from luab_jax.errors import DataError
 from tests.data_prep.conftest import annotation_xml, metadata_xml, record_xml
 
@@ -45,7 +45,7 @@ def test_everything_is_kept() -> None:
     assert (showing.worker_id, showing.assignment_id, showing.hit_id, showing.source_hit_id) == ("W1", "A", "H", "S")
     assert (showing.time_spent_ms, showing.submit_time_s) == (700, 1641247308)
     assert (showing.selected_count, showing.hovered_count) == (2, 1)
-    assert (showing.page_index, showing.image_index, showing.position_on_page) == (2, 12, Size(28, 944))
+    assert (showing.page_index, showing.image_index, showing.position_on_page) == (2, 12, PagePosition(28, 944))
     assert (showing.display_size, showing.original_size) == (Size(202, 201), Size(500, 375))
 
 

@@ -13,6 +13,7 @@ from luab_jax.byproducts.records import (
     CategoryView,
     Hover,
     ImageRecord,
+    PagePosition,
     Point,
     Showing,
     Size,
@@ -49,7 +50,7 @@ showings = st.builds(
     source_hit_id=words,
     page_index=counts,
     image_index=counts,
-    position_on_page=sizes,
+    position_on_page=sizes.map(lambda size: size and PagePosition(*size)),
     display_size=sizes,
     original_size=sizes,
 )
@@ -64,6 +65,7 @@ boxes = st.builds(
 )
 records = st.builds(
     ImageRecord,
+    PagePosition,
     file_name=words,
     image=st.binary(max_size=20),
     height=st.integers(1, 10**5),
