@@ -1,6 +1,6 @@
 """Every field of an experiment, with its default. A file in `configs/` fills one of these.
 
-    python -m luab_jax.main --config=configs/resnet18.py --config.optim.learning_rate=0.05 --config.byproduct.target=none
+    python -m luab_jax.main --config=configs/resnet18.py --config.epochs=90 --config.byproduct.target=none
 
 Fields are overridden on the command line by their path; `--print_config` shows all of them with their values. Numbers
 that follow from others (steps, warm-up) are functions here and never fields, so an override cannot contradict them.

@@ -191,7 +191,7 @@ def _claim(workdir: epath.Path, config: Config) -> None:
         if changed:
             lines = "\n".join(f"  {name}: {a!r} there, {b!r} here" for name, (a, b) in changed.items())
             raise UserError(
-                f"{workdir}: holds a run of another config; choose another --workdir or match it. They differ in\n{lines}"
+                f"{workdir}: holds a run of another config; choose another --workdir. They differ in\n{lines}"
             )
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)

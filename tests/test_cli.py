@@ -30,7 +30,10 @@ def run(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[
             ["luab_jax.main", "--config=configs/demo.py", "--workdir=x", "--config.optim.lerning_rate=1"],
             "the config has no field 'optim.lerning_rate'; did you mean --config.optim.learning_rate?",
         ),
-        (["luab_jax.main", "--config=configs/demo.py", "--workdir=x", "--config.byproduct.target=clicks"], "click_last"),
+        (
+            ["luab_jax.main", "--config=configs/demo.py", "--workdir=x", "--config.byproduct.target=clicks"],
+            "click_last",
+        ),
         (["luab_jax.main", "--config=configs/demo.py", "--workdir=x", "--config.epochs=many"], "many"),
         (["luab_jax.main", "--config=configs/demo.py"], "--workdir=DIR is missing"),
         (["luab_jax.evaluate", "--data=x", "--out=y"], "--checkpoint=... is missing"),
@@ -53,7 +56,10 @@ def test_wrong_usage_exits_with_2_and_no_traceback(arguments: list[str], message
             ["luab_jax.main", "--config=configs/demo.py", "--workdir={tmp}/w", "--config.data.root={tmp}/none"],
             "no prepared split 'train'",
         ),
-        (["luab_jax.evaluate", "--checkpoint={tmp}", "--data={tmp}", "--out={tmp}/r.json"], "is it the workdir of a run"),
+        (
+            ["luab_jax.evaluate", "--checkpoint={tmp}", "--data={tmp}", "--out={tmp}/r.json"],
+            "is it the workdir of a run",
+        ),
         (["luab_jax.report", "{tmp}/r.json"], "cannot be read"),
     ],
 )
