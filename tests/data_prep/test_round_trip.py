@@ -66,7 +66,6 @@ boxes = st.builds(
 )
 records = st.builds(
     ImageRecord,
-    PagePosition,
     file_name=words,
     image=st.binary(max_size=20),
     height=st.integers(1, 10**5),
