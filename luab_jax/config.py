@@ -119,8 +119,10 @@ class LogConfig:
 
 @dataclass(slots=True, kw_only=True)
 class DistributedConfig:
-    """Hosts of one run. On a Cloud TPU pod nothing needs to be set: every host finds the others."""
+    """Hosts of one run."""
 
+    enabled: bool = False
+    """True on a Cloud TPU pod, Slurm or Open MPI: the hosts find each other. Elsewhere name the coordinator."""
     coordinator_address: str = ""
     """`host:port` of process 0, where the platform does not tell."""
     num_processes: int | None = None

@@ -208,7 +208,7 @@ def _initial_state(run: Run, checkpoints: Checkpoints) -> TrainState:
     if step is None:
         return run.init(run.init_key)
     say(f"resuming from step {step:,} of {run.total_steps:,}", active=run.is_first_process)
-    return TrainState(**checkpoints.restore(step, run.abstract_state._asdict()))
+    return TrainState(**checkpoint_lib.restore(run.workdir, step, run.abstract_state._asdict()))
 
 
 def _reading(config: Config) -> Reading:
