@@ -14,7 +14,12 @@ def get_config() -> Config:
         epochs=15,
         batch_size=64,
         model=ModelConfig(
-            name="resnet18", width=32, stage_sizes=(1, 1, 1), stem=Stem.PATCH, compute_dtype=Dtype.FLOAT32
+            name="resnet18",
+            width=32,
+            stage_sizes=(1, 1, 1),
+            stem=Stem.PATCH,
+            zero_init_residual=False,
+            compute_dtype=Dtype.FLOAT32,
         ),
         data=DataConfig(
             crop_scale=(0.5, 1.0),

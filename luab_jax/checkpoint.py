@@ -1,7 +1,7 @@
 """Checkpoints: the only file that knows Orbax.
 
-    WORKDIR/checkpoints/<step>/   parameters, batch statistics, optimiser state; with config, preprocessing,
-                                  class-list hash and versions as its metadata, so that it explains itself
+WORKDIR/checkpoints/<step>/   parameters, batch statistics, optimiser state; with config, preprocessing,
+                              class-list hash and versions as its metadata, so that it explains itself
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ class Checkpoints:
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep_last)]
         if keep_best:
-            kept.append(
-                policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False)
-            )
+            kept.append(policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False))
         self.directory = epath.Path(workdir).resolve() / "checkpoints"
         self._checkpointer = ocp.training.Checkpointer(
             self.directory, preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
@@ -70,7 +68,9 @@ class Checkpoints:
         try:
             pending.result()
         except Exception as e:
-            raise CheckpointError(f"{self.directory}: the checkpoint could not be written ({e}); is the disk full?") from e
+            raise CheckpointError(
+                f"{self.directory}: the checkpoint could not be written ({e}); is the disk full?"
+            ) from e
 
     def restore(self, step: int, abstract_state: Mapping[str, Any]) -> dict[str, Any]:
         """Loads a step onto the shardings of `abstract_state`, which may lack whole entries of the saved state."""

@@ -62,7 +62,9 @@ def make_train_step(
             loss = loss + config.byproduct.weight * byproduct
             num_valid = jnp.sum(batch.valid.astype(jnp.float32))
             means["byproduct_loss"] = Mean(byproduct * num_valid, num_valid)
-            means["valid_targets"] = masked_mean(batch.valid.astype(jnp.float32).ravel(), jnp.ones(batch.valid.size, bool))
+            means["valid_targets"] = masked_mean(
+                batch.valid.astype(jnp.float32).ravel(), jnp.ones(batch.valid.size, bool)
+            )
         means["loss"] = single(loss)
         return loss, (batch_stats, means)
 

@@ -149,9 +149,7 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
             out_shardings=whole,
         ),
         init=jax.jit(init, out_shardings=shardings),
-        abstract_state=jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
-        ),
+        abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings),
         init_key=init_key,
         step_key=jax.device_put(step_key, whole),
     )
@@ -243,9 +241,7 @@ def evaluate(run: Run, state: TrainState) -> dict[str, float]:
         reading=_reading(run.config),
     )
     batch_sharding = sharding.batch_sharding(run.mesh)
-    means = [
-        run.eval_step(state.params, state.batch_stats, to_global(batch, batch_sharding)) for batch, _ in batches
-    ]
+    means = [run.eval_step(state.params, state.batch_stats, to_global(batch, batch_sharding)) for batch, _ in batches]
     return {f"eval/{name}": value for name, value in summarise(means).items()}
 
 
@@ -317,9 +313,7 @@ def _loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: Callable[
     eval_every = config_lib.every_steps(config.eval.every_epochs, config, num_examples)
     save_every = config_lib.every_steps(config.checkpoint.every_epochs, config, num_examples)
     step = int(jax.device_get(state.step))
-    log = MetricLog(
-        run.workdir, resume_step=step, tensorboard=config.log.tensorboard, active=run.is_first_process
-    )
+    log = MetricLog(run.workdir, resume_step=step, tensorboard=config.log.tensorboard, active=run.is_first_process)
     feed = _train_feed(run, step)
     train_step = _compile(run)
     window, evaluated = _Window(), {}

@@ -48,7 +48,9 @@ class Suite:
     needs_byproduct_head: bool = False
 
 
-def _only(score: Callable[[Predictions], dict[str, object]]) -> Callable[[Mapping[str, Predictions]], dict[str, object]]:
+def _only(
+    score: Callable[[Predictions], dict[str, object]],
+) -> Callable[[Mapping[str, Predictions]], dict[str, object]]:
     """A score of a suite with a single part."""
     return lambda parts: score(next(iter(parts.values())))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,10 +23,14 @@ from luab_jax.byproducts.records import (
 )
 from luab_jax.data.features import Example, encode
 
+# The type checks of the test run draw random numbers inside of `builds`, to which hypothesis objects.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+
 # Coordinates are float32 on disk, and -1 means "missing" there.
 coordinates = st.floats(-0.125, 1.125, width=32)
 counts = st.none() | st.integers(0, 2**53)
 sizes = st.none() | st.builds(Size, st.integers(0, 10**6), st.integers(0, 10**6))
+positions = st.none() | st.builds(PagePosition, st.integers(0, 10**6), st.integers(0, 10**6))
 words = st.text(st.characters(codec="utf-8"), max_size=8)
 timed_points = st.lists(st.builds(TimedPoint, coordinates, coordinates, counts), max_size=3).map(tuple)
 labels = st.integers(-1, 999)
@@ -52,7 +57,7 @@ showings = st.builds(
     source_hit_id=words,
     page_index=counts,
     image_index=counts,
-    position_on_page=sizes.map(lambda size: size and PagePosition(*size)),
+    position_on_page=positions,
     display_size=sizes,
     original_size=sizes,
 )
