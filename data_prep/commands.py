@@ -166,10 +166,15 @@ def coco_summary_rows(manifest: Manifest) -> Rows:
     """What was found beside COCO's images; pairs are those of images with a record."""
     counts = manifest.counts
     pairs, pointed = counts.get("class_image_pairs", 0), counts.get("class_image_pairs_with_point", 0)
-    return [
+    rows = [
         ("with a class", f"{counts.get('images_with_class', 0):,}"),
         ("objects", f"{counts.get('objects', 0):,}, {counts.get('crowd_regions', 0):,} of them crowds"),
         ("masks", f"{counts.get('masks', 0):,}"),
+    ]
+    if manifest.source["byproducts"] is None:
+        return rows
+    return [
+        *rows,
         ("without byproduct record", f"{counts.get('images_without_byproduct_record', 0):,}"),
         ("with several records", f"{counts.get('images_with_several_showings', 0):,}"),
         ("class-picture pairs", f"{pairs:,}, {pointed:,} ({pointed / max(pairs, 1):.1%}) with a point"),
