@@ -1,9 +1,10 @@
 """The classes of COCO and the icons of its annotation tool, as explicit tables.
 
-`ICON_NAMES` is the list of the official loader (naver-ai/NeglectedFreeLunch, coco_dataloader.ipynb, `COCO_CLASS_NAMES`):
-position + 1 is the COCO category id. `UNUSED_IDS` are the 11 of the 91 categories for which COCO 2014 and 2017 released
-no instances (`categories` of instances_train2014.json has the other 80). A label is the position of a category among
-the 80, in the order of category ids: the official loader's `cat2cat`, and the labels of TFDS's `coco/2014`.
+`ICON_NAMES` is the list of the official loader (naver-ai/NeglectedFreeLunch, coco_dataloader.ipynb,
+`COCO_CLASS_NAMES`): position + 1 is the COCO category id. `UNUSED_IDS` are the 11 of the 91 categories for which COCO
+released no instances (`categories` of instances_train2014.json has the other 80; the annotation tool,
+naver-ai/coco-annotation-tool, shows icons of these 80 only). A label is the position of a category among the 80, in the
+order of category ids: `cat2cat` of the official loader.
 """
 
 from __future__ import annotations

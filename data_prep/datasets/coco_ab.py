@@ -60,9 +60,7 @@ def list_images(
     for image_id, entry in sorted(found.entries.items(), key=lambda pair: pair[1].file_name):
         size = files.get(entry.file_name)
         if size is None:
-            listing.problems.append(
-                Skipped(file=entry.file_name, reason=Reason.IMAGE_MISSING, detail=shown(image_id))
-            )
+            listing.problems.append(Skipped(file=entry.file_name, reason=Reason.IMAGE_MISSING, detail=shown(image_id)))
             continue
         spans = found.objects.of(image_id), records.of(image_id)
         listing.items.append(Item(entry.file_name, image_id, size, entry.size, *spans))
@@ -151,9 +149,7 @@ class ReadImage:
             showings=upright(self._showings(item, of_records), header, counts),
         )
         _count(record, len(self.label_of), counts)
-        return Outcome(
-            record, counts, (*of_objects.listed(item.file_name), *of_records.listed(shown(item.image_id)))
-        )
+        return Outcome(record, counts, (*of_objects.listed(item.file_name), *of_records.listed(shown(item.image_id))))
 
     def _objects(self, item: Item, size: Size, problems: Problems) -> tuple[tuple[int, ...], tuple[Box, ...]]:
         """Labels in ascending order and boxes in the order of the file.

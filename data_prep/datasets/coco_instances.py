@@ -170,8 +170,9 @@ def _are_run_lengths(value: dict[str, Any], size: Size) -> bool:
         return False
     if isinstance(counts, str):
         return bool(counts)
-    runs = isinstance(counts, list) and all(isinstance(run, int) and run >= 0 for run in counts)
-    return runs and sum(counts) == size.width * size.height
+    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
+        return False
+    return sum(counts) == size.width * size.height
 
 
 def _is_polygon(value: Any) -> bool:

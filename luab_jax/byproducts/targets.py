@@ -1,20 +1,21 @@
 """From the byproducts of an image to Z, what the byproduct head learns to predict.
 
-Every target has a fixed shape `[K, D]` with `valid [K]`: K things located on the image by D numbers each. Images with one
-label have K = 1; images with a set of labels have K = number of classes, and only rows of present classes are valid. A target is made in fractions of the whole image and then moved with the crop; what leaves the crop
-is invalid and does not count in the loss (the ImageNet loader of the paper masks it likewise, suites.md §16).
+Every target has a fixed shape `[K, D]` with `valid [K]`: K things located on the image by D numbers each. Images with
+one label have K = 1; images with a set of labels have K = number of classes, and only rows of present classes are
+valid. A target is made in fractions of the whole image and then moved with the crop; what leaves the crop is invalid
+and does not count in the loss (the ImageNet loader of the paper masks it likewise, suites.md §16).
 
-| target      | Z                                                              | seed of the idea                       |
-|-------------|----------------------------------------------------------------|----------------------------------------|
-| none        | nothing: the baseline, no head                                 | paper, no-AB row                       |
-| random      | a point drawn once per image (and present class)               | paper, Rand row                        |
-| click_last  | last click of each selected showing, mean over showings        | the last click is the final choice     |
-| click_first | first click of each selected showing, mean over showings       | the paper's loader                     |
-| click_mean  | mean of the clicks of each selected showing, mean over showings | an annotator who toggled, averaged    |
-| box         | ground-truth box, the union if the class has several           | an upper bound: costs an annotator more |
-| box_centre  | its centre                                                     | a click without the annotator's noise  |
-| coco_final  | where the icon of each present class lies in the end           | the annotator's corrections count      |
-| coco_added  | where it was last added in the last record                     | the paper's loader                     |
+| target      | Z                                                               | seed of the idea                  |
+|-------------|-----------------------------------------------------------------|-----------------------------------|
+| none        | nothing: the baseline, no head                                  | paper, no-AB row                  |
+| random      | a point drawn once per image (and present class)                | paper, Rand row                   |
+| click_last  | last click of each selected showing, mean over showings         | the last click is the final one   |
+| click_first | first click of each selected showing, mean over showings        | the paper's loader                |
+| click_mean  | mean of the clicks of each selected showing, mean over showings | an annotator who toggled          |
+| box         | ground-truth box, the union if the class has several            | an upper bound: costs more        |
+| box_centre  | its centre                                                      | a click without the noise         |
+| coco_final  | where the icon of each present class lies in the end            | the corrections count             |
+| coco_added  | where it was last added in the last record                      | the paper's loader                |
 
 Clicks exist for single labels only, icons for sets of labels only; the others are for both.
 """

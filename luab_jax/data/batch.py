@@ -12,7 +12,8 @@ class Batch(NamedTuple):
     """What a step eats; as numpy arrays one host's rows, as jax arrays the global batch."""
 
     images: UInt8[np.ndarray, "b h w 3"]
-    labels: Int[np.ndarray, " b"]
+    labels: Int[np.ndarray, " b"] | Bool[np.ndarray, "b c"]
+    """One class per image, or which of the C classes it shows."""
     targets: Float[np.ndarray, "b k d"]
     """Z in fractions of the crop; K = 0 for the baseline."""
     valid: Bool[np.ndarray, "b k"]

@@ -21,7 +21,6 @@ from tensorflow_datasets.proto import tf_example_pb2
 from luab_jax.byproducts.columns import ACTION_KINDS, Actions, ByproductColumns, Points
 from luab_jax.byproducts.records import (
     Action,
-    ActionKind,
     Box,
     CategoryView,
     Hover,

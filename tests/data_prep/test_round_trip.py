@@ -41,9 +41,9 @@ showings = st.builds(
     clicks=timed_points,
     trace=timed_points,
     hovers=st.lists(st.builds(Hover, st.booleans(), counts), max_size=2).map(tuple),
-    actions=st.lists(st.builds(Action, st.sampled_from(ActionKind), words, points, points, counts, label=labels), max_size=2).map(
-        tuple
-    ),
+    actions=st.lists(
+        st.builds(Action, st.sampled_from(ActionKind), words, points, points, counts, label=labels), max_size=2
+    ).map(tuple),
     category_views=st.lists(st.builds(CategoryView, st.integers(0, 11), words, st.booleans(), counts), max_size=2).map(
         tuple
     ),

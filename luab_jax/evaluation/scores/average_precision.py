@@ -9,9 +9,7 @@ from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
 
 
-def average_precision(
-    scores: Float[np.ndarray, "n c"], labels: Bool[np.ndarray, "n c"]
-) -> Float[np.ndarray, " c"]:
+def average_precision(scores: Float[np.ndarray, "n c"], labels: Bool[np.ndarray, "n c"]) -> Float[np.ndarray, " c"]:
     """AP of every class: Σ_k (R_k - R_{k-1}) · P_k over the distinct scores, in descending order.
 
     Not interpolated; images of equal score enter together, so that their order does not matter (as scikit-learn's
