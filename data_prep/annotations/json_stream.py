@@ -148,7 +148,8 @@ class _Reader:
                 self._fill(max(CHUNK_BYTES, held))
                 continue
             # A number at the edge of the window may go on behind it.
-            if end < len(self._text) or self._at_end or self._text[end - 1] in '}]"':
+            whole = self._text[end - 1] in '}]"' or self._text[end : end + 1] not in ("", ".", "e", "E")
+            if whole or self._at_end:
                 break
             self._fill(CHUNK_BYTES)
         raw = self._text[self._at : end].encode("latin-1")
