@@ -67,7 +67,7 @@ def coco(name: str) -> Config:
     """
     return Config(
         task=Task.MULTI_LABEL,
-        epochs=30,
+        epochs=30.0,
         batch_size=128,
         model=ModelConfig(name=name),
         data=DataConfig(preprocessing=Preprocessing(image_size=224, resize_side=256)),
@@ -75,7 +75,7 @@ def coco(name: str) -> Config:
         optim=OptimConfig(
             name=Optimizer.ADAMW,
             learning_rate=2e-4,
-            warmup_epochs=0,
+            warmup_epochs=0.0,
             weight_decay=0.01,
             weight_decay_mask=WeightDecayMask.MATRICES,
         ),

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from data_prep.__main__ import main
 from data_prep.coco_classes import CATEGORY_IDS, ICON_NAMES, UNUSED_IDS, coco
@@ -25,9 +24,11 @@ Prepared = tuple[Manifest, dict[int, ImageRecord]]
 def flags(data: Path, out: Path, byproducts: Path | None, *extra: str) -> list[str]:
     source = data / "coco_ab_mini"
     given = [] if byproducts is None else [f"--byproducts={byproducts}"]
-    instances = [] if any(a.startswith("--instances") for a in extra) else [
-        f"--instances={source / 'annotations' / 'instances_train.json'}"
-    ]
+    instances = (
+        []
+        if any(a.startswith("--instances") for a in extra)
+        else [f"--instances={source / 'annotations' / 'instances_train.json'}"]
+    )
     return ["coco_ab", f"--images={source / 'train'}", *instances, *given, f"--out={out}", "--workers=1", *extra]
 
 
@@ -103,34 +104,38 @@ def test_objects_are_those_of_the_instances_file(mini: Prepared, shared_data: Pa
         assert [json.loads(box.mask) for box in record.boxes] == [row["segmentation"] for row in rows]
         assert [box.is_crowd for box in record.boxes] == [bool(row["iscrowd"]) for row in rows]
         for box, row in zip(record.boxes, rows, strict=True):
-            x, y, width, height = row["bbox"]
+            x, y, _, height = row["bbox"]
             assert (box.x_min * record.width, box.y_max * record.height) == pytest.approx((x, y + height), abs=1e-2)
 
 
-def draw_mask(text: str, size: tuple[int, int]) -> np.ndarray:
-    """`[h, w]` bool, from polygons or from runs down the columns."""
-    segmentation, (width, height) = json.loads(text), size
+def on_mask(text: str, size: tuple[int, int], column: int, row: int) -> bool:
+    """Whether the centre of a pixel lies in a polygon (even-odd), or the pixel in runs down the columns.
+
+    Drawn polygons with an outline would be half a pixel larger, which takes in one point of the miniature more.
+    """
+    segmentation, (_, height) = json.loads(text), size
     if isinstance(segmentation, dict):
-        runs = segmentation["counts"]
-        flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-        return flat.reshape(width, height).T
-    image = Image.new("1", size)
-    for polygon in segmentation:
-        ImageDraw.Draw(image).polygon(polygon, fill=1, outline=1)
-    return np.asarray(image)
+        return bool(np.searchsorted(np.cumsum(segmentation["counts"]), column * height + row, side="right") % 2)
+    return any(in_polygon(np.reshape(polygon, (-1, 2)), column + 0.5, row + 0.5) for polygon in segmentation)
+
+
+def in_polygon(corners: np.ndarray, x: float, y: float) -> bool:
+    x1, y1 = corners.T
+    x2, y2 = np.roll(corners, 1, axis=0).T
+    crosses = (y1 > y) != (y2 > y)
+    at = x1 + (x2 - x1) * (y - y1) / np.where(crosses, y2 - y1, 1)
+    return bool(np.sum(crosses & (x < at)) % 2)
 
 
 def inside_masks(record: ImageRecord, points: np.ndarray) -> list[bool]:
     """For every present class with a point, whether it lies on one of the class's masks."""
-    found = []
+    found, size = [], (record.width, record.height)
     for label in record.labels:
         x, y = points[label]
         if math.isnan(x):
             continue
-        column = min(int(x * record.width), record.width - 1)
-        row = min(int(y * record.height), record.height - 1)
-        masks = [draw_mask(box.mask, (record.width, record.height)) for box in record.boxes if box.label == label]
-        found.append(any(mask[row, column] for mask in masks))
+        column, row = (min(int(v * side), side - 1) for v, side in zip((x, y), size, strict=True))
+        found.append(any(on_mask(box.mask, size, column, row) for box in record.boxes if box.label == label))
     return found
 
 
