@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from luab_jax.byproducts.targets import Target
-from luab_jax.config import ByproductConfig, CheckpointConfig, Config, DataConfig, EvalConfig, LogConfig, OptimConfig
-from luab_jax.config import Optimizer, WeightDecayMask
+from luab_jax.config import (
+    ByproductConfig,
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    LogConfig,
+    OptimConfig,
+    Optimizer,
+    WeightDecayMask,
+)
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.models.config import Dtype, ModelConfig, Stem
 
 
 def get_config() -> Config:
     return Config(
-        epochs=15,
+        epochs=15.0,
         batch_size=64,
         model=ModelConfig(
             name="resnet18",
@@ -30,11 +39,11 @@ def get_config() -> Config:
         optim=OptimConfig(
             name=Optimizer.ADAMW,
             learning_rate=3e-3,
-            warmup_epochs=1,
+            warmup_epochs=1.0,
             weight_decay=0.05,
             weight_decay_mask=WeightDecayMask.MATRICES,
         ),
-        eval=EvalConfig(every_epochs=5),
-        checkpoint=CheckpointConfig(every_epochs=5),
+        eval=EvalConfig(every_epochs=5.0),
+        checkpoint=CheckpointConfig(every_epochs=5.0),
         log=LogConfig(every_steps=60),
     )

@@ -76,7 +76,7 @@ def make_train_step(
         key = jax.random.fold_in(root_key, state.step)
         grads, (batch_stats, means) = jax.grad(loss_fn, has_aux=True)(state.params, state.batch_stats, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         means["gradient_norm"] = single(optax.tree.norm(grads))
         means["learning_rate"] = single(jnp.asarray(schedule(state.step), jnp.float32))
         return TrainState(state.step + 1, params, batch_stats, opt_state), means

@@ -103,7 +103,7 @@ def train(config: Config, workdir: epath.PathLike) -> ExitCode:
         checkpoints.close()
 
 
-def set_up(config: Config, workdir: epath.Path) -> Run:
+def set_up(config: Config, workdir: epath.PathLike) -> Run:
     """Opens the data, builds the model, and prepares the compiled functions (compiled at their first call)."""
     if not config.data.root:
         raise ConfigError("config.data.root is empty: --config.data.root=DIR names the prepared data")
@@ -132,18 +132,22 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
         config.optim, total_steps=steps, warmup_steps=config_lib.warmup_steps(config, num_examples)
     )
     optimizer = optim.make_optimizer(config.optim, schedule)
-    root = jax.random.key(config.seed)
-    init_key, step_key = jax.random.fold_in(root, 0), jax.random.fold_in(root, 1)
+
+    def keys() -> tuple[jax.Array, jax.Array]:
+        """For the initial parameters, and for the randomness of the steps."""
+        root = jax.random.key(config.seed)
+        return jax.random.fold_in(root, 0), jax.random.fold_in(root, 1)
 
     def init(key: jax.Array) -> TrainState:
         return init_state(model, optimizer, key)
 
+    batches, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    init_key, step_key = jax.jit(keys, out_shardings=whole)()
     shapes = jax.eval_shape(init, init_key)
     shardings = sharding.state_shardings(mesh, shapes)
-    batches, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     return Run(
         config=config,
-        workdir=workdir,
+        workdir=epath.Path(workdir),
         mesh=mesh,
         model=model,
         train_split=train_split,
@@ -163,7 +167,7 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
         init=jax.jit(init, out_shardings=shardings),
         abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings),
         init_key=init_key,
-        step_key=jax.device_put(step_key, whole),
+        step_key=step_key,
     )
 
 
@@ -212,11 +216,13 @@ def _claim(workdir: epath.Path, config: Config) -> None:
         if changed:
             lines = "\n".join(f"  {name}: {a!r} there, {b!r} here" for name, (a, b) in changed.items())
             raise UserError(
-                f"{workdir}: holds a run of another config; choose another --workdir or match it. They differ in\n{lines}"
+                f"{workdir}: holds a run of another config; choose another --workdir. They differ in\n{lines}"
             )
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(config_lib.to_dict(config), indent=1) + "\n")
+        part = path.with_name("config.json.tmp")
+        part.write_text(json.dumps(config_lib.to_dict(config), indent=1) + "\n")
+        part.replace(path)  # the other hosts see all of it or nothing
 
 
 def _initial_state(run: Run, checkpoints: Checkpoints) -> TrainState:

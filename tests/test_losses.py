@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 
@@ -108,7 +109,9 @@ def loss_and_gradient(predictions: np.ndarray, targets: np.ndarray, valid: np.nd
 def test_the_byproduct_loss_is_the_mean_over_valid_targets(shape: tuple[int, int, int]) -> None:
     predictions, targets, valid = byproducts(0, *shape)
     losses = [smooth_l1_by_loops(p, t, 1.0) for p, t in zip(predictions, targets, strict=True)]
-    of_valid = [loss for row, flags in zip(losses, valid, strict=True) for loss, ok in zip(row, flags, strict=True) if ok]
+    of_valid = [
+        loss for row, flags in zip(losses, valid, strict=True) for loss, ok in zip(row, flags, strict=True) if ok
+    ]
     assert 0 < len(of_valid) < valid.size
     value, _ = loss_and_gradient(predictions, targets, valid)
     assert value == pytest.approx(sum(of_valid) / len(of_valid), rel=1e-5)
@@ -140,7 +143,7 @@ def test_the_loss_of_the_global_batch_does_not_depend_on_how_it_is_split(cuts: t
     valid[0] = False
     whole, gradient = loss_and_gradient(predictions, targets, valid)
     edges = [0, *cuts, 8]
-    parts = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
     of_parts = [loss_and_gradient(predictions[p], targets[p], valid[p]) for p in parts]
     weights = np.array([valid[p].sum() for p in parts]) / valid.sum()
     assert whole == pytest.approx(sum(w * value for w, (value, _) in zip(weights, of_parts, strict=True)), rel=1e-5)

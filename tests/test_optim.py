@@ -120,7 +120,9 @@ MASKS: dict[WeightDecayMask, Callable[[str], bool]] = {
 
 
 @pytest.mark.parametrize("mask", WeightDecayMask)
-@pytest.mark.parametrize(("nesterov", "momentum", "clip_norm"), [(True, 0.9, None), (False, 0.9, None), (True, 0.8, 1.0)])
+@pytest.mark.parametrize(
+    ("nesterov", "momentum", "clip_norm"), [(True, 0.9, None), (False, 0.9, None), (True, 0.8, 1.0)]
+)
 def test_sgd_is_torchs(mask: WeightDecayMask, nesterov: bool, momentum: float, clip_norm: float | None) -> None:
     config = OptimConfig(
         name=Optimizer.SGD,

@@ -42,7 +42,9 @@ def test_a_mesh_over_some_devices_only() -> None:
     assert make_mesh(MeshConfig(), jax.devices()[:3]).devices.shape == (3, 1)
 
 
-@pytest.mark.parametrize(("data", "fsdp"), [(3, 1), (-1, 3), (4, 4), (-1, 0), (0, 8), (8, -1), (-1, -1), (-2, 4), (7, 1)])
+@pytest.mark.parametrize(
+    ("data", "fsdp"), [(3, 1), (-1, 3), (4, 4), (-1, 0), (0, 8), (8, -1), (-1, -1), (-2, 4), (7, 1)]
+)
 def test_a_shape_that_does_not_fit_is_refused_with_those_that_do(data: int, fsdp: int) -> None:
     with pytest.raises(ConfigError) as error:
         make_mesh(MeshConfig(data=data, fsdp=fsdp))
@@ -112,7 +114,9 @@ def test_the_rule_applies_to_any_tree() -> None:
 
 @pytest.mark.parametrize(("batch_size", "choices"), [(12, "8 or 16"), (7, "take 8"), (1025, "1024 or 1032")])
 def test_an_uneven_batch_is_refused_with_the_nearest_that_divide(batch_size: int, choices: str) -> None:
-    with pytest.raises(ConfigError, match=rf"config\.batch_size={batch_size} does not divide among 8 devices.*{choices}"):
+    with pytest.raises(
+        ConfigError, match=rf"config\.batch_size={batch_size} does not divide among 8 devices.*{choices}"
+    ):
         check_batch_size("batch_size", batch_size, make_mesh(MeshConfig()))
 
 

@@ -33,6 +33,9 @@ from luab_jax.byproducts.records import (
 )
 from luab_jax.errors import DataError
 
+_proto: Any = tf_example_pb2
+"""Its classes are made at run time, out of a type checker's sight."""
+
 SCHEMA_VERSION = 2
 """2 added the table `masks` and the column `actions/label`."""
 MISSING_INT = -1
@@ -121,7 +124,7 @@ def encode(record: ImageRecord) -> bytes:
     The protobuf is filled directly: TFDS converts every single value to an array first, several times slower for a
     long mouse trace, and its output is not ordered.
     """
-    example = tf_example_pb2.Example()
+    example = _proto.Example()
     features = example.features.feature
     features["file_name"].bytes_list.value.append(record.file_name.encode())
     features["image"].bytes_list.value.append(record.image)
@@ -142,7 +145,7 @@ def encode(record: ImageRecord) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def _fill(feature: tf_example_pb2.Feature, dtype: Any, values: Sequence[Any]) -> None:
+def _fill(feature: Any, dtype: Any, values: Sequence[Any]) -> None:
     if dtype is np.object_:
         feature.bytes_list.value.extend([value.encode() for value in values])
         kind = feature.bytes_list
@@ -208,7 +211,7 @@ class Example:
     def __init__(self, serialized: bytes):
         """Parses the protobuf; raises `DataError` if it is not one of ours."""
         try:
-            self._features = tf_example_pb2.Example.FromString(serialized).features.feature
+            self._features = _proto.Example.FromString(serialized).features.feature
         except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
             raise DataError(f"not a tf.train.Example: {e}") from e
         if "file_name" not in self._features or "image" not in self._features:

@@ -42,7 +42,7 @@ class Suite:
 
     name: str
     parts: Mapping[str, Part]
-    score: Callable[[Mapping[str, Predictions]], dict[str, object]]
+    score: Callable[[Mapping[str, Predictions]], Mapping[str, object]]
     headline: str
     """The score that stands in a table's column."""
     how_to_get: str
@@ -52,13 +52,13 @@ class Suite:
 
 
 def _only(
-    score: Callable[[Predictions], dict[str, object]],
-) -> Callable[[Mapping[str, Predictions]], dict[str, object]]:
+    score: Callable[[Predictions], Mapping[str, object]],
+) -> Callable[[Mapping[str, Predictions]], Mapping[str, object]]:
     """A score of a suite with a single part."""
     return lambda parts: score(next(iter(parts.values())))
 
 
-def _centre_occlusion(parts: Mapping[str, Predictions]) -> dict[str, object]:
+def _centre_occlusion(parts: Mapping[str, Predictions]) -> Mapping[str, object]:
     """PiT (Heo et al. 2021, §4.3): top-1 with the centre of the input set to zero.
 
     Whether that zero is a normalised one is not stated there (suites.md §9); the network's input being the normalised
@@ -68,7 +68,7 @@ def _centre_occlusion(parts: Mapping[str, Predictions]) -> dict[str, object]:
     return {"top1": mean["top1"], "top1_black": black["top1"], "n": mean["n"]}
 
 
-def _backgrounds(parts: Mapping[str, Predictions]) -> dict[str, object]:
+def _backgrounds(parts: Mapping[str, Predictions]) -> Mapping[str, object]:
     """Xiao et al. 2021: accuracy that is lost when the background stops going with the class."""
     top1 = {name: top_k(predictions)["top1"] for name, predictions in parts.items()}
     return {
@@ -83,7 +83,7 @@ def _backgrounds(parts: Mapping[str, Predictions]) -> dict[str, object]:
 _VAL = ("imagenet", "prepared", ".")
 _GET_VAL = "python -m data_prep imagenet_ab --images=.../val --split=val --out=DATA"
 _GET_COCO = (
-    "python -m data_prep coco_ab --images=.../val2014 --instances=.../instances_val2014.json --split=val --out=DATA/coco"
+    "python -m data_prep coco_ab --images=val2014 --instances=instances_val2014.json --split=val --out=DATA/coco"
 )
 _GET_DEMO = "python -m data_prep demo --out=DATA"
 

@@ -223,14 +223,19 @@ def test_an_image_is_cropped_anew_in_every_epoch_and_by_every_seed(split: Prepar
     assert len(set(first + second)) == len(first + second)
 
 
-def test_without_flips_and_crops_the_target_is_the_recorded_click(split: PreparedSplit) -> None:
-    """The click at (i + 1/2) / 16, mirrored where a coin says so and never where flips are off."""
-    whole = Augmentation(image_size=SIDE, crop_scale=(1.0, 1.0), flip=False)
-    for batch in train(split, 4, augmentation=whole):
+@pytest.mark.parametrize("flip", [True, False])
+def test_an_uncropped_image_has_the_recorded_click_or_its_mirror_image(split: PreparedSplit, flip: bool) -> None:
+    """Images of 21 x 16 pixels have an allowed ratio: a crop of the whole area leaves out a column at most."""
+    whole = Augmentation(image_size=SIDE, crop_scale=(1.0, 1.0), flip=flip)
+    mirrored = []
+    for batch in train(split, 26, augmentation=whole):
         for index, target, valid in zip(batch.index.tolist(), batch.targets, batch.valid, strict=True):
-            assert valid[0] == (index % 4 != 0)
-            if valid[0] and index % 3 == 1:  # 21 x 16 pixels: a ratio within 4/3, so the crop is the whole image
-                np.testing.assert_allclose(target[0], [(index + 0.5) / 16, 0.5], atol=0.05)
+            if valid[0] and index in (1, 10):
+                x = (index + 0.5) / 16
+                mirrored.append(abs(target[0, 0] - x) > 0.06)
+                np.testing.assert_allclose(target[0], [1 - x if mirrored[-1] else x, 0.5], atol=0.06)
+    assert len(mirrored) == 2 * 8
+    assert set(mirrored) == ({True, False} if flip else {False})
 
 
 def test_a_batch_that_does_not_divide_among_the_hosts_is_refused(split: PreparedSplit) -> None:

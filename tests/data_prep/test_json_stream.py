@@ -84,7 +84,7 @@ def test_a_damaged_file_is_refused_or_read_but_never_anything_else(tmp_path: Pat
 def test_the_error_names_the_file_and_the_place(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(text)
-    with pytest.raises(DataError, match="bad.json") as error:
+    with pytest.raises(DataError, match=r"bad\.json") as error:
         list(list_elements(path, "a list"))
     assert message in str(error.value)
 

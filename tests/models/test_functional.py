@@ -212,4 +212,4 @@ def test_names_never_change(family):
         [param_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
         for tree in tiny(family).model.abstract()
     )
-    assert sorted(params) + ["stats:"] + sorted(stats) == NAMES[family].split()
+    assert [*sorted(params), "stats:", *sorted(stats)] == NAMES[family].split()
