@@ -7,7 +7,6 @@ COCO-AB: a crowd of people shows people. Boxes and masks keep the flag, so that 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,4 +178,4 @@ def _is_polygon(value: Any) -> bool:
     """At least three corners."""
     if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
         return False
-    return all(isinstance(edge, int | float) and math.isfinite(edge) for edge in value)
+    return not any(isinstance(edge, str) or json_number(edge) is None for edge in value)

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_prep.__main__ import main
+from data_prep.annotations.coco_ab import read_record
 from data_prep.coco_classes import CATEGORY_IDS, ICON_NAMES, UNUSED_IDS, coco
-from data_prep.problems import Reason
+from data_prep.datasets.coco_instances import read_object
+from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
-from luab_jax.byproducts.records import ActionKind, ImageRecord
+from luab_jax.byproducts.records import ActionKind, ImageRecord, Size
 from luab_jax.data.dataset import Manifest, open_split
-from luab_jax.data.features import Example
+from luab_jax.data.features import Example, encode
 from tests.data_prep.conftest import shard_bytes
 
 Prepared = tuple[Manifest, dict[int, ImageRecord]]
@@ -159,9 +163,7 @@ def test_points_of_the_official_rule_often_do_not(mini: Prepared) -> None:
     assert (sum(inside), len(inside)) == (113, 123)
 
 
-def test_the_bytes_do_not_depend_on_the_workers_nor_the_order_of_records(
-    mini: Prepared, shared_data: Path, tmp_path: Path
-) -> None:
+def test_the_bytes_do_not_depend_on_the_number_of_workers(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "coco_ab_mini" / "coco_ab.json"
     for name, workers in (("one", 1), ("two", 2)):
         arguments = [a for a in flags(shared_data, tmp_path / name, source, "--shards=3") if "--workers" not in a]
@@ -282,3 +284,45 @@ def test_a_shorter_class_list_leaves_the_others_out_and_says_so(shared_data: Pat
     assert records[184613].labels == (0, 1)
     assert {box.label for record in records.values() for box in record.boxes} == {0, 1}
     assert manifest.counts[Reason.OBJECT_NO_CLASS] > 0 and manifest.counts[Reason.ICON_NO_CLASS] > 0
+
+
+FIELDS = ("actionHistories", "actionType", "iconType", "pointTo", "pointFrom", "x", "y", "timeAt", "mouseTracking",
+          "categoryHistories", "categoryIndex", "categoryName", "timeSpent", "page_id", "worker_id", "imageWidth",
+          "imageHeight", "category_id", "bbox", "segmentation", "counts", "size", "iscrowd")  # fmt: skip
+WORDS = ("add", "move", "remove", "person", "street sign", "0.5", "")
+hostile = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.sampled_from(WORDS) | st.text(),
+    lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=8),
+    max_leaves=25,
+)
+hostile_objects = st.dictionaries(st.sampled_from(FIELDS), hostile)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    hostile,
+    st.dictionaries(st.sampled_from(FIELDS), hostile),
+    st.lists(st.dictionaries(st.sampled_from(FIELDS), hostile)),
+)
+def test_whatever_a_record_holds_it_is_read_or_listed(value: object, fields: dict, actions: list) -> None:
+    for record in (value, fields, fields | {"actionHistories": actions}):
+        problems = Problems()
+        showing = read_record(record, coco().label_of(), problems)
+        if showing is None:
+            assert Reason.RECORD_UNREADABLE in problems
+        else:
+            image = ImageRecord(file_name="a", image=b"", height=1, width=1, showings=(showing,))
+            assert [len(s.actions) for s in Example(encode(image)).record().showings] == [len(showing.actions)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(hostile_objects, hostile)
+def test_whatever_an_object_holds_it_is_read_or_listed(fields: dict, segmentation: object) -> None:
+    good = {"category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": segmentation}
+    for value in (fields, good):
+        problems = Problems()
+        raw = json.dumps(value).encode()
+        label, box = read_object(raw, Size(10, 10), {1: 0}, problems)
+        assert (label, box is None) == (0, False) or problems.listed("a")
+        if box is not None and box.mask:
+            assert json.loads(box.mask) == value["segmentation"]
