@@ -48,6 +48,17 @@ def parser() -> argparse.ArgumentParser:
     ab.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
     ab.add_argument("--min_match", type=_share, default=0.5, help="least share of images and byproducts that match")
 
+    coco = commands.add_parser("coco_ab", parents=[workers], help="COCO, and COCO-AB byproducts")
+    coco.add_argument("--images", required=True, help="folder of the images that the instances file names")
+    coco.add_argument("--instances", required=True, help="instances_train2014.json or alike")
+    coco.add_argument("--byproducts", help="coco_ab_v1_0.json")
+    coco.add_argument("--out", required=True, help="prepared directory; several splits may share one")
+    coco.add_argument("--split", type=_split_name, default="train")
+    coco.add_argument("--classes", default="coco", help="`coco`: all 80, or a file of COCO names in label order")
+    coco.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
+    coco.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
+    coco.add_argument("--min_match", type=_share, default=0.5, help="least share of images and records that match")
+
     demo = commands.add_parser("demo", parents=[workers], help="the drawn data set, with simulated clicks")
     demo.add_argument("--out", required=True)
     demo.add_argument("--seed", type=int, default=0)
@@ -69,6 +80,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     match arguments.command:
         case "imagenet_ab":
             _imagenet_ab(arguments)
+        case "coco_ab":
+            _coco_ab(arguments)
         case "demo":
             from data_prep.commands import demo
 
@@ -108,6 +121,25 @@ def _imagenet_ab(arguments: argparse.Namespace) -> None:
         classes=read_class_list(arguments.classes),
         byproducts=local_folder(arguments.byproducts, "--byproducts") if arguments.byproducts else None,
         boxes=Path(arguments.boxes) if arguments.boxes else None,
+        num_shards=arguments.shards,
+        workers=arguments.workers,
+        strict=arguments.strict,
+        min_match=arguments.min_match,
+    )
+
+
+def _coco_ab(arguments: argparse.Namespace) -> None:
+    from data_prep.coco_classes import coco
+    from data_prep.commands import local_file, local_folder, prepare_coco
+    from luab_jax.data.class_lists import read_class_list
+
+    prepare_coco(
+        local_folder(arguments.images, "--images"),
+        local_file(arguments.instances, "--instances"),
+        out=Path(arguments.out),
+        split=arguments.split,
+        classes=coco() if arguments.classes == "coco" else read_class_list(arguments.classes),
+        byproducts=local_file(arguments.byproducts, "--byproducts") if arguments.byproducts else None,
         num_shards=arguments.shards,
         workers=arguments.workers,
         strict=arguments.strict,

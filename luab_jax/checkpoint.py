@@ -20,7 +20,8 @@ from orbax.checkpoint import v1 as ocp
 from luab_jax.errors import CheckpointError
 
 FORMAT_VERSION = 1
-_BEST_METRIC = "top1"
+_BEST_METRICS = ("top1", "map")
+"""A run has one of them: for single labels, or for sets."""
 
 
 def versions() -> dict[str, str]:
@@ -94,7 +95,7 @@ def restore(workdir: epath.PathLike, step: int, abstract_state: Mapping[str, Any
 
 
 def _rank(metrics: Any) -> float:
-    return metrics.get(_BEST_METRIC, -math.inf)
+    return next((metrics[name] for name in _BEST_METRICS if name in metrics), -math.inf)
 
 
 def _partial_loading() -> ocp.Context:

@@ -12,7 +12,9 @@ from luab_jax.errors import ExitCode, UserError
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The workdir of a run.", required=True)
 _STEP = flags.DEFINE_string(
-    "step", "latest", "Which checkpoint: latest, best (by eval top-1: its val score is then a selected one), or a step."
+    "step",
+    "latest",
+    "Which checkpoint: latest, best (by eval top-1 or mAP: its val score is then a selected one), or a step.",
 )
 _SUITES = flags.DEFINE_string("suites", "all", "all, or names separated by commas.")
 _DATA = flags.DEFINE_string("data", None, "Folder of the prepared suites.", required=True)

@@ -94,8 +94,9 @@ def train_line(step: int, total_steps: int, scalars: dict[str, float]) -> str:
     parts = [f"step {step:,}/{total_steps:,}", f"loss {scalars['train/loss']:.4f}"]
     if "train/byproduct_loss" in scalars:
         parts.append(f"byproduct {scalars['train/byproduct_loss']:.4f}")
+    if "train/top1" in scalars:
+        parts.append(f"top1 {scalars['train/top1']:.1%}")
     parts += [
-        f"top1 {scalars['train/top1']:.1%}",
         f"{scalars['time/images_per_s']:,.0f} images/s",
         f"{scalars['time/step_ms']:,.0f} ms/step",
         f"data wait {scalars['time/data_wait_share']:.0%}",

@@ -30,7 +30,7 @@ def init_distributed(config: DistributedConfig) -> None:
     described = (config.num_processes is not None, config.process_id is not None)
     if config.coordinator_address and not all(described):
         raise ConfigError(
-            f"config.distributed.coordinator_address={config.coordinator_address} needs num_processes and process_id too"
+            f"config.distributed.coordinator_address={config.coordinator_address} needs num_processes, process_id"
         )
     if any(described) and not config.coordinator_address:
         raise ConfigError(
@@ -40,7 +40,7 @@ def init_distributed(config: DistributedConfig) -> None:
         _join(config)
     elif jax.process_count() > 1:
         raise UserError(
-            f"this is one of {jax.process_count()} hosts, but they were not joined; add --config.distributed.enabled=true"
+            f"this is one of {jax.process_count()} hosts, but they were not joined: --config.distributed.enabled=true"
         )
 
 

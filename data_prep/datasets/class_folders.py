@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data_prep.datasets.boxes import BoxSource, PixelBox
 from data_prep.problems import Reason
@@ -40,7 +40,8 @@ class Item(NamedTuple):
 class Listing:
     """What was found below the folders."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+    """`Item`s of the layout."""
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[Skipped] = field(default_factory=list)
     examples: dict[str, str] = field(default_factory=dict)

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.annotations import imagenet_ab as annotation
 from data_prep.annotations.safe_xml import MAX_XML_BYTES
 from data_prep.datasets.class_folders import Item, stem_of
-from data_prep.images import BadImage, ImageHeader, check_image, undo_exif_orientation, was_rotated
+from data_prep.images import BadImage, ImageHeader, check_image, undo_exif_orientation, upright, was_rotated
 from data_prep.problems import Problems, Reason
 from data_prep.shards import Outcome
-from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size, TimedPoint
+from luab_jax.byproducts.records import Box, ImageRecord, Size
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
 
@@ -43,7 +43,7 @@ class ReadImage:
         stem = stem_of(name)
         of_xml, of_boxes = Problems(), Problems()
         found = self._annotation(stem, item, counts, of_xml)
-        showings = _upright(found.showings, header, counts) if found else ()
+        showings = upright(found.showings, header, counts) if found else ()
         record = ImageRecord(
             file_name=item.file_name,
             image=image,
@@ -109,25 +109,6 @@ def _read_xml(path: Path, image_id: str, problems: Problems, unreadable: Reason)
     except DataError as e:
         problems.add(unreadable, str(e))
     return None
-
-
-def _upright(showings: tuple[Showing, ...], header: ImageHeader, counts: Counter[str]) -> tuple[Showing, ...]:
-    """Turns clicks and traces back to the stored pixels, since browsers apply the EXIF orientation (since 2020)."""
-
-    def turned(points: tuple[TimedPoint, ...]) -> tuple[TimedPoint, ...]:
-        return tuple(
-            TimedPoint(*undo_exif_orientation(p.x, p.y, header.orientation), time_ms=p.time_ms) for p in points
-        )
-
-    upright = []
-    for showing in showings:
-        if was_rotated(showing.original_size, header, default=True):
-            showing = replace(showing, clicks=turned(showing.clicks), trace=turned(showing.trace))
-            counts["showings_turned_back_by_exif"] += 1
-        elif showing.original_size not in (None, header.size):
-            counts["showings_with_other_original_size"] += 1
-        upright.append(showing)
-    return tuple(upright)
 
 
 def _turned_boxes(found: annotation.Annotation, header: ImageHeader, label_of: dict[str, int]) -> tuple[Box, ...]:

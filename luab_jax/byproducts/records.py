@@ -50,6 +50,8 @@ class Action(NamedTuple):
     point_from: Point | None
     point_to: Point | None
     time_ms: int | None
+    label: int = -1
+    """What the icon means: an index into the class list, -1 for none of its classes."""
 
 
 class CategoryView(NamedTuple):
@@ -115,6 +117,9 @@ class Box:
     y_max: float
     label: int = -1
     is_crowd: bool = False
+    mask: str = ""
+    """COCO's `segmentation` as JSON, in pixels of the image: a list of polygons [x, y, x, y, ...], or run lengths
+    {"counts": ..., "size": [height, width]}; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from luab_jax import checkpoint as checkpoint_lib
 from luab_jax import config as config_lib
 from luab_jax import sharding
 from luab_jax.byproducts.targets import target_shape
-from luab_jax.config import Config
+from luab_jax.config import Config, Task
 from luab_jax.data.transforms import Preprocessing
 from luab_jax.models.functional import Model, create_model
 
@@ -29,6 +29,8 @@ class LoadedModel:
     batch_stats: dict[str, Any]
     preprocessing: Preprocessing
     class_list_hash: str
+    label_sets: bool = False
+    """Whether it scores sets of labels, by a sigmoid per class."""
 
 
 def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
@@ -40,7 +42,9 @@ def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
         config.model,
         num_classes=description["num_classes"],
         image_size=config.data.preprocessing.image_size,
-        byproduct_shape=target_shape(config.byproduct.target),
+        byproduct_shape=target_shape(
+            config.byproduct.target, config_lib.label_set_size(config, description["num_classes"])
+        ),
     )
     params, batch_stats = model.abstract()
     abstract = checkpoint_lib.abstract_on(sharding.replicated(mesh), {"params": params, "batch_stats": batch_stats})
@@ -65,4 +69,5 @@ def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
         batch_stats=state.get("batch_stats", {}),
         preprocessing=config.data.preprocessing,
         class_list_hash=description["class_list_hash"],
+        label_sets=config.task is Task.MULTI_LABEL,
     )
