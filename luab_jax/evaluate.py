@@ -14,7 +14,7 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The workdir of a run.", r
 _STEP = flags.DEFINE_string(
     "step",
     "latest",
-    "Which checkpoint: latest, best (by eval top-1 or mAP: its val score is then a selected one), or a step.",
+    "Which checkpoint: latest, best (by eval top-1 or mAP, so a selected score), or a step.",
 )
 _SUITES = flags.DEFINE_string("suites", "all", "all, or names separated by commas.")
 _DATA = flags.DEFINE_string("data", None, "Folder of the prepared suites.", required=True)
