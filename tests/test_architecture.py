@@ -62,7 +62,7 @@ ROOMS = {
         "sharding",
         "step",
     },
-    "evaluation": {*DATA, "checkpoint", "config", "log", "models", "progress", "sharding"},
+    "evaluation": {*DATA, "checkpoint", "config", "log", "metrics", "models", "progress", "sharding"},
     "cli": {"config", "errors"},
     "main": {"cli", "config", "errors", "train"},
     "evaluate": {"cli", "config", "data", "errors", "evaluation", "sharding"},

@@ -11,7 +11,8 @@ from sklearn.metrics import average_precision_score
 from luab_jax.data.pipeline import Truth
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
-from luab_jax.evaluation.scores.average_precision import average_precision, label_set_map, mean_average_precision
+from luab_jax.evaluation.scores.average_precision import label_set_map
+from luab_jax.metrics import average_precision, mean_average_precision
 
 
 @settings(max_examples=60, deadline=None)
@@ -37,10 +38,13 @@ def test_a_constant_model_has_the_share_of_positives_and_a_perfect_one_has_1() -
 
 
 def test_no_score_is_invented() -> None:
-    with pytest.raises(DataError, match="no mAP"):
-        mean_average_precision(np.zeros((4, 2), np.float32), np.zeros((4, 2), bool))
+    nothing = mean_average_precision(np.zeros((4, 2), np.float32), np.zeros((4, 2), bool))
+    assert np.isnan(nothing["map"]) and nothing["n_classes"] == 0
+    assert np.isnan(mean_average_precision(np.array([[np.nan, 1.0]], np.float32), np.ones((1, 2), bool))["map"])
+    with pytest.raises(DataError, match="no image of this set has a label set"):
+        label_set_map(Predictions(np.zeros((1, 2), np.float32), None, [Truth("a.jpg", -1, (), "", None, None)]))
     with pytest.raises(DataError, match="not finite"):
-        mean_average_precision(np.full((1, 1), np.nan, np.float32), np.ones((1, 1), bool))
+        label_set_map(Predictions(np.full((1, 2), np.nan, np.float32), None, [Truth("a", -1, (0,), "", None, None)]))
 
 
 def test_the_suite_counts_images_without_a_class() -> None:
