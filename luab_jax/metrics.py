@@ -73,7 +73,7 @@ def average_precision(scores: Float[np.ndarray, "n c"], labels: Bool[np.ndarray,
 
 
 def mean_average_precision(scores: Float[np.ndarray, "n c"], labels: Bool[np.ndarray, "n c"]) -> dict[str, float | int]:
-    """mAP over the classes that some image shows, and how many these are; NaN without any or with a score not finite."""
+    """mAP over the classes that some image shows, and their number; NaN without any, or if a score is not finite."""
     if not np.all(np.isfinite(scores)):
         return {"map": math.nan, "n_classes": 0}
     per_class = average_precision(scores, labels)
