@@ -125,8 +125,15 @@ def crop_and_resize(
     pixels = resize(cut, Size(side, side), filter)
     view = geometry.crop(box.left / width, box.top / height, right / width, bottom / height)
     if flip:
-        return np.ascontiguousarray(pixels[:, ::-1]), view.then(geometry.flip_horizontal())
+        return _mirrored(pixels), view.then(geometry.flip_horizontal())
     return pixels, view
+
+
+def _mirrored(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    mirrored = np.empty_like(pixels)
+    for channel in range(3):  # ten times faster than to let numpy copy pixels of three bytes backwards
+        mirrored[..., channel] = pixels[:, ::-1, channel]
+    return mirrored
 
 
 def resize_and_centre_crop(
