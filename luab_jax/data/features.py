@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -239,7 +238,7 @@ class Example:
     def size(self) -> Size:
         return Size(self._features["width"].int64_list.value[0], self._features["height"].int64_list.value[0])
 
-    def column(self, table: str, name: str) -> np.ndarray:
+    def _column(self, table: str, name: str) -> np.ndarray:
         feature = self._features[f"{table}/{name}"]
         dtype = _TABLES[table][name]
         if dtype is np.object_:
@@ -248,16 +247,27 @@ class Example:
         return np.asarray(values, dtype)
 
     def _table(self, table: str) -> list[dict[str, Any]]:
-        columns = {name: self.column(table, name).tolist() for name in _TABLES[table]}
+        columns = {name: self._column(table, name).tolist() for name in _TABLES[table]}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def points(self, table: str) -> Points:
-        xy = np.stack([self.column(table, "x"), self.column(table, "y")], axis=-1)
-        return Points(self.column(table, "showing"), self.column(table, "time_ms"), xy)
+    def _points(self, table: str) -> Points:
+        xy = np.stack([self._column(table, "x"), self._column(table, "y")], axis=-1)
+        return Points(self._column(table, "showing"), self._column(table, "time_ms"), xy)
 
     def byproducts(self) -> ByproductColumns:
         """The columns that targets are made of."""
-        return _LazyColumns(self)
+        return ByproductColumns.read_by(
+            file_name=lambda: self.file_name,
+            selected=lambda: self._column("showings", "selected"),
+            clicks=lambda: self._points("clicks"),
+            trace=lambda: self._points("trace"),
+            boxes=self._corners,
+            box_labels=lambda: self._column("boxes", "label"),
+            label=lambda: self.label,
+        )
+
+    def _corners(self) -> np.ndarray:
+        return np.stack([self._column("boxes", name) for name in ("x_min", "y_min", "x_max", "y_max")], axis=-1)
 
     def record(self) -> ImageRecord:
         """Everything, as objects: for inspection and tests, not for training."""
@@ -291,44 +301,6 @@ class Example:
             )
             for index, row in enumerate(self._table("showings"))
         )
-
-
-class _LazyColumns(ByproductColumns):
-    """The columns of one record, each decoded when a target reads it: most targets read two or three, none the trace."""
-
-    # The properties stand before the slots of the fields, and fill this class's own `__dict__`.
-
-    def __init__(self, example: Example):
-        self.__dict__["_example"] = example
-
-    @cached_property
-    def file_name(self) -> str:
-        return self._example.file_name
-
-    @cached_property
-    def label(self) -> int:
-        return self._example.label
-
-    @cached_property
-    def selected(self) -> np.ndarray:
-        return self._example.column("showings", "selected")
-
-    @cached_property
-    def clicks(self) -> Points:
-        return self._example.points("clicks")
-
-    @cached_property
-    def trace(self) -> Points:
-        return self._example.points("trace")
-
-    @cached_property
-    def boxes(self) -> np.ndarray:
-        corners = [self._example.column("boxes", name) for name in ("x_min", "y_min", "x_max", "y_max")]
-        return np.stack(corners, axis=-1)
-
-    @cached_property
-    def box_labels(self) -> np.ndarray:
-        return self._example.column("boxes", "label")
 
 
 def _known(value: Any) -> Any:
