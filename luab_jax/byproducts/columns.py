@@ -7,8 +7,8 @@ crop; so a shard stores columns, and a target reads the few that it needs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -39,20 +39,24 @@ class ByproductColumns:
     box_labels: Int[np.ndarray, " boxes"]
     label: int
     """The image's class, -1 if it has no single one."""
-    _readers: dict[str, Callable[[], Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @classmethod
-    def read_by(cls, **readers: Callable[[], Any]) -> ByproductColumns:
+    @staticmethod
+    def read_by(**readers: Callable[[], Any]) -> ByproductColumns:
         """Columns that are each read when first asked for: most targets look at two or three, few at the trace."""
-        columns = object.__new__(cls)
+        columns = object.__new__(_LazyColumns)
         object.__setattr__(columns, "_readers", readers)
         return columns
 
-    if not TYPE_CHECKING:  # to the type checker a misspelt name shall stay an error
 
-        def __getattr__(self, name: str) -> Any:
-            if name == "_readers" or name not in self._readers:
-                raise AttributeError(name)
-            value = self._readers[name]()
-            object.__setattr__(self, name, value)
-            return value
+class _LazyColumns(ByproductColumns):
+    """Its fields are unset slots until they are asked for."""
+
+    __slots__ = ("_readers",)
+    _readers: dict[str, Callable[[], Any]]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_readers" or name not in self._readers:
+            raise AttributeError(name)
+        value = self._readers[name]()
+        object.__setattr__(self, name, value)
+        return value
