@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks import photos as measured
 from benchmarks import pipeline_facts as facts
-from benchmarks.contestants import BATCH, Contestant, contestants
+from benchmarks.contestants import BATCH, SEED, Contestant, contestants
 
 PACKAGES = (
     *("numpy", "pillow", "grain", "nvidia-nvimgcodec-cu12", "cykooz-resizer"),
@@ -30,7 +30,7 @@ PACKAGES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=measured.PHOTOS, help="folder of <class>/<name>.JPEG")
-    parser.add_argument("--images", type=int, default=384, help="images for each contestant in each round")
+    parser.add_argument("--images", type=int, default=384, help="in each round, for each contestant")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     photos = measured.list_photos(arguments.photos)
@@ -41,6 +41,7 @@ def main() -> None:
         annotations = Path(folder, "annotations")
         measured.write_annotations(photos, annotations)
         split = measured.prepare(arguments.photos, annotations, Path(folder, "prepared"))
+        split = measured.as_large_split(split, SEED)
         runners = contestants(photos, split)
         os.sched_setaffinity(0, cores[-1:])
         one = {name: [] for name in runners}

@@ -91,13 +91,13 @@ def print_shuffle(num_records: int = 100_000) -> None:
     )
 
 
-def print_memory(split: PreparedSplit, few: int = 2, many: int = 18) -> None:
+def print_memory(split: PreparedSplit, few: int = 1, many: int = 17) -> None:
     """Resident memory with many threads against few, after each has met the largest photo."""
     process, resident = psutil.Process(), []
     for threads in (few, many):
         batches = ours(split, ResizeFilter.BICUBIC)(threads)
         peak = 0
-        for _ in range(24):
+        for _ in range(12):
             next(batches)
             peak = max(peak, process.memory_info().rss)
         resident.append(peak)
