@@ -21,13 +21,13 @@ from jaxtyping import Bool, Float, UInt8
 
 from luab_jax.byproducts.columns import ByproductColumns
 from luab_jax.byproducts.geometry import Affine, identity
-from luab_jax.byproducts.records import Size
 from luab_jax.byproducts.targets import Target, TargetValues, classes_outside, make_target
 from luab_jax.data.batch import Batch
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
 from luab_jax.data.tfrecord import RandomAccessTFRecords
 from luab_jax.data.transforms import (
+    EncodedImage,
     Preprocessing,
     ResizeFilter,
     crop_and_resize,
@@ -125,8 +125,8 @@ class _Augment(grain.transforms.RandomMap):
 
     def random_map(self, element: tuple[int, Example], rng: np.random.Generator) -> TrainExample:
         index, example = element
-        image = decode(example.image, example.file_name)
-        box = sample_crop(rng, Size(*image.size), self._augmentation.crop_scale)
+        image = EncodedImage(example.image, example.file_name)
+        box = sample_crop(rng, image.size, self._augmentation.crop_scale)
         flip = bool(rng.random() < 0.5) and self._augmentation.flip
         pixels, view = crop_and_resize(image, box, self._augmentation.image_size, self._augmentation.filter, flip=flip)
         byproducts = example.byproducts()
@@ -212,7 +212,7 @@ class Reading:
     """How hard the host works; has no influence on what the batches hold."""
 
     num_threads: int = 0
-    """Decoding threads; 0 takes one per core. Pillow decodes and resizes without the interpreter's lock."""
+    """Decoding threads; 0 takes one per core. Decoding and resizing hold no interpreter lock."""
     prefetch_examples: int = 512
     """Decoded examples in waiting: 150 kB each at 224 px."""
 
