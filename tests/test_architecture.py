@@ -26,7 +26,7 @@ OWNERS = {
     "ml_collections": ("luab_jax.main", "luab_jax.preflight"),
     "tensorflow_datasets": ("luab_jax.data.features", "data_prep"),
     "tensorboardX": ("luab_jax.log",),
-    "PIL": ("luab_jax.data.transforms", "data_prep"),
+    "PIL": ("luab_jax.data.transforms", "luab_jax.data.resampling", "data_prep", "benchmarks"),
     "safetensors": ("luab_jax.models.timm_weights",),
     "tensorflow": (),
     "torch": (),
