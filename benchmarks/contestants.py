@@ -76,7 +76,7 @@ class TorchPhotos:
     """A map-style data set, picklable for worker processes."""
 
     def __init__(self, photos: list[Path]):
-        from torchvision import transforms
+        from torchvision import transforms  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
         self._photos = photos
         self._transform = transforms.Compose(
@@ -98,8 +98,8 @@ class TorchPhotos:
 
 def torch_loader(photos: list[Path]) -> Contestant:
     """torchvision's transforms in a DataLoader; in this process for one core, in worker processes for more."""
-    import torch
-    from torch.utils.data import DataLoader
+    import torch  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+    from torch.utils.data import DataLoader  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
     torch.set_num_threads(1)
 
@@ -120,7 +120,7 @@ def torch_loader(photos: list[Path]) -> Contestant:
 
 def tf_data(photos: list[Path], *, antialias: bool) -> Contestant:
     """Crop-only decoding in a tf.data graph, by TensorFlow's own crop law, which is the same."""
-    import tensorflow as tf
+    import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
     tf.config.set_visible_devices([], "GPU")
 

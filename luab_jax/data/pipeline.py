@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -36,7 +36,6 @@ from luab_jax.data.transforms import (
     sample_crop,
 )
 from luab_jax.errors import DataError
-
 
 _MAX_CHUNK = 32
 """Training examples that a thread makes and stacks before it hands them over: one by one, waking the other side for
@@ -75,6 +74,11 @@ class EvalExample(NamedTuple):
     index: int
     icons: TargetValues | None = None
     """The final icons of each class, for images with sets of labels."""
+
+
+def num_cores() -> int:
+    """Cores that this process may use, which in a job is often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -223,7 +227,7 @@ class Reading:
 
     def options(self, examples: int = 1) -> grain.ReadOptions:
         """For elements of so many examples; every thread has one to work on."""
-        threads = self.num_threads or os.cpu_count() or 1
+        threads = self.num_threads or num_cores()
         return grain.ReadOptions(
             num_threads=threads, prefetch_buffer_size=max(threads, self.prefetch_examples // examples)
         )
@@ -294,7 +298,7 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
-def _stack_train(rows: list[TrainExample]) -> Batch:
+def _stack_train(rows: Sequence[Any]) -> Batch:
     return Batch(
         images=np.stack([row.image for row in rows]),
         labels=_stack_labels([row.label for row in rows]),

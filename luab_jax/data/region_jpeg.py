@@ -26,10 +26,16 @@ _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _TRAILER_BYTES = 256  # what a camera may have left behind the end
 _EXTENSIONS = "NVIMGCODEC_EXTENSIONS_PATH"
 _threads = threading.local()
+_loading = threading.Lock()
+
+
+def _library() -> Any:
+    with _loading:  # decoding threads all ask at once, and loading changes the environment for a moment
+        return _load()
 
 
 @functools.cache
-def _library() -> Any:
+def _load() -> Any:
     """The module, with its CPU JPEG decoder alone; None where it is not installed.
 
     Its other decoders look for CUDA's libraries at import and complain on stderr, hence a folder with just the one.
