@@ -38,11 +38,12 @@ def parser() -> argparse.ArgumentParser:
     workers.add_argument("--workers", type=_positive, default=default_workers(), help="processes (default: all cores)")
 
     ab = commands.add_parser("imagenet_ab", parents=[workers], help="class folders and ImageNet-AB byproducts")
-    ab.add_argument("--images", required=True, help="folder of <class>/<image>")
-    ab.add_argument("--byproducts", help="folder of <class>/<image name>.xml")
+    ab.add_argument("--images", required=True, help="folder or archive of <class>/<image>, or ILSVRC2012_img_val.tar")
+    ab.add_argument("--byproducts", help="folder or archive of <class>/<image name>.xml")
     ab.add_argument("--out", required=True, help="prepared directory; several splits may share one")
     ab.add_argument("--split", type=_split_name, default="train")
-    ab.add_argument("--boxes", help="folder of <class>/<image>.xml or <class>.txt, or one .txt file")
+    ab.add_argument("--boxes", help="folder or archive of <class>/<image>.xml or <image>.xml; or <class>.txt, one .txt")
+    ab.add_argument("--val_labels", help="lines `name wnid` for validation images without classes (default: built in)")
     ab.add_argument("--classes", default="imagenet", help="`imagenet`, or a file of lines `id TAB name` in label order")
     ab.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
     ab.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", parents=[workers], help="the drawn data set, with simulated clicks")
     demo.add_argument("--out", required=True)
     demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--correlation", type=_share, default=0.75, help="share of images on their class's own background")
+    demo.add_argument("--correlation", type=_share, default=0.75, help="share of images on their class's background")
     demo.add_argument("--num_train", type=_positive)
     demo.add_argument("--num_val", type=_positive)
     demo.add_argument("--side", type=_positive, help="pixels")
@@ -95,22 +96,28 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 
 def _imagenet_ab(arguments: argparse.Namespace) -> None:
-    from data_prep.commands import local_folder, prepare_folders
+    from data_prep.commands import Job, open_inputs, prepare_folders
     from luab_jax.data.class_lists import read_class_list
 
-    prepare_folders(
-        local_folder(arguments.images, "--images"),
-        out=Path(arguments.out),
+    classes, out = read_class_list(arguments.classes), Path(arguments.out)
+    inputs = open_inputs(
+        arguments.images,
+        arguments.byproducts,
+        arguments.boxes,
+        classes,
+        out=out,
+        val_labels=arguments.val_labels,
+    )
+    job = Job(
+        out=out,
         split=arguments.split,
         dataset="imagenet_ab",
-        classes=read_class_list(arguments.classes),
-        byproducts=local_folder(arguments.byproducts, "--byproducts") if arguments.byproducts else None,
-        boxes=Path(arguments.boxes) if arguments.boxes else None,
+        classes=classes,
         num_shards=arguments.shards,
         workers=arguments.workers,
         strict=arguments.strict,
-        min_match=arguments.min_match,
     )
+    prepare_folders(inputs, job, min_match=arguments.min_match)
 
 
 def main(argv: list[str] | None = None) -> int:

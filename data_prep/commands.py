@@ -2,83 +2,113 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep import publish, shards
-from data_prep.datasets.boxes import open_boxes
-from data_prep.datasets.class_folders import Listing, list_images
+from data_prep.datasets.boxes import open_boxes, xml_path
+from data_prep.datasets.class_folders import Inputs, Listing, class_root, find_root, list_images
 from data_prep.datasets.imagenet_ab import ReadImage
+from data_prep.datasets.val_labels import lies_flat, read_val_labels
+from data_prep.sources import Folder, Source, open_source
 from luab_jax.data import features
 from luab_jax.data.class_lists import ClassList, read_class_list
 from luab_jax.data.dataset import Manifest
-from luab_jax.errors import DataError
 from luab_jax.progress import format_seconds
 
 
-def local_folder(path: str, flag: str) -> Path:
-    """A folder given by a flag; raises `DataError` that says what is there instead."""
-    if "://" in path:
-        raise DataError(f"{flag}={path}: only local folders can be read so far; copy it here first")
-    folder = Path(path)
-    if folder.is_file():
-        raise DataError(f"{flag}={path}: a file, expected a folder; unpack the archive and give the folder")
-    if not folder.is_dir():
-        raise DataError(f"{flag}={path}: no such folder")
-    return folder
+def open_inputs(
+    images: str, byproducts: str | None, boxes: str | None, classes: ClassList, *, out: Path, val_labels: str | None
+) -> Inputs:
+    """Opens the folders or archives of class folders, or of ILSVRC's validation images without them."""
+    source = open_source(images, "--images", scratch=out)
+    root = class_root(source, classes)
+    labels = None
+    if not any(name in classes.ids for name in root.folders()) and (flat := flat_root(source, val_labels)):
+        root, labels = flat, read_val_labels(val_labels)
+    clicks = open_source(byproducts, "--byproducts", scratch=out) if byproducts else None
+    return Inputs(
+        images=root,
+        byproducts=class_root(clicks, classes) if clicks else None,
+        boxes=open_boxes(boxes, classes, scratch=out),
+        val_labels=labels,
+    )
 
 
-def prepare_folders(
-    images: Path,
-    *,
-    out: Path,
-    split: str,
-    dataset: str,
-    classes: ClassList,
-    byproducts: Path | None = None,
-    boxes: Path | None = None,
-    num_shards: int | None = None,
-    workers: int,
-    strict: bool = False,
-    min_match: float = 0.5,
-    groups: bool = False,
-) -> Manifest:
+def flat_root(source: Source, val_labels: str | None) -> Source | None:
+    """The folder of validation images that lie without classes, if there is one."""
+    if val_labels is not None:
+        return find_root(source, lambda s, folder: bool(s.files(folder)), "images")
+    root = find_root(source, lies_flat, "validation images")
+    return root if lies_flat(root, "") else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One split to be written, and how."""
+
+    out: Path
+    split: str
+    dataset: str
+    classes: ClassList
+    workers: int
+    num_shards: int | None = None
+    strict: bool = False
+    expected: int | None = None
+    """The published count of a public set."""
+
+
+def prepare_folders(inputs: Inputs, job: Job, *, min_match: float = 0.5, groups: bool = False) -> Manifest:
     """Prepares one split from class folders and prints its summary."""
+    listing = list_images(inputs, job.classes, min_match=min_match, groups=groups)
+    return prepare_listing(listing, inputs, job)
+
+
+def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
+    """Writes what was listed, prints a summary, and removes what was unpacked for reading."""
     start = time.monotonic()
-    box_source = open_boxes(boxes)
-    listing = list_images(images, byproducts, classes, boxes=box_source, min_match=min_match, groups=groups)
-    num_shards = min(num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
-    folders = {"images": images, "byproducts": byproducts, "boxes": boxes}
+    num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
+    byproducts, box_xml = inputs.byproducts, inputs.boxes.xml
     plan = shards.Plan(
-        directory=out,
-        dataset=dataset,
-        split=split,
-        classes=classes,
+        directory=job.out,
+        dataset=job.dataset,
+        split=job.split,
+        classes=job.classes,
         items=listing.items,
-        read=ReadImage(images, byproducts, box_source.xml, classes.label_of(), groups),
+        read=ReadImage(
+            images=inputs.images.reader,
+            byproducts=byproducts.reader if byproducts else None,
+            boxes=box_xml.reader if box_xml else None,
+            box_path=functools.partial(xml_path, inputs.boxes.flat),
+            label_of=job.classes.label_of(),
+        ),
         num_shards=num_shards,
-        source=_source(listing, folders, num_shards, classes),
+        source=_source(listing, inputs, num_shards, job.classes),
         counts=listing.counts,
         problems=tuple(listing.problems),
+        expected_records=job.expected,
     )
-    manifest, written = publish.prepare(plan, workers=workers, strict=strict)
+    manifest, written = publish.prepare(plan, workers=job.workers, strict=job.strict)
     if written:
-        print(summary(manifest, out, time.monotonic() - start))
+        print(summary(manifest, job.out, time.monotonic() - start))
     else:
-        print(f"{out}: split {split!r} is already prepared ({manifest.num_records:,} images); nothing to do")
+        print(f"{job.out}: split {job.split!r} is already prepared ({manifest.num_records:,} images); nothing to do")
+    inputs.discard()
     return manifest
 
 
-def _source(
-    listing: Listing, folders: dict[str, Path | None], num_shards: int, classes: ClassList
-) -> dict[str, str | int | None]:
+def _source(listing: Listing, inputs: Inputs, num_shards: int, classes: ClassList) -> dict[str, str | int | None]:
     """Where a split comes from, in the terms in which a later run with other input is refused."""
     return {
         "layout": "imagenet_ab",
-        **{name: None if path is None else str(path) for name, path in folders.items()},
+        "images": inputs.images.place,
+        "byproducts": inputs.byproducts.place if inputs.byproducts else None,
+        "boxes": inputs.boxes.xml.place if inputs.boxes.xml else None,
         "images_listed": len(listing.items),
         "byproduct_files_listed": listing.counts["byproduct_files"],
-        "image_bytes_listed": sum(item.num_bytes for item in listing.items),
+        "image_bytes_listed": sum(item.image.size for item in listing.items),
         "class_list": classes.hash,
         "num_shards": num_shards,
         "shard_schema": features.SCHEMA_VERSION,
@@ -92,6 +122,7 @@ def summary(manifest: Manifest, out: Path, seconds: float) -> str:
     share = f"{counts.get('images_with_selected_byproduct', 0) / max(images, 1):.1%}"
     size = sum(shard.num_bytes for shard in manifest.shards)
     rows = [
+        *_published(manifest),
         ("images", f"{images:,}" + (f" of {counts['images_found']:,}" if images < counts["images_found"] else "")),
         ("with a selected byproduct", f"{counts.get('images_with_selected_byproduct', 0):,} ({share})"),
         ("with a usable click", f"{counts.get('images_with_usable_click', 0):,}"),
@@ -111,6 +142,13 @@ def summary(manifest: Manifest, out: Path, seconds: float) -> str:
     return "\n".join(lines)
 
 
+def _published(manifest: Manifest) -> list[tuple[str, str]]:
+    if manifest.expected_records is None:
+        return []
+    share = f"{manifest.num_records:,} of {manifest.expected_records:,} published images"
+    return [("PARTIAL SET" if manifest.partial else "complete", share)]
+
+
 def demo(out: Path, *, workers: int, seed: int, correlation: float, **sizes: int) -> None:
     """Draws the demo's raw data, then prepares its splits and suites as if someone had downloaded them."""
     from data_prep.datasets import demo as drawn
@@ -119,22 +157,10 @@ def demo(out: Path, *, workers: int, seed: int, correlation: float, **sizes: int
     drawn.write_raw(raw, seed=seed, correlation=correlation, **sizes)
     classes = read_class_list(str(raw / "classes.txt"))
     for split in ("train", "val"):
-        prepare_folders(
-            raw / split,
-            out=out / "prepared",
-            split=split,
-            dataset="demo",
-            classes=classes,
-            byproducts=raw / f"{split}_xml",
-            workers=workers,
-        )
+        inputs = Inputs(images=Folder(raw / split), byproducts=Folder(raw / f"{split}_xml"))
+        job = Job(out=out / "prepared", split=split, dataset="demo", classes=classes, workers=workers)
+        prepare_folders(inputs, job)
     for suite in sorted(path.name for path in (raw / "suites").iterdir() if path.is_dir()):
-        prepare_folders(
-            raw / "suites" / suite,
-            out=out / "suites" / suite,
-            split="test",
-            dataset=f"demo_{suite}",
-            classes=classes,
-            workers=workers,
-            groups=True,
-        )
+        directory = out / "suites" / suite
+        job = Job(out=directory, split="test", dataset=f"demo_{suite}", classes=classes, workers=workers)
+        prepare_folders(Inputs(images=Folder(raw / "suites" / suite)), job, groups=True)

@@ -17,6 +17,9 @@ class Reason(enum.StrEnum):
     IMAGE_TRUNCATED = "image is cut off or damaged"
     IMAGE_TOO_LARGE = "image has too many pixels"
     NAME_NOT_UTF8 = "file name is not UTF-8"
+    # The file is not read.
+    ARCHIVE_NAME = "archive member with an absolute or `..` name"
+    ARCHIVE_LINK = "archive member is a link"
     # The image is kept without this byproduct.
     XML_UNREADABLE = "byproduct file is unreadable"
     XML_OTHER_IMAGE = "byproduct names another image"
@@ -33,6 +36,7 @@ class Reason(enum.StrEnum):
     NUMBER = "invalid number"
     BOX = "invalid box"
     BOX_FILE = "box file is unreadable"
+    MASK = "mask is unreadable"
     # Kept as it is.
     TRACE_BACKWARDS = "trace times run backwards"
 

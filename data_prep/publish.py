@@ -123,6 +123,7 @@ def _manifest(plan: Plan, fingerprint: str, parts: list[Part]) -> Manifest:
         skipped=tuple(listed),
         source=plan.source,
         fingerprint=fingerprint,
+        expected_records=plan.expected_records,
     )
 
 

@@ -72,6 +72,8 @@ class Plan:
     counts: Mapping[str, int] = field(default_factory=dict)
     """What listing found."""
     problems: tuple[Skipped, ...] = ()
+    expected_records: int | None = None
+    """The published count of a public set."""
 
     def fingerprint(self) -> str:
         """Hash of everything the shards depend on; the place of the input is not part of it."""

@@ -123,7 +123,8 @@ class ImageRecord:
 
     `file_name` is unique in a split and names the record in every message. `label` is -1 where the image has no single
     label; `labels` is the set of all correct labels where one is known (ReaL, COCO). `group` names the condition an
-    evaluation image was made under, such as `gaussian_noise,severity=3`.
+    evaluation image was made under, such as `gaussian_noise,severity=3`. `masks` are PNG images of one bit a pixel, of
+    the size of the image: its foreground (Backgrounds Challenge).
     """
 
     file_name: str
@@ -135,3 +136,4 @@ class ImageRecord:
     group: str = ""
     boxes: tuple[Box, ...] = ()
     showings: tuple[Showing, ...] = ()
+    masks: tuple[bytes, ...] = ()

@@ -34,7 +34,7 @@ from luab_jax.byproducts.records import (
 )
 from luab_jax.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MISSING_INT = -1
 _ACTION_KINDS = tuple(ActionKind)
 
@@ -105,6 +105,9 @@ def example_features(class_ids: Sequence[str]) -> tfds.features.FeaturesDict:
             "label": tfds.features.ClassLabel(names=list(class_ids)),
             "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_ids))),
             "group": tfds.features.Text(),
+            "masks": tfds.features.Sequence(
+                tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+            ),
             **{
                 table: tfds.features.Sequence({name: tensor(dtype) for name, dtype in columns.items()})
                 for table, columns in _TABLES.items()
@@ -128,6 +131,8 @@ def encode(record: ImageRecord) -> bytes:
     features["label"].int64_list.value.append(record.label)
     _fill(features["labels"], np.int64, record.labels)
     features["group"].bytes_list.value.append(record.group.encode())
+    features["masks"].bytes_list.value.extend(record.masks)
+    features["masks"].bytes_list.SetInParent()
     rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
     rows["boxes"] = [(b.x_min, b.y_min, b.x_max, b.y_max, b.label, b.is_crowd) for b in record.boxes]
     for index, showing in enumerate(record.showings):
@@ -235,6 +240,11 @@ class Example:
         return self._features["group"].bytes_list.value[0].decode()
 
     @property
+    def masks(self) -> tuple[bytes, ...]:
+        """PNG images of one bit a pixel."""
+        return tuple(self._features["masks"].bytes_list.value)
+
+    @property
     def size(self) -> Size:
         return Size(self._features["width"].int64_list.value[0], self._features["height"].int64_list.value[0])
 
@@ -277,6 +287,7 @@ class Example:
             label=self.label,
             labels=tuple(self.labels.tolist()),
             group=self.group,
+            masks=self.masks,
             boxes=tuple(Box(**row) for row in self._table("boxes")),
             showings=self._showings(),
         )

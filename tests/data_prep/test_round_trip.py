@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,9 @@ from luab_jax.byproducts.records import (
     TimedPoint,
 )
 from luab_jax.data.features import Example, encode
+
+# beartype picks the items of a tuple that it checks at random, while hypothesis builds a record.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module")
 
 # Coordinates are float32 on disk, and -1 means "missing" there.
 coordinates = st.floats(-0.125, 1.125, width=32)
@@ -65,7 +69,6 @@ boxes = st.builds(
 )
 records = st.builds(
     ImageRecord,
-    PagePosition,
     file_name=words,
     image=st.binary(max_size=20),
     height=st.integers(1, 10**5),
@@ -75,6 +78,7 @@ records = st.builds(
     group=words,
     boxes=st.lists(boxes, max_size=2).map(tuple),
     showings=st.lists(showings, max_size=2).map(tuple),
+    masks=st.lists(st.binary(max_size=9), max_size=2).map(tuple),
 )
 
 
