@@ -7,8 +7,11 @@ import signal
 import sys
 from pathlib import Path
 
+from data_prep.datasets.suites import NAMES as SUITE_NAMES
 from data_prep.parallel import default_workers
 from luab_jax.errors import ExitCode, UserError
+
+_SUITE_OPTIONS = ("split", "boxes", "real", "val_labels", "password", "strict")
 
 
 def _positive(text: str) -> int:
@@ -49,6 +52,18 @@ def parser() -> argparse.ArgumentParser:
     ab.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
     ab.add_argument("--min_match", type=_share, default=0.5, help="least share of images and byproducts that match")
 
+    suite = commands.add_parser("suite", parents=[workers], help="the data of an evaluation suite")
+    suite.add_argument("name", choices=SUITE_NAMES, metavar="NAME", help=", ".join(SUITE_NAMES))
+    suite.add_argument("--source", required=True, help="the archive as downloaded, or the folder it unpacks to")
+    suite.add_argument("--out", required=True, help="folder of all prepared suites; this one goes to OUT/NAME")
+    suite.add_argument("--split", type=_split_name, help="only this variant, or which one it is (default: all found)")
+    suite.add_argument("--boxes", help="imagenet: ILSVRC2012_bbox_val_v3.tgz, its folder, or text")
+    suite.add_argument("--real", help="imagenet, imagenet_real: real.json")
+    suite.add_argument("--val_labels", help="imagenet: lines `name wnid` (default: built in)")
+    suite.add_argument("--password", help="objectnet: the phrase printed on its download page")
+    suite.add_argument("--shards", type=_positive, help="number of shards of each split")
+    suite.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
+
     demo = commands.add_parser("demo", parents=[workers], help="the drawn data set, with simulated clicks")
     demo.add_argument("--out", required=True)
     demo.add_argument("--seed", type=int, default=0)
@@ -68,6 +83,14 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     match arguments.command:
         case "imagenet_ab":
             _imagenet_ab(arguments)
+        case "suite":
+            from data_prep.commands import SuiteOptions, prepare_suite
+
+            options = SuiteOptions(
+                num_shards=arguments.shards,
+                **{name: getattr(arguments, name) for name in _SUITE_OPTIONS},
+            )
+            prepare_suite(arguments.name, arguments.source, Path(arguments.out), options, workers=arguments.workers)
         case "demo":
             from data_prep.commands import demo
 

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep import publish, shards
+from data_prep.datasets import suites
 from data_prep.datasets.boxes import open_boxes, xml_path
 from data_prep.datasets.class_folders import Inputs, Listing, class_root, find_root, list_images
 from data_prep.datasets.imagenet_ab import ReadImage
-from data_prep.datasets.val_labels import lies_flat, read_val_labels
+from data_prep.datasets.suite_listing import list_suite, list_val
+from data_prep.datasets.val_labels import NUM_VAL, lies_flat, read_val_labels
 from data_prep.sources import Folder, Source, open_source
 from luab_jax.data import features
-from luab_jax.data.class_lists import ClassList, read_class_list
+from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
 from luab_jax.data.dataset import Manifest
+from luab_jax.errors import DataError
 from luab_jax.progress import format_seconds
 
 
@@ -63,11 +66,13 @@ class Job:
 def prepare_folders(inputs: Inputs, job: Job, *, min_match: float = 0.5, groups: bool = False) -> Manifest:
     """Prepares one split from class folders and prints its summary."""
     listing = list_images(inputs, job.classes, min_match=min_match, groups=groups)
-    return prepare_listing(listing, inputs, job)
+    manifest = prepare_listing(listing, inputs, job)
+    inputs.discard()
+    return manifest
 
 
 def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
-    """Writes what was listed, prints a summary, and removes what was unpacked for reading."""
+    """Writes what was listed, and prints a summary."""
     start = time.monotonic()
     num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
     byproducts, box_xml = inputs.byproducts, inputs.boxes.xml
@@ -95,7 +100,6 @@ def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
         print(summary(manifest, job.out, time.monotonic() - start))
     else:
         print(f"{job.out}: split {job.split!r} is already prepared ({manifest.num_records:,} images); nothing to do")
-    inputs.discard()
     return manifest
 
 
@@ -147,6 +151,55 @@ def _published(manifest: Manifest) -> list[tuple[str, str]]:
         return []
     share = f"{manifest.num_records:,} of {manifest.expected_records:,} published images"
     return [("PARTIAL SET" if manifest.partial else "complete", share)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteOptions:
+    """What `data_prep suite` was asked for."""
+
+    split: str | None = None
+    boxes: str | None = None
+    real: str | None = None
+    val_labels: str | None = None
+    password: str | None = None
+    num_shards: int | None = None
+    strict: bool = False
+
+
+def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, workers: int) -> list[Manifest]:
+    """Prepares the splits of a suite that `source` holds into `data/<name>`."""
+
+    def job(split: str, published: int, classes: ClassList) -> Job:
+        return Job(
+            out=data / name,
+            split=split,
+            dataset=name,
+            classes=classes,
+            workers=workers,
+            num_shards=options.num_shards,
+            strict=options.strict,
+            expected=published,
+        )
+
+    if name in suites.VAL_SUITES:
+        if name == "imagenet_real" and options.real is None:
+            raise DataError(
+                "imagenet_real: give its labels with --real=real.json (google-research/reassessed-imagenet)"
+            )
+        classes = imagenet()
+        inputs = open_inputs(source, None, options.boxes, classes, out=data / name, val_labels=options.val_labels)
+        listing = list_val(inputs, classes, options.real)
+        manifests = [prepare_listing(listing, inputs, job(options.split or "val", NUM_VAL, classes))]
+    else:
+        suite = suites.SUITES[name]
+        inputs = Inputs(images=open_source(source, "--source", scratch=data / name, password=options.password))
+        listings = list_suite(suite, inputs.images, options.split)
+        manifests = [
+            prepare_listing(listing, inputs, job(split, suite.published[split], suite.classes()))
+            for split, listing in sorted(listings.items())
+        ]
+    inputs.discard()
+    return manifests
 
 
 def demo(out: Path, *, workers: int, seed: int, correlation: float, **sizes: int) -> None:

@@ -92,7 +92,7 @@ class Folder:
     problems: tuple[Skipped, ...] = ()
 
     def __init__(self, root: Path):
-        self._root, self.place, self.name = root, str(root), root.name
+        self._root, self.place, self.name = root, str(root), root.resolve().name
         self.reader: Reader = FolderReader(root)
 
     def folders(self, folder: str = "") -> list[str]:
