@@ -64,6 +64,15 @@ def parser() -> argparse.ArgumentParser:
     suite.add_argument("--shards", type=_positive, help="number of shards of each split")
     suite.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
 
+    own = commands.add_parser("folder", parents=[workers], help="class folders of your own")
+    own.add_argument("--source", required=True, help="folder or archive of <class>/<image>")
+    own.add_argument("--out", required=True, help="prepared directory; several splits may share one")
+    own.add_argument("--split", type=_split_name, default="train")
+    own.add_argument("--byproducts", help="clicks: .csv or .jsonl with file_name, x, y; or <class>/<image name>.xml")
+    own.add_argument("--classes", help="lines `id TAB name` in label order (default: SOURCE/classes.txt, folder names)")
+    own.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
+    own.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
+
     demo = commands.add_parser("demo", parents=[workers], help="the drawn data set, with simulated clicks")
     demo.add_argument("--out", required=True)
     demo.add_argument("--seed", type=int, default=0)
@@ -83,6 +92,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     match arguments.command:
         case "imagenet_ab":
             _imagenet_ab(arguments)
+        case "folder":
+            _folder(arguments)
         case "suite":
             from data_prep.commands import SuiteOptions, prepare_suite
 
@@ -141,6 +152,26 @@ def _imagenet_ab(arguments: argparse.Namespace) -> None:
         strict=arguments.strict,
     )
     prepare_folders(inputs, job, min_match=arguments.min_match)
+
+
+def _folder(arguments: argparse.Namespace) -> None:
+    from data_prep.commands import Job, prepare_own
+    from luab_jax.data.class_lists import ClassList
+
+    out = Path(arguments.out)
+
+    def job(classes: ClassList) -> Job:
+        return Job(
+            out=out,
+            split=arguments.split,
+            dataset="folder",
+            classes=classes,
+            num_shards=arguments.shards,
+            workers=arguments.workers,
+            strict=arguments.strict,
+        )
+
+    prepare_own(arguments.source, arguments.byproducts, arguments.classes, job, out=out)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep import publish, shards
+from data_prep.annotations.tables import is_table, read_table
 from data_prep.datasets import suites
 from data_prep.datasets.boxes import open_boxes, xml_path
 from data_prep.datasets.class_folders import Inputs, Listing, class_root, find_root, list_images
@@ -20,6 +22,9 @@ from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
 from luab_jax.data.dataset import Manifest
 from luab_jax.errors import DataError
 from luab_jax.progress import format_seconds
+
+CLASSES_FILE = "classes.txt"
+"""Class list of one's own data, in the prepared directory."""
 
 
 def open_inputs(
@@ -200,6 +205,41 @@ def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, 
         ]
     inputs.discard()
     return manifests
+
+
+def prepare_own(
+    source: str, byproducts: str | None, classes: str | None, job: Callable[[ClassList], Job], *, out: Path
+) -> Manifest:
+    """Prepares class folders of the user's own, with byproducts as XML in class folders or as a table of clicks."""
+    images = open_source(source, "--source", scratch=out)
+    class_list = _own_classes(images, source, classes, out)
+    table = Path(byproducts) if byproducts and is_table(Path(byproducts)) else None
+    inputs = Inputs(
+        images=images,
+        byproducts=open_source(byproducts, "--byproducts", scratch=out) if byproducts and not table else None,
+        points=read_table(table) if table else {},
+    )
+    manifest = prepare_folders(inputs, job(class_list), min_match=0.5 if table else 0)
+    written = out / CLASSES_FILE
+    if not written.exists():
+        lines = (f"{i}\t{name}\n" for i, name in zip(class_list.ids, class_list.names, strict=True))
+        written.write_text("".join(lines), encoding="utf-8")
+        print(f"{written}: the {len(class_list)} classes in label order")
+    return manifest
+
+
+def _own_classes(images: Source, source: str, classes: str | None, out: Path) -> ClassList:
+    """What was asked for, else a list beside the images or of an earlier split, else the folders' names, sorted.
+
+    The last is the only place where an order of folders makes labels; it is written out, and later splits keep it.
+    """
+    for path in (classes, Path(source) / CLASSES_FILE, out / CLASSES_FILE):
+        if path is not None and (path == classes or Path(path).is_file()):
+            return read_class_list(str(path))
+    names = tuple(images.folders())
+    if not names:
+        raise DataError(f"{images.place}: holds no class folders; expected <class>/<image>")
+    return ClassList(names, names)
 
 
 def demo(out: Path, *, workers: int, seed: int, correlation: float, **sizes: int) -> None:

@@ -142,6 +142,8 @@ def list_images(inputs: Inputs, classes: ClassList, *, min_match: float, groups:
         )
     if inputs.byproducts is not None:
         _check_match(listing, images, inputs.byproducts, min_match)
+    if inputs.points:
+        _attach_points(listing, inputs.points, images.place, min_match)
     inputs.boxes.check(listing.items, images.place)
     return listing
 
@@ -173,7 +175,6 @@ def _list_class(
                 inputs.boxes.of(class_id, name),
                 inputs.boxes.xml_of(class_id, stem),
                 group=prefix.removesuffix("/"),
-                points=inputs.points.get(f"{class_id}/{name}") or inputs.points.get(name, ()),
                 path=name if flat else "",
             )
         )
@@ -203,6 +204,31 @@ def images_in(listing: Listing, folder: str, files: list[File]) -> Iterator[File
             yield file
         else:
             listing.counts["other_files_ignored"] += 1
+
+
+def _attach_points(listing: Listing, points: dict[str, Points], place: str, min_match: float) -> None:
+    """Gives clicks of a table to their images; a name alone that several classes have belongs to none of them."""
+    num_of_name = Counter(item.file_name.rpartition("/")[2] for item in listing.items)
+    used = set()
+    for i, item in enumerate(listing.items):
+        name = item.file_name.rpartition("/")[2]
+        key = item.file_name if item.file_name in points else name
+        if key not in points:
+            continue
+        used.add(key)
+        if key == name and num_of_name[name] > 1:
+            listing.problems.append(Skipped(file=item.file_name, reason=Reason.XML_SHARED, detail=name))
+        else:
+            listing.items[i] = item._replace(points=points[key])
+    orphans = [name for name in points if name not in used]
+    if len(used) < min_match * len(points):
+        raise DataError(
+            f"--byproducts: {len(orphans)} of its {len(points)} file names are no image of {place}:"
+            f" {orphans[0]!r} here, {listing.items[0].file_name!r} there"
+        )
+    listing.problems.extend(Skipped(file=name, reason=Reason.XML_ORPHAN) for name in orphans)
+    listing.counts["byproduct_files"] = len(points)
+    listing.counts["byproduct_files_without_image"] = len(orphans)
 
 
 def _check_match(listing: Listing, images: Source, byproducts: Source, min_match: float) -> None:
