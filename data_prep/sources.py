@@ -5,8 +5,8 @@
     a zip                                       its directory, then members in place
     a compressed tar (.tar.gz, .tgz, .bz2, .xz) unpacked once, in one pass, into one scratch file
 
-`ARCHIVE/folder/inside` names a folder of an archive. The index of an archive takes about 45 bytes an entry and the
-length of its name: 60 MB for 1.1 million. A scratch file is as large as what is in the archive; it lies in --out while
+`ARCHIVE/folder/inside` names a folder of an archive. The index of an archive takes about 42 bytes an entry,
+names included: 50 MB for 1.1 million. A scratch file is as large as what is in the archive; it lies in --out while
 the preparation runs, a stopped one finds it again, and a finished one removes it.
 """
 
