@@ -138,6 +138,14 @@ def splits(directory: epath.PathLike) -> list[str]:
         return []
 
 
+def has_split(directory: epath.PathLike, split: str) -> bool:
+    """Whether `open_split` finds this split, prepared by data_prep or by TFDS."""
+    from luab_jax.data.tfds_directory import find
+
+    names = splits(directory)
+    return split in names or (not names and find(directory, split) is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedSplit:
     """A split opened for reading."""
@@ -162,8 +170,15 @@ def read_manifest(directory: epath.PathLike, split: str) -> Manifest:
 
 
 def open_split(directory: epath.PathLike, split: str) -> PreparedSplit:
-    """Opens a split for random access, after checking that index and manifest agree."""
+    """Opens a split for random access, after checking that index and manifest agree.
+
+    A directory that TFDS prepared, which has no manifest, is read in place.
+    """
+    from luab_jax.data.tfds_directory import open_tfds  # which builds on the types of this module
+
     directory = epath.Path(directory)
+    if not splits(directory) and (opened := open_tfds(directory, split)) is not None:
+        return opened
     manifest = read_manifest(directory, split)
     path = index_path(directory, split)
     try:

@@ -212,14 +212,17 @@ class Example:
             self._features = tf_example_pb2.Example.FromString(serialized).features.feature
         except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
             raise DataError(f"not a tf.train.Example: {e}") from e
-        if "file_name" not in self._features or "image" not in self._features:
+        if "image" not in self._features or not any(name in self._features for name in ("file_name", "image_id")):
             raise DataError(
                 "the record has no `file_name` or no `image`: it was not written by this version of data_prep"
             )
 
     @property
     def file_name(self) -> str:
-        return self._features["file_name"].bytes_list.value[0].decode()
+        """TFDS's SI-Score has a number instead."""
+        if "file_name" in self._features:
+            return self._features["file_name"].bytes_list.value[0].decode()
+        return str(self._features["image_id"].int64_list.value[0])
 
     @property
     def image(self) -> bytes:
@@ -228,16 +231,19 @@ class Example:
 
     @property
     def label(self) -> int:
-        return self._features["label"].int64_list.value[0]
+        name = "label" if "label" in self._features else "original_label"  # as TFDS calls it in imagenet2012_real
+        return self._features[name].int64_list.value[0]
 
     @property
     def labels(self) -> np.ndarray:
         """All correct labels, `[n]`; empty where only `label` is known."""
-        return np.asarray(self._features["labels"].int64_list.value, np.int64)
+        name = "labels" if "labels" in self._features else "real_label"
+        return np.asarray(self._features[name].int64_list.value, np.int64)
 
     @property
     def group(self) -> str:
-        return self._features["group"].bytes_list.value[0].decode()
+        values = self._features["group"].bytes_list.value
+        return values[0].decode() if values else ""
 
     @property
     def masks(self) -> tuple[bytes, ...]:
