@@ -26,7 +26,7 @@ demo: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh $(OUT) "none click_last" "0"
 
 demo-seeds: $(STAMP)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh $(OUT) "none click_last random" "0 1 2"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh $(OUT) "none click_last random" "1 2 3"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)

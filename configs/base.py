@@ -19,7 +19,7 @@ from luab_jax.models.config import ModelConfig
 def imagenet_resnet(name: str) -> Config:
     """SGD with Nesterov momentum, 300 epochs, batch 1024."""
     return Config(
-        epochs=300,
+        epochs=300.0,
         batch_size=1024,
         model=ModelConfig(name=name),
         data=DataConfig(preprocessing=Preprocessing(image_size=224, resize_side=256)),
@@ -29,7 +29,7 @@ def imagenet_resnet(name: str) -> Config:
             learning_rate=0.1,
             momentum=0.9,
             nesterov=True,
-            warmup_epochs=5,
+            warmup_epochs=5.0,
             weight_decay=1e-4,
             weight_decay_mask=WeightDecayMask.ALL,
         ),
@@ -39,7 +39,7 @@ def imagenet_resnet(name: str) -> Config:
 def imagenet_vit(name: str) -> Config:
     """AdamW at 5e-4 per 512 images, 300 epochs, batch 1024, label smoothing and drop path 0.1."""
     return Config(
-        epochs=300,
+        epochs=300.0,
         batch_size=1024,
         label_smoothing=0.1,
         model=ModelConfig(name=name, drop_path=0.1),
@@ -49,7 +49,7 @@ def imagenet_vit(name: str) -> Config:
             name=Optimizer.ADAMW,
             learning_rate=5e-4 * 1024 / 512,
             final_learning_rate=1e-5,
-            warmup_epochs=5,
+            warmup_epochs=5.0,
             weight_decay=0.05,
             weight_decay_mask=WeightDecayMask.MATRICES,
         ),

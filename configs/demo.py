@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from luab_jax.byproducts.targets import Target
-from luab_jax.config import ByproductConfig, CheckpointConfig, Config, DataConfig, EvalConfig, LogConfig, OptimConfig
-from luab_jax.config import Optimizer, WeightDecayMask
+from luab_jax.config import (
+    ByproductConfig,
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    LogConfig,
+    OptimConfig,
+    Optimizer,
+    WeightDecayMask,
+)
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.models.config import Dtype, ModelConfig, Stem
 
 
 def get_config() -> Config:
     return Config(
-        epochs=15,
+        epochs=15.0,
         batch_size=64,
         model=ModelConfig(
-            name="resnet18", width=32, stage_sizes=(1, 1, 1), stem=Stem.PATCH, compute_dtype=Dtype.FLOAT32
+            name="resnet18",
+            width=32,
+            stage_sizes=(1, 1, 1),
+            stem=Stem.PATCH,
+            zero_init_residual=False,
+            compute_dtype=Dtype.FLOAT32,
         ),
         data=DataConfig(
             crop_scale=(0.5, 1.0),
@@ -25,11 +39,11 @@ def get_config() -> Config:
         optim=OptimConfig(
             name=Optimizer.ADAMW,
             learning_rate=3e-3,
-            warmup_epochs=1,
+            warmup_epochs=1.0,
             weight_decay=0.05,
             weight_decay_mask=WeightDecayMask.MATRICES,
         ),
-        eval=EvalConfig(every_epochs=5),
-        checkpoint=CheckpointConfig(every_epochs=5),
+        eval=EvalConfig(every_epochs=5.0),
+        checkpoint=CheckpointConfig(every_epochs=5.0),
         log=LogConfig(every_steps=60),
     )

@@ -76,7 +76,9 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", parents=[workers], help="the drawn data set, with simulated clicks")
     demo.add_argument("--out", required=True)
     demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--correlation", type=_share, default=0.75, help="share of images on their class's background")
+    demo.add_argument(
+        "--correlation", type=_share, default=0.75, help="share of images on their class's own background"
+    )
     demo.add_argument("--num_train", type=_positive)
     demo.add_argument("--num_val", type=_positive)
     demo.add_argument("--side", type=_positive, help="pixels")

@@ -1,7 +1,7 @@
 """Checkpoints: the only file that knows Orbax.
 
-    WORKDIR/checkpoints/<step>/   parameters, batch statistics, optimiser state; with config, preprocessing,
-                                  class-list hash and versions as its metadata, so that it explains itself
+WORKDIR/checkpoints/<step>/   parameters, batch statistics, optimiser state; with config, preprocessing,
+                              class-list hash and versions as its metadata, so that it explains itself
 """
 
 from __future__ import annotations
@@ -33,12 +33,10 @@ class Checkpoints:
     """The checkpoints of one run. Saving is asynchronous; a failed save is raised by the next call."""
 
     def __init__(self, workdir: epath.PathLike, *, keep_last: int = 1, keep_best: int = 0):
-        policies = ocp.training.preservation_policies
-        kept = [policies.LatestN(keep_last)]
+        policies: Any = ocp.training.preservation_policies
+        kept: list[Any] = [policies.LatestN(keep_last)]
         if keep_best:
-            kept.append(
-                policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False)
-            )
+            kept.append(policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False))
         self.directory = epath.Path(workdir).resolve() / "checkpoints"
         self._checkpointer = ocp.training.Checkpointer(
             self.directory, preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
@@ -57,7 +55,7 @@ class Checkpoints:
         if self.latest_step() == step:
             return
         metadata = {"format_version": FORMAT_VERSION, **description}
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        finite: dict[str, Any] = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self._pending = self._checkpointer.save_async(
             step, dict(state), force=True, metrics=finite or None, custom_metadata=metadata
         )
@@ -70,7 +68,9 @@ class Checkpoints:
         try:
             pending.result()
         except Exception as e:
-            raise CheckpointError(f"{self.directory}: the checkpoint could not be written ({e}); is the disk full?") from e
+            raise CheckpointError(
+                f"{self.directory}: the checkpoint could not be written ({e}); is the disk full?"
+            ) from e
 
     def restore(self, step: int, abstract_state: Mapping[str, Any]) -> dict[str, Any]:
         """Loads a step onto the shardings of `abstract_state`, which may lack whole entries of the saved state."""
@@ -115,16 +115,15 @@ def choose_step(workdir: epath.PathLike, which: str) -> int:
         return max(steps, key=lambda step: (_rank(steps[step]), step))
     if which.isdigit() and int(which) in steps:
         return int(which)
-    raise CheckpointError(
-        f"{os.fspath(workdir)}: no checkpoint {which!r}; there are {', '.join(map(str, sorted(steps)))}, `latest` and `best`"
-    )
+    there = ", ".join(map(str, sorted(steps)))
+    raise CheckpointError(f"{os.fspath(workdir)}: no checkpoint {which!r}; there are {there}, `latest` and `best`")
 
 
 def describe(workdir: epath.PathLike, step: int) -> dict[str, Any]:
     """What a checkpoint says of itself: config, preprocessing, class list, versions."""
     path = epath.Path(workdir).resolve() / "checkpoints" / str(step)
     try:
-        description = ocp.metadata(path).custom_metadata
+        description: Any = ocp.metadata(path).custom_metadata
     except Exception as e:
         raise CheckpointError(f"{path}: its description cannot be read ({type(e).__name__}: {e})") from e
     if not description or description.get("format_version") != FORMAT_VERSION:

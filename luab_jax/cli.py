@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -41,7 +42,8 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as e:
-        usage(str(e))
+        missing = re.search(r"Flag --(\w+) must have a value other than None", str(e))
+        usage(f"--{missing[1]}=... is missing" if missing else str(e))
 
 
 def usage(message: str) -> NoReturn:

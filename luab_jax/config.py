@@ -1,6 +1,6 @@
 """Every field of an experiment, with its default. A file in `configs/` fills one of these.
 
-    python -m luab_jax.main --config=configs/resnet18.py --config.optim.learning_rate=0.05 --config.byproduct.target=none
+    python -m luab_jax.main --config=configs/resnet18.py --config.epochs=90 --config.byproduct.target=none
 
 Fields are overridden on the command line by their path; `--print_config` shows all of them with their values. Numbers
 that follow from others (steps, warm-up) are functions here and never fields, so an override cannot contradict them.
@@ -13,6 +13,7 @@ import enum
 import hashlib
 import json
 import math
+import typing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,35 +155,54 @@ class Config:
             self.model.validate()
         except ValueError as e:
             raise ConfigError(str(e)) from e
-        positive = {
-            "batch_size": self.batch_size,
-            "log.every_steps": self.log.every_steps,
-            "byproduct.smooth_l1_beta": self.byproduct.smooth_l1_beta,
-            "optim.learning_rate": self.optim.learning_rate,
-            "data.preprocessing.image_size": self.data.preprocessing.image_size,
-            "checkpoint.every_epochs": self.checkpoint.every_epochs,
-            "checkpoint.keep_last": self.checkpoint.keep_last,
-            "eval.every_epochs": self.eval.every_epochs,
-            "total_steps" if self.total_steps is not None else "epochs": self.total_steps
-            if self.total_steps is not None
-            else self.epochs,
-        }
-        for name, value in positive.items():
-            if not value > 0 or not math.isfinite(value):
-                raise ConfigError(f"config.{name}={value} must be a positive number")
+        self._check_numbers()
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"config.label_smoothing={self.label_smoothing} must lie in [0, 1)")
-        if self.byproduct.weight < 0:
-            raise ConfigError(f"config.byproduct.weight={self.byproduct.weight} (λ) must not be negative")
-        low, high = self.data.crop_scale
-        if not 0 < low <= high <= 1:
-            raise ConfigError(f"config.data.crop_scale={self.data.crop_scale} must be 0 < low <= high <= 1")
+        scale = self.data.crop_scale
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            raise ConfigError(f"config.data.crop_scale={scale} must be two numbers, 0 < low <= high <= 1")
+        for name in ("mean", "std"):
+            channels = getattr(self.data.preprocessing, name)
+            if len(channels) != 3 or (name == "std" and not min(channels) > 0):
+                sign = "positive " if name == "std" else ""
+                raise ConfigError(f"config.data.preprocessing.{name}={channels} must be three {sign}numbers: R, G, B")
         resize = self.data.preprocessing.resize_side
         if resize is not None and resize < self.data.preprocessing.image_size:
             raise ConfigError(
                 f"config.data.preprocessing.resize_side={resize} is smaller than the crop of"
                 f" image_size={self.data.preprocessing.image_size}; set it to the same or more"
             )
+
+    def _check_numbers(self) -> None:
+        positive = {
+            "batch_size": self.batch_size,
+            "epochs": self.epochs if self.total_steps is None else None,
+            "total_steps": self.total_steps,
+            "log.every_steps": self.log.every_steps,
+            "byproduct.smooth_l1_beta": self.byproduct.smooth_l1_beta,
+            "optim.learning_rate": self.optim.learning_rate,
+            "optim.clip_norm": self.optim.clip_norm,
+            "data.preprocessing.image_size": self.data.preprocessing.image_size,
+            "checkpoint.every_epochs": self.checkpoint.every_epochs,
+            "checkpoint.keep_last": self.checkpoint.keep_last,
+            "eval.every_epochs": self.eval.every_epochs,
+            "eval.batch_size": self.eval.batch_size,
+        }
+        not_negative = {
+            "byproduct.weight": self.byproduct.weight,
+            "optim.final_learning_rate": self.optim.final_learning_rate,
+            "optim.warmup_epochs": self.optim.warmup_epochs,
+            "optim.weight_decay": self.optim.weight_decay,
+            "data.num_threads": self.data.num_threads,
+            "data.prefetch_examples": self.data.prefetch_examples,
+            "checkpoint.keep_best": self.checkpoint.keep_best,
+        }
+        for name, value in positive.items():
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"config.{name}={value} must be a positive number")
+        for name, value in not_negative.items():
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"config.{name}={value} must be a number of 0 or more")
 
 
 def steps_per_epoch(config: Config, num_examples: int) -> float:
@@ -207,21 +227,25 @@ def every_steps(every_epochs: float, config: Config, num_examples: int) -> int:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Nested plain values; enums by value."""
-
-    def plain(value: Any) -> Any:
+    """Nested plain values; enums by value, and a whole number in a float field as a float, so that 5 and 5.0 agree."""
+    values: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
         if dataclasses.is_dataclass(value):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, enum.Enum):
-            return value.value
-        return list(value) if isinstance(value, tuple) else value
-
-    return plain(config)
+            value = to_dict(value)
+        elif isinstance(value, enum.Enum):
+            value = value.value
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif hint in (float, float | None) and value is not None:
+            value = float(value)
+        values[name] = value
+    return values
 
 
 def from_dict(cls: type, values: dict[str, Any]) -> Any:
     """The inverse of `to_dict`; unknown fields raise `ConfigError`."""
-    hints = _type_hints(cls)
+    hints = typing.get_type_hints(cls)
     unknown = set(values) - set(hints)
     if unknown:
         raise ConfigError(
@@ -230,17 +254,14 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
     return cls(**{name: _from_plain(hints[name], value) for name, value in values.items()})
 
 
-def _type_hints(cls: type) -> dict[str, Any]:
-    import typing
-
-    return typing.get_type_hints(cls)
-
-
 def _from_plain(hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return hint(value)
+        try:
+            return hint(value)
+        except ValueError as e:
+            raise ConfigError(f"{e}: written by another version of luab_jax") from e
     return tuple(value) if isinstance(value, list) else value
 
 

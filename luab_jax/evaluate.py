@@ -1,6 +1,6 @@
 """Runs robustness suites on a checkpoint.
 
-    python -m luab_jax.evaluate --checkpoint=WORKDIR --suites=all|a,b --data=DIR --out=results.json
+python -m luab_jax.evaluate --checkpoint=WORKDIR --suites=all|a,b --data=DIR --out=results.json
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The workdir of a run.", r
 _STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (by eval top-1), latest, or a step.")
 _SUITES = flags.DEFINE_string("suites", "all", "all, or names separated by commas.")
 _DATA = flags.DEFINE_string("data", None, "Folder of the prepared suites.", required=True)
-_OUT = flags.DEFINE_string("out", None, "results.json to write; finished suites in it are not run again.", required=True)
+_OUT = flags.DEFINE_string(
+    "out", None, "results.json to write; finished suites in it are not run again.", required=True
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the results of another checkpoint.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images per predict, over all devices.", lower_bound=1)
 _NUM_THREADS = flags.DEFINE_integer("num_threads", 0, "Decoding threads; 0 takes one per core.", lower_bound=0)

@@ -56,7 +56,7 @@ def _cut(path: epath.Path, step: int) -> None:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf  # a line torn by a crash
 

@@ -33,7 +33,11 @@ def byproduct_loss(
     *,
     beta: float = 1.0,
 ) -> Float[Array, ""]:
-    """Σ valid · smoothL1 / max(1, Σ valid), over the global batch: a host with few clicks does not weigh more."""
+    """Σ valid · smoothL1 / max(1, Σ valid), over the global batch: a host with few clicks does not weigh more.
+
+    A target that is not valid may be anything, NaN too: it takes no part in the loss or in its gradient.
+    """
     weights = valid.astype(jnp.float32)
+    targets = jnp.where(valid[..., None], targets, 0.0)
     values = smooth_l1(predictions, targets, beta=beta)
     return jnp.sum(weights * values) / jnp.maximum(1.0, jnp.sum(weights))

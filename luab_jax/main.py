@@ -1,4 +1,4 @@
-"""Trains one experiment: `python -m luab_jax.main --config=configs/vit_b.py --workdir=DIR [--config.any.field=value]`."""
+"""Trains one experiment: `python -m luab_jax.main --config=configs/vit_b.py --workdir=DIR [--config.field=value]`."""
 
 from __future__ import annotations
 

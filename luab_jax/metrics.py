@@ -31,9 +31,12 @@ def single(value: Float[Array, ""]) -> Mean:
 
 
 def top_k_correct(logits: Float[Array, "b c"], labels: Int[Array, " b"], k: int) -> Float[Array, " b"]:
-    """1 where the label is among the k largest logits. Ties count against the label, so a constant model scores 0."""
+    """1 where the label is among the k largest logits.
+
+    Ties and NaN count against the label, so a model that is constant or diverged scores 0.
+    """
     own = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[:, None], axis=-1)
-    better = jnp.sum(logits >= own, axis=-1) - 1
+    better = jnp.sum(~(logits < own), axis=-1) - 1
     return ((better < k) & (labels >= 0)).astype(jnp.float32)
 
 

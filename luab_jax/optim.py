@@ -22,9 +22,7 @@ def make_schedule(config: OptimConfig, *, total_steps: int, warmup_steps: int) -
     )
     if not warmup_steps:
         return decay
-    return optax.join_schedules(
-        [optax.linear_schedule(0.0, config.learning_rate, warmup_steps), decay], [warmup_steps]
-    )
+    return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup_steps), decay], [warmup_steps])
 
 
 def weight_decay_mask(params: Any, mask: WeightDecayMask) -> Any:

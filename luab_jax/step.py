@@ -62,7 +62,9 @@ def make_train_step(
             loss = loss + config.byproduct.weight * byproduct
             num_valid = jnp.sum(batch.valid.astype(jnp.float32))
             means["byproduct_loss"] = Mean(byproduct * num_valid, num_valid)
-            means["valid_targets"] = masked_mean(batch.valid.astype(jnp.float32).ravel(), jnp.ones(batch.valid.size, bool))
+            means["valid_targets"] = masked_mean(
+                batch.valid.astype(jnp.float32).ravel(), jnp.ones(batch.valid.size, bool)
+            )
         means["loss"] = single(loss)
         return loss, (batch_stats, means)
 
@@ -70,7 +72,7 @@ def make_train_step(
         key = jax.random.fold_in(root_key, state.step)
         grads, (batch_stats, means) = jax.grad(loss_fn, has_aux=True)(state.params, state.batch_stats, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         means["gradient_norm"] = single(optax.tree.norm(grads))
         means["learning_rate"] = single(jnp.asarray(schedule(state.step), jnp.float32))
         return TrainState(state.step + 1, params, batch_stats, opt_state), means

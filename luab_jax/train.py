@@ -93,7 +93,7 @@ def train(config: Config, workdir: epath.PathLike) -> ExitCode:
         checkpoints.close()
 
 
-def set_up(config: Config, workdir: epath.Path) -> Run:
+def set_up(config: Config, workdir: epath.PathLike) -> Run:
     """Opens the data, builds the model, and prepares the compiled functions (compiled at their first call)."""
     if not config.data.root:
         raise ConfigError("config.data.root is empty: --config.data.root=DIR names the prepared data")
@@ -120,18 +120,22 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
         config.optim, total_steps=steps, warmup_steps=config_lib.warmup_steps(config, num_examples)
     )
     optimizer = optim.make_optimizer(config.optim, schedule)
-    root = jax.random.key(config.seed)
-    init_key, step_key = jax.random.fold_in(root, 0), jax.random.fold_in(root, 1)
+
+    def keys() -> tuple[jax.Array, jax.Array]:
+        """For the initial parameters, and for the randomness of the steps."""
+        root = jax.random.key(config.seed)
+        return jax.random.fold_in(root, 0), jax.random.fold_in(root, 1)
 
     def init(key: jax.Array) -> TrainState:
         return init_state(model, optimizer, key)
 
+    batches, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    init_key, step_key = jax.jit(keys, out_shardings=whole)()
     shapes = jax.eval_shape(init, init_key)
     shardings = sharding.state_shardings(mesh, shapes)
-    batches, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     return Run(
         config=config,
-        workdir=workdir,
+        workdir=epath.Path(workdir),
         mesh=mesh,
         model=model,
         train_split=train_split,
@@ -149,11 +153,9 @@ def set_up(config: Config, workdir: epath.Path) -> Run:
             out_shardings=whole,
         ),
         init=jax.jit(init, out_shardings=shardings),
-        abstract_state=jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
-        ),
+        abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings),
         init_key=init_key,
-        step_key=jax.device_put(step_key, whole),
+        step_key=step_key,
     )
 
 
@@ -189,11 +191,13 @@ def _claim(workdir: epath.Path, config: Config) -> None:
         if changed:
             lines = "\n".join(f"  {name}: {a!r} there, {b!r} here" for name, (a, b) in changed.items())
             raise UserError(
-                f"{workdir}: holds a run of another config; choose another --workdir or match it. They differ in\n{lines}"
+                f"{workdir}: holds a run of another config; choose another --workdir. They differ in\n{lines}"
             )
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(config_lib.to_dict(config), indent=1) + "\n")
+        part = path.with_name("config.json.tmp")
+        part.write_text(json.dumps(config_lib.to_dict(config), indent=1) + "\n")
+        part.replace(path)  # the other hosts see all of it or nothing
 
 
 def _initial_state(run: Run, checkpoints: Checkpoints) -> TrainState:
@@ -243,9 +247,7 @@ def evaluate(run: Run, state: TrainState) -> dict[str, float]:
         reading=_reading(run.config),
     )
     batch_sharding = sharding.batch_sharding(run.mesh)
-    means = [
-        run.eval_step(state.params, state.batch_stats, to_global(batch, batch_sharding)) for batch, _ in batches
-    ]
+    means = [run.eval_step(state.params, state.batch_stats, to_global(batch, batch_sharding)) for batch, _ in batches]
     return {f"eval/{name}": value for name, value in summarise(means).items()}
 
 
@@ -317,9 +319,7 @@ def _loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: Callable[
     eval_every = config_lib.every_steps(config.eval.every_epochs, config, num_examples)
     save_every = config_lib.every_steps(config.checkpoint.every_epochs, config, num_examples)
     step = int(jax.device_get(state.step))
-    log = MetricLog(
-        run.workdir, resume_step=step, tensorboard=config.log.tensorboard, active=run.is_first_process
-    )
+    log = MetricLog(run.workdir, resume_step=step, tensorboard=config.log.tensorboard, active=run.is_first_process)
     feed = _train_feed(run, step)
     train_step = _compile(run)
     window, evaluated = _Window(), {}

@@ -12,7 +12,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 _CACHE = tempfile.TemporaryDirectory(prefix="luab_jax_test_cache_")
 os.environ["LUAB_JAX_TEST_CACHE"] = _CACHE.name
 
-from absl import flags
+from absl import flags  # noqa: E402 (jax, which this may load, reads the environment)
 
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()

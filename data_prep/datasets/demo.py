@@ -67,18 +67,12 @@ SUITES: dict[str, Suite] = {
     "mixed_rand": Suite(1000, "mixed", "random"),
     # The label of an image without a shape is the class whose background it shows.
     "only_bg": Suite(1000, "mixed", "same", with_object=False),
-    "size": Suite(
-        160, "size", "random", {f"size={s:.2f}": Group(size=s) for s in (0.2, 0.3, 0.45, 0.6, 0.8)}
-    ),
+    "size": Suite(160, "size", "random", {f"size={s:.2f}": Group(size=s) for s in (0.2, 0.3, 0.45, 0.6, 0.8)}),
     "position": Suite(
         96,
         "position",
         "random",
-        {
-            f"x={x:.2f},y={y:.2f}": Group(size=0.4, centre=(x, y))
-            for y in (0.25, 0.5, 0.75)
-            for x in (0.25, 0.5, 0.75)
-        },
+        {f"x={x:.2f},y={y:.2f}": Group(size=0.4, centre=(x, y)) for y in (0.25, 0.5, 0.75) for x in (0.25, 0.5, 0.75)},
     ),
     "rotation": Suite(
         112,
@@ -104,9 +98,7 @@ def generator(seed: int, stream: str, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(stream.encode()), index])
 
 
-def _background(
-    rng: np.random.Generator, label: int, backgrounds: Backgrounds, correlation: float
-) -> int:
+def _background(rng: np.random.Generator, label: int, backgrounds: Backgrounds, correlation: float) -> int:
     """Texture index; "correlated" is the class's own with that probability, else another."""
     match backgrounds:
         case "same":
@@ -338,14 +330,10 @@ def _is_complete(out_dir: Path, parameters: Fields) -> bool:
             ]
             if differing:
                 listed = "; ".join(differing)
-                raise ValueError(
-                    f"{out_dir} holds another demo data set ({listed}); choose another folder"
-                )
+                raise ValueError(f"{out_dir} holds another demo data set ({listed}); choose another folder")
             return name == "COMPLETE.json"
     if out_dir.exists() and any(out_dir.iterdir()):
-        raise ValueError(
-            f"{out_dir} is not empty and holds no demo data set; choose another folder"
-        )
+        raise ValueError(f"{out_dir} is not empty and holds no demo data set; choose another folder")
     return False
 
 

@@ -4,15 +4,15 @@ Every target has a fixed shape `[K, D]` with `valid [K]`: K things located on th
 by D numbers each. A target is made in fractions of the whole image and then moved with the crop; what leaves the crop
 is invalid and does not count in the loss (the ImageNet loader of the paper masks it likewise, suites.md §16).
 
-| target      | Z                                                              | seed of the idea                       |
-|-------------|----------------------------------------------------------------|----------------------------------------|
-| none        | nothing: the baseline, no head                                 | paper, no-AB row                       |
-| random      | a point drawn once per image                                   | paper, Rand row                        |
-| click_last  | last click of each selected showing, mean over showings        | the last click is the final choice     |
-| click_first | first click of each selected showing, mean over showings       | the paper's loader                     |
-| click_mean  | mean of the clicks of each selected showing, mean over showings | an annotator who toggled, averaged    |
-| box         | ground-truth box, the union if the class has several           | an upper bound: costs an annotator more |
-| box_centre  | its centre                                                     | a click without the annotator's noise  |
+| target      | Z                                                         | seed of the idea                     |
+|-------------|-----------------------------------------------------------|--------------------------------------|
+| none        | nothing: the baseline, no head                            | paper, no-AB row                     |
+| random      | a point drawn once per image                              | paper, Rand row                      |
+| click_last  | last click of each selected showing, their mean           | the last click is the final choice   |
+| click_first | first click of each selected showing, their mean          | the paper's loader                   |
+| click_mean  | mean click of each selected showing, their mean           | toggling is hesitation: use all of it |
+| box         | ground-truth box, the union if the class has several      | an upper bound that costs annotation |
+| box_centre  | its centre                                                | a click without the annotator's noise |
 """
 
 from __future__ import annotations

@@ -1,22 +1,21 @@
-"""What a step eats."""
+"""What a step eats. The arrays are numpy's on the host and jax's on the device, hence of `Any` array type."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 
 class Batch(NamedTuple):
     """What a step eats; as numpy arrays one host's rows, as jax arrays the global batch."""
 
-    images: UInt8[np.ndarray, "b h w 3"]
-    labels: Int[np.ndarray, " b"]
-    targets: Float[np.ndarray, "b k d"]
+    images: UInt8[Any, "b h w 3"]
+    labels: Int[Any, " b"]
+    targets: Float[Any, "b k d"]
     """Z in fractions of the crop; K = 0 for the baseline."""
-    valid: Bool[np.ndarray, "b k"]
-    mask: Bool[np.ndarray, " b"]
+    valid: Bool[Any, "b k"]
+    mask: Bool[Any, " b"]
     """False for rows that only fill the batch."""
-    index: Int[np.ndarray, " b"]
+    index: Int[Any, " b"]
     """Position of the record in its split, to name it in messages."""

@@ -1,9 +1,9 @@
 """A prepared split on disk: its manifest, its index, and the names of its files.
 
-    DIR/dataset_info.json, features.json            TFDS's metadata (written by data_prep)
-    DIR/<dataset>-<split>.tfrecord-00000-of-00008   the shards
-    DIR/<split>.index.npz                           offset and length of every record, for random access
-    DIR/<split>.manifest.json                       what was kept, what was skipped and why; written last
+DIR/dataset_info.json, features.json            TFDS's metadata (written by data_prep)
+DIR/<dataset>-<split>.tfrecord-00000-of-00008   the shards
+DIR/<split>.index.npz                           offset and length of every record, for random access
+DIR/<split>.manifest.json                       what was kept, what was skipped and why; written last
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,6 +167,8 @@ def read_manifest(directory: epath.PathLike, split: str) -> Manifest:
         raise DataError(
             f"{os.fspath(directory)}: no prepared split {split!r}; {there}. Prepare it with `python -m data_prep`"
         ) from e
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: not a manifest of a prepared split ({e})") from e
     return Manifest.from_json(text, str(path))
 
 
@@ -184,7 +187,7 @@ def open_split(directory: epath.PathLike, split: str) -> PreparedSplit:
     try:
         with path.open("rb") as f, np.load(f) as index:
             offsets, lengths = index["offsets"], index["lengths"]
-    except (OSError, ValueError, KeyError, EOFError) as e:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
         raise DataError(f"{path}: cannot be read as an index ({e}); prepare the split again") from e
     counts = np.asarray([shard.num_records for shard in manifest.shards], np.int64)
     if not len(offsets) == len(lengths) == counts.sum():

@@ -34,6 +34,9 @@ from luab_jax.byproducts.records import (
 )
 from luab_jax.errors import DataError
 
+_proto: Any = tf_example_pb2
+"""Its classes are made at run time, out of a type checker's sight."""
+
 SCHEMA_VERSION = 2
 MISSING_INT = -1
 _ACTION_KINDS = tuple(ActionKind)
@@ -105,9 +108,7 @@ def example_features(class_ids: Sequence[str]) -> tfds.features.FeaturesDict:
             "label": tfds.features.ClassLabel(names=list(class_ids)),
             "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_ids))),
             "group": tfds.features.Text(),
-            "masks": tfds.features.Sequence(
-                tfds.features.Image(shape=(None, None, 1), encoding_format="png")
-            ),
+            "masks": tfds.features.Sequence(tfds.features.Image(shape=(None, None, 1), encoding_format="png")),
             **{
                 table: tfds.features.Sequence({name: tensor(dtype) for name, dtype in columns.items()})
                 for table, columns in _TABLES.items()
@@ -122,7 +123,7 @@ def encode(record: ImageRecord) -> bytes:
     The protobuf is filled directly: TFDS converts every single value to an array first, several times slower for a
     long mouse trace, and its output is not ordered.
     """
-    example = tf_example_pb2.Example()
+    example = _proto.Example()
     features = example.features.feature
     features["file_name"].bytes_list.value.append(record.file_name.encode())
     features["image"].bytes_list.value.append(record.image)
@@ -144,7 +145,7 @@ def encode(record: ImageRecord) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def _fill(feature: tf_example_pb2.Feature, dtype: Any, values: Sequence[Any]) -> None:
+def _fill(feature: Any, dtype: Any, values: Sequence[Any]) -> None:
     if dtype is np.object_:
         feature.bytes_list.value.extend([value.encode() for value in values])
         kind = feature.bytes_list
@@ -209,7 +210,7 @@ class Example:
     def __init__(self, serialized: bytes):
         """Parses the protobuf; raises `DataError` if it is not one of ours."""
         try:
-            self._features = tf_example_pb2.Example.FromString(serialized).features.feature
+            self._features = _proto.Example.FromString(serialized).features.feature
         except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
             raise DataError(f"not a tf.train.Example: {e}") from e
         if "image" not in self._features or not any(name in self._features for name in ("file_name", "image_id")):

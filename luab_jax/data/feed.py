@@ -52,6 +52,7 @@ class Feed:
                 return self._queue.put(item, timeout=0.1)
             except queue.Full:
                 continue
+        return None
 
     def __iter__(self) -> Feed:
         return self

@@ -114,9 +114,7 @@ class _Augment(grain.transforms.RandomMap):
         image = decode(example.image, example.file_name)
         box = sample_crop(rng, Size(*image.size), self._augmentation.crop_scale)
         flip = bool(rng.random() < 0.5) and self._augmentation.flip
-        pixels, view = crop_and_resize(
-            image, box, self._augmentation.image_size, self._augmentation.filter, flip=flip
-        )
+        pixels, view = crop_and_resize(image, box, self._augmentation.image_size, self._augmentation.filter, flip=flip)
         target = make_target(self._target, example.byproducts(), view, seed=self._seed)
         return TrainExample(pixels, example.label, target, index)
 

@@ -60,15 +60,16 @@ def scan(file: _Readable, name: str) -> Iterator[tuple[int, bytes]]:
         if struct.unpack_from("<I", header, 8)[0] != masked_crc32c(header[:8]):
             raise DataError(f"{name}: the length of the record at byte {offset} fails its CRC")
         body = file.read(length + FOOTER_BYTES)
-        yield offset, _checked(body, length, f"{name}: record at byte {offset}")
+        yield offset, _checked(body, 0, length, f"{name}: record at byte {offset}")
         offset += HEADER_BYTES + length + FOOTER_BYTES
 
 
-def _checked(body: bytes, length: int, where: str) -> bytes:
-    if len(body) < length + FOOTER_BYTES:
+def _checked(content: bytes, start: int, length: int, where: str) -> bytes:
+    """The `length` bytes of data at `start`, whose CRC stands behind them."""
+    if len(content) < start + length + FOOTER_BYTES:
         raise DataError(f"{where}: the file ends before the record does; prepare this shard again")
-    data = body[:length]
-    if struct.unpack_from("<I", body, length)[0] != masked_crc32c(data):
+    data = content[start : start + length]
+    if struct.unpack_from("<I", content, start + length)[0] != masked_crc32c(data):
         raise DataError(
             f"{where}: fails its CRC, the bytes changed after they were written; copy or prepare this shard again"
         )
@@ -126,7 +127,7 @@ class RandomAccessTFRecords:
                 f"{where}: its header is not that of the record in the index; the bytes changed, or shard and index are"
                 " of different preparations: copy or prepare this split again"
             )
-        return _checked(framed[HEADER_BYTES:], length, where)
+        return _checked(framed, HEADER_BYTES, length, where)
 
     def _read(self, shard: int, start: int, num_bytes: int) -> bytes:
         path = self._paths[shard]

@@ -66,7 +66,9 @@ def decode(image: bytes, file_name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(image)).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise DataError(f"{file_name}: the image cannot be decoded ({e}); `python -m data_prep verify` lists such") from e
+        raise DataError(
+            f"{file_name}: the image cannot be decoded ({e}); `python -m data_prep verify` lists such"
+        ) from e
 
 
 def sample_crop(
@@ -130,7 +132,5 @@ def resize_and_centre_crop(
         resized = (max(1, int(short * width / height)), short)
     image = image.resize(resized, _PIL_FILTERS[preprocessing.filter]) if image.size != resized else image
     left, top = round((resized[0] - side) / 2), round((resized[1] - side) / 2)
-    view = geometry.crop(
-        left / resized[0], top / resized[1], (left + side) / resized[0], (top + side) / resized[1]
-    )
+    view = geometry.crop(left / resized[0], top / resized[1], (left + side) / resized[0], (top + side) / resized[1])
     return np.asarray(image.crop((left, top, left + side, top + side))), view

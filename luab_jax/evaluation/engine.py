@@ -91,7 +91,8 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
     try:
         content = json.loads(epath.Path(path).read_text())
         version = content["results_version"]
-        content["suites"], content["checkpoint"]
+        if not {"suites", "checkpoint"} <= content.keys():
+            raise KeyError("no `suites` or no `checkpoint`")
     except OSError as e:
         raise UserError(f"{os.fspath(path)}: cannot be read ({e.strerror or e})") from e
     except (ValueError, KeyError, TypeError) as e:
@@ -154,7 +155,7 @@ def _run_group(
             missing.append(Missing(suite, str(e)))
             continue
         partial = any(opened[directories[n], p.split].manifest.partial for n, p in suite.parts.items())
-        results.add(suite.name, scores | {"seconds": round(seconds, 2)} | ({"partial": True} if partial else {}))
+        results.add(suite.name, {**scores, "seconds": round(seconds, 2), **({"partial": True} if partial else {})})
     return missing
 
 
@@ -164,8 +165,8 @@ def _open_checked(directory: epath.Path, split: str, loaded: LoadedModel) -> Pre
     classes = opened.manifest.classes
     if classes.hash != loaded.class_list_hash:
         raise DataError(
-            f"{directory}: prepared with a class list of {len(classes)} classes (hash {classes.hash}), the checkpoint was"
-            f" trained with another ({loaded.model.num_classes} classes, hash {loaded.class_list_hash}); its outputs"
-            " would be read as wrong classes. Prepare the data with the checkpoint's list (--classes)"
+            f"{directory}: prepared with a class list of {len(classes)} classes (hash {classes.hash}), the checkpoint"
+            f" was trained with another ({loaded.model.num_classes} classes, hash {loaded.class_list_hash}); its"
+            " outputs would be read as wrong classes. Prepare the data with the checkpoint's list (--classes)"
         )
     return opened

@@ -45,9 +45,7 @@ def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
         byproduct_shape=target_shape(config.byproduct.target),
     )
     params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
-    abstract = checkpoint_lib.abstract_on(
-        sharding.replicated(mesh), {"params": params, "batch_stats": batch_stats}
-    )
+    abstract = checkpoint_lib.abstract_on(sharding.replicated(mesh), {"params": params, "batch_stats": batch_stats})
     checkpoints = Checkpoints(workdir)
     try:
         state = checkpoints.restore(step, abstract)

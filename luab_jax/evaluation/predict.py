@@ -19,7 +19,8 @@ from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.suites import View
 from luab_jax.progress import Progress
 
-Output = tuple[Array, Array | None]
+Output = tuple[Array | np.ndarray, Array | np.ndarray | None]
+"""Logits and byproduct of a batch; on the device, then fetched."""
 
 
 class Predictor:
@@ -80,7 +81,7 @@ def occlusion(view: View, side: int) -> tuple[Bool[np.ndarray, "h w"], np.bool_]
     return hidden, np.bool_(view is View.CENTRE_BLACK)
 
 
-def _make_predict(loaded: LoadedModel) -> Callable[..., Output]:
+def _make_predict(loaded: LoadedModel) -> Callable[..., tuple[Array, Array | None]]:
     preprocessing = loaded.preprocessing
     mean, std = np.asarray(preprocessing.mean, np.float32), np.asarray(preprocessing.std, np.float32)
 

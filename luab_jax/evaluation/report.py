@@ -99,10 +99,19 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         row = [score + (" %" if is_accuracy(score) else ""), _cell(score, first)]
         for column in all_columns[1:]:
             difference = _mean(column.values.get(score)) - _mean(first.values.get(score))
-            text = format_score(score, difference)
-            row += [_cell(score, column), f"+{text}" if difference > 0 else text]
+            row += [_cell(score, column), _signed(format_score(score, difference))]
         rows.append(row)
     return rows
+
+
+def _signed(text: str) -> str:
+    """`+1.5`, `-1.5`, and `0.0` for what is rounded to it."""
+    if text == "-":
+        return text
+    magnitude = text.lstrip("-")
+    if not float(magnitude):
+        return magnitude
+    return text if text.startswith("-") else f"+{text}"
 
 
 def _title(column: Column) -> str:

@@ -41,19 +41,21 @@ class Suite:
 
     name: str
     parts: Mapping[str, Part]
-    score: Callable[[Mapping[str, Predictions]], dict[str, object]]
+    score: Callable[[Mapping[str, Predictions]], Mapping[str, object]]
     headline: str
     """The score that stands in a table's column."""
     how_to_get: str
     needs_byproduct_head: bool = False
 
 
-def _only(score: Callable[[Predictions], dict[str, object]]) -> Callable[[Mapping[str, Predictions]], dict[str, object]]:
+def _only(
+    score: Callable[[Predictions], Mapping[str, object]],
+) -> Callable[[Mapping[str, Predictions]], Mapping[str, object]]:
     """A score of a suite with a single part."""
     return lambda parts: score(next(iter(parts.values())))
 
 
-def _centre_occlusion(parts: Mapping[str, Predictions]) -> dict[str, object]:
+def _centre_occlusion(parts: Mapping[str, Predictions]) -> Mapping[str, object]:
     """PiT (Heo et al. 2021, §4.3): top-1 with the centre of the input set to zero.
 
     Whether that zero is a normalised one is not stated there (suites.md §9); the network's input being the normalised
@@ -63,7 +65,7 @@ def _centre_occlusion(parts: Mapping[str, Predictions]) -> dict[str, object]:
     return {"top1": mean["top1"], "top1_black": black["top1"], "n": mean["n"]}
 
 
-def _backgrounds(parts: Mapping[str, Predictions]) -> dict[str, object]:
+def _backgrounds(parts: Mapping[str, Predictions]) -> Mapping[str, object]:
     """Xiao et al. 2021: accuracy that is lost when the background stops going with the class."""
     top1 = {name: top_k(predictions)["top1"] for name, predictions in parts.items()}
     return {

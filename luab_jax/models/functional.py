@@ -105,8 +105,7 @@ class Model:
             raise ValueError("key=None, but the model has dropout or drop_path: pass a key.")
         if head and self.byproduct_shape is not None and "byproduct_head" not in params:
             raise ValueError(
-                "params have no 'byproduct_head', but head=True: pass head=False,"
-                " or add the head of a fresh `init`."
+                "params have no 'byproduct_head', but head=True: pass head=False, or add the head of a fresh `init`."
             )
         backbone = self.bind("backbone", params, batch_stats)
         rngs = nnx.Rngs(dropout=key) if train and key is not None else None
@@ -176,17 +175,11 @@ def create_model(
     stddev = _HEAD_STDDEV_VIT if is_vit else _HEAD_STDDEV_RESNET
     parts = {
         "backbone": _part(build),
-        "classifier": _part(
-            lambda rngs: classifier(
-                num_features, num_classes, stddev=stddev, dtype=dtype, rngs=rngs
-            )
-        ),
+        "classifier": _part(lambda rngs: classifier(num_features, num_classes, stddev=stddev, dtype=dtype, rngs=rngs)),
     }
     if byproduct_shape is not None:
         parts["byproduct_head"] = _part(
-            lambda rngs: ByproductHead(
-                num_features, byproduct_shape, stddev=stddev, dtype=dtype, rngs=rngs
-            )
+            lambda rngs: ByproductHead(num_features, byproduct_shape, stddev=stddev, dtype=dtype, rngs=rngs)
         )
     return Model(
         family="vit" if is_vit else "resnet",
@@ -206,7 +199,8 @@ def _backbone(config: ModelConfig, image_size: int, dtype: jnp.dtype):
         preset, stem = resnet_preset(config), config.stem
         expansion = 4 if preset.bottleneck else 1
         num_features = expansion * preset.width * 2 ** (len(preset.stage_sizes) - 1)
-        return lambda rngs: ResNet(preset, stem, rngs=rngs, **shared), num_features, False
+        zero = config.zero_init_residual
+        return lambda rngs: ResNet(preset, stem, zero_init_residual=zero, rngs=rngs, **shared), num_features, False
     preset = vit_preset(config)
     patching = {"image_size": image_size, "patch_size": config.patch_size, "pool": config.pool}
     return lambda rngs: ViT(preset, rngs=rngs, **patching, **shared), preset.embed_dim, True
@@ -216,10 +210,7 @@ def _check_sizes(config, num_classes, image_size, byproduct_shape) -> None:
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes} is not positive; choose 1 or more.")
     if byproduct_shape is not None and (len(byproduct_shape) != 2 or min(byproduct_shape) < 1):
-        raise ValueError(
-            f"byproduct_shape={byproduct_shape} is not (K, D) with both at least 1;"
-            " None means no head."
-        )
+        raise ValueError(f"byproduct_shape={byproduct_shape} is not (K, D) with both at least 1; None means no head.")
     if image_size < 1:
         raise ValueError(f"image_size={image_size} is not positive; choose 1 pixel or more.")
     if not isinstance(PRESETS[config.name], ResNetPreset) and image_size % config.patch_size:

@@ -30,9 +30,7 @@ def _linear(inputs: int, outputs: int, *, stddev: float, dtype: jnp.dtype, rngs)
     )
 
 
-def classifier(
-    num_features: int, num_classes: int, *, stddev: float, dtype: jnp.dtype, rngs: nnx.Rngs
-) -> nnx.Linear:
+def classifier(num_features: int, num_classes: int, *, stddev: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
     """g: features [B, F] to logits [B, C] in float32.
 
     stddev: of the initial weights; the bias starts at 0.
@@ -56,9 +54,7 @@ class ByproductHead(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.shape = shape
-        self.linear = _linear(
-            num_features, shape[0] * shape[1], stddev=stddev, dtype=dtype, rngs=rngs
-        )
+        self.linear = _linear(num_features, shape[0] * shape[1], stddev=stddev, dtype=dtype, rngs=rngs)
 
     def __call__(self, features: Float[Array, "b f"]) -> Float[Array, "b k d"]:
         return self.linear(features).reshape(features.shape[0], *self.shape)

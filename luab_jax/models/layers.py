@@ -24,9 +24,7 @@ BatchNorm = functools.partial(
 )
 
 # Epsilon: timm's vit_* and DeiT use 1e-6, torch's default is 1e-5.
-LayerNorm = functools.partial(
-    nnx.LayerNorm, epsilon=1e-6, promote_dtype=keep_dtypes, param_dtype=jnp.float32
-)
+LayerNorm = functools.partial(nnx.LayerNorm, epsilon=1e-6, promote_dtype=keep_dtypes, param_dtype=jnp.float32)
 
 
 def drop_path(rate: float, *, ndim: int) -> nnx.Dropout:

@@ -18,9 +18,7 @@ from luab_jax.models.layers import BatchNorm, drop_path, drop_path_rates
 _he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
-def _conv(
-    inputs: int, outputs: int, kernel: int, stride: int, padding: int, *, dtype: jnp.dtype, rngs
-) -> nnx.Conv:
+def _conv(inputs: int, outputs: int, kernel: int, stride: int, padding: int, *, dtype: jnp.dtype, rngs) -> nnx.Conv:
     return nnx.Conv(
         inputs,
         outputs,
@@ -94,14 +92,12 @@ class BasicBlock(_Block):
 
     expansion = 1
 
-    def __init__(self, inputs, width, stride, *, path_rate: float, dtype: jnp.dtype, rngs):
+    def __init__(self, inputs, width, stride, *, path_rate: float, last_scale, dtype: jnp.dtype, rngs):
         super().__init__(inputs, width, stride, path_rate=path_rate, dtype=dtype, rngs=rngs)
         self.conv1 = _conv(inputs, width, 3, stride, 1, dtype=dtype, rngs=rngs)
         self.norm1 = BatchNorm(width, dtype=dtype, rngs=rngs)
         self.conv2 = _conv(width, width, 3, 1, 1, dtype=dtype, rngs=rngs)
-        self.norm2 = BatchNorm(
-            width, dtype=dtype, scale_init=nnx.initializers.zeros_init(), rngs=rngs
-        )
+        self.norm2 = BatchNorm(width, dtype=dtype, scale_init=last_scale, rngs=rngs)
 
     def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
         x = nnx.relu(self.norm1(self.conv1(x), use_running_average=not train))
@@ -113,7 +109,7 @@ class Bottleneck(_Block):
 
     expansion = 4
 
-    def __init__(self, inputs, width, stride, *, path_rate: float, dtype: jnp.dtype, rngs):
+    def __init__(self, inputs, width, stride, *, path_rate: float, last_scale, dtype: jnp.dtype, rngs):
         outputs = self.expansion * width
         super().__init__(inputs, outputs, stride, path_rate=path_rate, dtype=dtype, rngs=rngs)
         self.conv1 = _conv(inputs, width, 1, 1, 0, dtype=dtype, rngs=rngs)
@@ -121,9 +117,7 @@ class Bottleneck(_Block):
         self.conv2 = _conv(width, width, 3, stride, 1, dtype=dtype, rngs=rngs)
         self.norm2 = BatchNorm(width, dtype=dtype, rngs=rngs)
         self.conv3 = _conv(width, outputs, 1, 1, 0, dtype=dtype, rngs=rngs)
-        self.norm3 = BatchNorm(
-            outputs, dtype=dtype, scale_init=nnx.initializers.zeros_init(), rngs=rngs
-        )
+        self.norm3 = BatchNorm(outputs, dtype=dtype, scale_init=last_scale, rngs=rngs)
 
     def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
         x = nnx.relu(self.norm1(self.conv1(x), use_running_average=not train))
@@ -144,9 +138,11 @@ class ResNet(nnx.Module):
         *,
         dropout: float,
         drop_path: float,
+        zero_init_residual: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
+        last_scale = nnx.initializers.zeros_init() if zero_init_residual else nnx.initializers.ones_init()
         block = Bottleneck if preset.bottleneck else BasicBlock
         self.stem = StemLayers(stem, preset.width, dtype=dtype, rngs=rngs)
         self.num_stages = len(preset.stage_sizes)
@@ -158,7 +154,7 @@ class ResNet(nnx.Module):
             for block_index in range(num_blocks):
                 stride = 2 if stage_index > 0 and block_index == 0 else 1
                 blocks.append(
-                    block(inputs, width, stride, path_rate=next(rates), dtype=dtype, rngs=rngs)
+                    block(inputs, width, stride, path_rate=next(rates), last_scale=last_scale, dtype=dtype, rngs=rngs)
                 )
                 inputs = block.expansion * width
             setattr(self, f"stage{stage_index + 1}", nnx.List(blocks))

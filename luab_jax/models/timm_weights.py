@@ -141,17 +141,11 @@ def _copy(array: np.ndarray) -> np.ndarray:
 
 def _named_leaves(params: Params, batch_stats: BatchStats) -> list[tuple[str, jax.Array]]:
     params = {part: tree for part, tree in params.items() if part != "byproduct_head"}
-    pairs = [
-        pair
-        for tree in (params, batch_stats)
-        for pair in jax.tree_util.tree_flatten_with_path(tree)[0]
-    ]
+    pairs = [pair for tree in (params, batch_stats) for pair in jax.tree_util.tree_flatten_with_path(tree)[0]]
     return [(param_name(path), leaf) for path, leaf in pairs]
 
 
-def _check(
-    model: Model, weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
+def _check(model: Model, weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
     problems: list[str] = []
 
     def report(what: str, names: list[str], describe: Callable[[str], str] = str) -> None:

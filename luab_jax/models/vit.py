@@ -50,9 +50,7 @@ class Mlp(nnx.Module):
         self.fc2 = _linear(_MLP_RATIO * dim, dim, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(
-        self, x: Float[Array, "b n c"], *, train: bool, rngs: nnx.Rngs | None
-    ) -> Float[Array, "b n c"]:
+    def __call__(self, x: Float[Array, "b n c"], *, train: bool, rngs: nnx.Rngs | None) -> Float[Array, "b n c"]:
         x = jax.nn.gelu(self.fc1(x), approximate=False)
         return self.fc2(self.dropout(x, deterministic=not train, rngs=rngs))
 
@@ -77,9 +75,7 @@ class Block(nnx.Module):
         self.dropout = nnx.Dropout(dropout)
         self.drop_path = drop_path(path_rate, ndim=3)
 
-    def __call__(
-        self, x: Float[Array, "b n c"], *, train: bool, rngs: nnx.Rngs | None = None
-    ) -> Float[Array, "b n c"]:
+    def __call__(self, x: Float[Array, "b n c"], *, train: bool, rngs: nnx.Rngs | None = None) -> Float[Array, "b n c"]:
         def drop(branch):
             branch = self.dropout(branch, deterministic=not train, rngs=rngs)
             return self.drop_path(branch, deterministic=not train, rngs=rngs)
@@ -119,9 +115,7 @@ class ViT(nnx.Module):
         )
         num_tokens = 1 + (image_size // patch_size) ** 2
         self.class_token = nnx.Param(normal_init(rngs.params(), (1, 1, dim), jnp.float32))
-        self.position_embed = nnx.Param(
-            normal_init(rngs.params(), (1, num_tokens, dim), jnp.float32)
-        )
+        self.position_embed = nnx.Param(normal_init(rngs.params(), (1, num_tokens, dim), jnp.float32))
         self.blocks = nnx.List(
             [
                 Block(

@@ -146,7 +146,7 @@ def test_clipping_leaves_the_intersection_with_the_image(rectangles: np.ndarray)
         assert shown == (width > 0 and height > 0)
         if shown:
             np.testing.assert_allclose([cut[2] - cut[0], cut[3] - cut[1]], [width, height])
-            assert 0 <= cut.min() and cut.max() <= 1
+            assert cut.min() >= 0 and cut.max() <= 1
 
 
 def test_a_box_with_nan_is_not_visible() -> None:

@@ -40,6 +40,12 @@ def png() -> bytes:
     return buffer.getvalue()
 
 
+def mask() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.eye(4, 5, dtype=np.uint8) * 255).convert("1").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 FULL = ImageRecord(
     file_name="n02123045/kätzchen.JPEG",
     image=png(),
@@ -48,7 +54,11 @@ FULL = ImageRecord(
     label=2,
     labels=(0, 2),
     group="gaussian_noise,severity=3",
-    boxes=(Box(x_min=0.125, y_min=0.25, x_max=0.5, y_max=1.0, label=2), Box(x_min=0.0, y_min=0.0, x_max=1.0, y_max=1.0)),
+    masks=(mask(),),
+    boxes=(
+        Box(x_min=0.125, y_min=0.25, x_max=0.5, y_max=1.0, label=2),
+        Box(x_min=0.0, y_min=0.0, x_max=1.0, y_max=1.0),
+    ),
     showings=(
         Showing(
             selected=True,
@@ -107,6 +117,7 @@ def as_tfds_example(record: ImageRecord) -> dict[str, Any]:
         "label": record.label,
         "labels": list(record.labels),
         "group": record.group,
+        "masks": [io.BytesIO(mask) for mask in record.masks],
         "boxes": {
             name: [getattr(box, name) for box in record.boxes]
             for name in ("x_min", "y_min", "x_max", "y_max", "label", "is_crowd")
@@ -138,7 +149,9 @@ def written_by_tfds(record: ImageRecord) -> bytes:
 
 
 def read_by_tfds(data: bytes) -> dict[str, Any]:
-    return FEATURES.decode_example_np(example_parser.ExampleParserNp(FEATURES.get_serialized_info()).parse_example(data))
+    return FEATURES.decode_example_np(
+        example_parser.ExampleParserNp(FEATURES.get_serialized_info()).parse_example(data)
+    )
 
 
 def assert_equal_examples(one: Any, other: Any, where: str = "") -> None:
@@ -165,8 +178,8 @@ def test_tfds_sees_pixels_labels_and_clicks() -> None:
     example = read_by_tfds(encode(FULL))
     np.testing.assert_array_equal(example["image"], np.asarray(Image.open(io.BytesIO(FULL.image))))
     assert FEATURES["label"].int2str(int(example["label"])) == "n02123045"
-    assert example["labels"].tolist() == [0, 2]
-    assert example["clicks"]["x"].tolist() == [0.25, 0.5]
+    assert [int(label) for label in example["labels"]] == [0, 2]
+    assert [float(x) for x in example["clicks"]["x"]] == [0.25, 0.5]
     assert example["file_name"].decode() == FULL.file_name
 
 

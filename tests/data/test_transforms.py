@@ -130,6 +130,13 @@ def test_area_is_uniform_ratio_log_uniform_and_place_uniform() -> None:
     assert abs(stats.spearmanr(share, log_ratio).statistic) < 0.08
 
 
+def test_every_place_of_a_crop_is_reached_borders_too() -> None:
+    """Four ninths of 3 x 3 pixels are 2 x 2, at any allowed ratio."""
+    rng = np.random.default_rng(0)
+    boxes = {sample_crop(rng, Size(3, 3), (4 / 9, 4 / 9)) for _ in range(200)}
+    assert boxes == {PixelBox(left, top, 2, 2) for left in (0, 1) for top in (0, 1)}
+
+
 def torchvision_fallback(width: int, height: int) -> PixelBox:
     """What torchvision documents: 'fallback to central crop' of the nearest allowed aspect ratio."""
     if width / height < 3 / 4:

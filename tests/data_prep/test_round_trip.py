@@ -29,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module")
 coordinates = st.floats(-0.125, 1.125, width=32)
 counts = st.none() | st.integers(0, 2**53)
 sizes = st.none() | st.builds(Size, st.integers(0, 10**6), st.integers(0, 10**6))
+positions = st.none() | st.builds(PagePosition, st.integers(0, 10**6), st.integers(0, 10**6))
 words = st.text(st.characters(codec="utf-8"), max_size=8)
 timed_points = st.lists(st.builds(TimedPoint, coordinates, coordinates, counts), max_size=3).map(tuple)
 points = st.none() | st.builds(Point, coordinates, coordinates)
@@ -54,7 +55,7 @@ showings = st.builds(
     source_hit_id=words,
     page_index=counts,
     image_index=counts,
-    position_on_page=sizes.map(lambda size: size and PagePosition(*size)),
+    position_on_page=positions,
     display_size=sizes,
     original_size=sizes,
 )

@@ -89,9 +89,6 @@ def test_every_field_can_be_set_from_the_command_line():
 
 
 def test_a_config_loads_without_jax_and_flax():
-    code = (
-        "import sys, luab_jax.models.config;"
-        "print([m for m in ('jax', 'flax', 'numpy') if m in sys.modules])"
-    )
+    code = "import sys, luab_jax.models.config;print([m for m in ('jax', 'flax', 'numpy') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

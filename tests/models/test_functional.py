@@ -24,9 +24,7 @@ class Tiny:
     """A model, its initial state, and its outputs in every mode, from one compilation."""
 
     def __init__(self, family: str):
-        self.model = create_model(
-            CONFIGS[family], num_classes=5, image_size=16, byproduct_shape=(2, 3)
-        )
+        self.model = create_model(CONFIGS[family], num_classes=5, image_size=16, byproduct_shape=(2, 3))
         self.images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), jnp.float32)
         apply = self.model.apply
 
@@ -77,11 +75,7 @@ def test_parameters_and_statistics_are_float32(family):
 def test_convolutions_and_products_run_in_the_compute_type():
     for family in FAMILIES:
         model, images = tiny(family).model, tiny(family).images
-        jaxpr = str(
-            jax.make_jaxpr(lambda p, s, x, m=model: m.apply(p, s, x, train=False))(
-                *model.abstract(), images
-            )
-        )
+        jaxpr = str(jax.make_jaxpr(lambda p, s, x, m=model: m.apply(p, s, x, train=False))(*model.abstract(), images))
         lines = [line for line in jaxpr.splitlines() if "conv_general" in line]
         assert lines and all(":bf16[" in line for line in lines)
 
@@ -128,9 +122,7 @@ def test_abstract_has_the_tree_shapes_and_types_of_init(family):
 def test_training_updates_batch_statistics_and_evaluation_does_not():
     results = tiny("resnet").results
     assert leaves_equal(results["eval"][1], results["stats"])
-    changed = jax.tree.map(
-        lambda x, y: not np.array_equal(x, y), results["train"][1], results["stats"]
-    )
+    changed = jax.tree.map(lambda x, y: not np.array_equal(x, y), results["train"][1], results["stats"])
     assert all(jax.tree.leaves(changed))
     assert tiny("vit").results["train"][1] == {}
 
@@ -220,4 +212,4 @@ def test_names_never_change(family):
         [param_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
         for tree in tiny(family).model.abstract()
     )
-    assert sorted(params) + ["stats:"] + sorted(stats) == NAMES[family].split()
+    assert [*sorted(params), "stats:", *sorted(stats)] == NAMES[family].split()

@@ -10,9 +10,7 @@ from luab_jax.models.functional import create_model, num_parameters
 
 
 def build(**fields):
-    return create_model(
-        ModelConfig(**fields), num_classes=1000, image_size=224, byproduct_shape=None
-    )
+    return create_model(ModelConfig(**fields), num_classes=1000, image_size=224, byproduct_shape=None)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +28,7 @@ def test_parameter_count_equals_the_published_one(name, count):
     assert num_parameters(params) == count
 
 
-@pytest.mark.parametrize(
-    ("stem", "last_side"), [(Stem.IMAGENET, 2), (Stem.SMALL, 8), (Stem.PATCH, 2)]
-)
+@pytest.mark.parametrize(("stem", "last_side"), [(Stem.IMAGENET, 2), (Stem.SMALL, 8), (Stem.PATCH, 2)])
 def test_stem_sets_the_resolution(stem, last_side):
     model = build(name="resnet18", width=4, stem=stem)
     backbone = model.bind("backbone", *(tree for tree in _zeros(model)))
@@ -51,9 +47,7 @@ def test_images_of_any_size_give_one_feature_vector_each():
     model = build(name="resnet50", width=4)
     for side in (33, 64):
         images = jax.ShapeDtypeStruct((3, side, side, 3), jnp.float32)
-        outputs, _ = jax.eval_shape(
-            lambda p, s, x, m=model: m.apply(p, s, x, train=False), *model.abstract(), images
-        )
+        outputs, _ = jax.eval_shape(lambda p, s, x, m=model: m.apply(p, s, x, train=False), *model.abstract(), images)
         assert outputs.features.shape == (3, 4 * 4 * 8)
         assert outputs.logits.shape == (3, 1000)
         assert outputs.byproduct is None

@@ -40,9 +40,7 @@ def pair(name: str, image_size: int = 224, num_classes: int = 1000, pool: Pool =
     options = {} if name.startswith("resnet") else {"img_size": image_size}
     if pool is Pool.MEAN:
         options["global_pool"] = "avg"
-    theirs = timm.create_model(
-        TIMM_NAMES[name], pretrained=False, num_classes=num_classes, **options
-    ).eval()
+    theirs = timm.create_model(TIMM_NAMES[name], pretrained=False, num_classes=num_classes, **options).eval()
     randomise(theirs)
     ours = create_model(
         ModelConfig(name=name, compute_dtype=Dtype.FLOAT32, pool=pool),
@@ -217,9 +215,7 @@ def test_running_statistics_after_a_training_step_equal_torchs_up_to_its_varianc
 
     n is the number of values per channel (batch * height * width) and differs by layer.
     """
-    theirs, ours, params, stats = pair.__wrapped__(
-        "resnet18", 64, 10
-    )  # not the shared one: it trains
+    theirs, ours, params, stats = pair.__wrapped__("resnet18", 64, 10)  # not the shared one: it trains
     images = draw_images(4, 64)
     before = timm_weights.to_timm(ours, params, stats)
     counts = {}

@@ -12,9 +12,7 @@ from luab_jax.models.vit import Block
 
 
 def build(*, num_classes=1000, image_size=224, **fields):
-    return create_model(
-        ModelConfig(**fields), num_classes=num_classes, image_size=image_size, byproduct_shape=None
-    )
+    return create_model(ModelConfig(**fields), num_classes=num_classes, image_size=image_size, byproduct_shape=None)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +41,7 @@ def test_pooling_reads_the_class_token_or_the_mean_of_the_patches():
     common |= {"compute_dtype": Dtype.FLOAT32, "num_classes": 2, "image_size": 16}
     token, mean = build(**common), build(**common, pool=Pool.MEAN)
     rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), token.abstract()[0]
-    )
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), token.abstract()[0])
     backbone = params["backbone"]
     for branch in (
         backbone["blocks"]["0"]["attention"]["out"],

@@ -30,20 +30,23 @@ def byproduct_error(predictions: Predictions) -> dict[str, float | int]:
     points = predicted_points(predictions)
     centre = np.full_like(points, 0.5)
     scores: dict[str, float | int] = {"n": len(predictions)}
-    clicked = [i for i, truth in enumerate(predictions.truths) if truth.click is not None]
-    boxed = [i for i, truth in enumerate(predictions.truths) if truth.box is not None]
-    if not clicked and not boxed:
+    clicks = {i: truth.click for i, truth in enumerate(predictions.truths) if truth.click is not None}
+    boxes = {i: truth.box for i, truth in enumerate(predictions.truths) if truth.box is not None}
+    clicked, boxed = list(clicks), list(boxes)
+    if not clicks and not boxes:
         raise DataError("no image of this set has a click or a box to compare the predicted point with")
-    if clicked:
-        clicks = np.stack([predictions.truths[i].click for i in clicked])
+    if clicks:
         scores["n_clicked"] = len(clicked)
-        scores["median_distance"] = float(np.median(np.linalg.norm(points[clicked] - clicks, axis=-1)))
-        scores["median_distance_of_centre"] = float(np.median(np.linalg.norm(centre[clicked] - clicks, axis=-1)))
-    if boxed:
-        boxes = np.stack([predictions.truths[i].box for i in boxed])
+        scores["median_distance"] = float(
+            np.median(np.linalg.norm(points[clicked] - np.stack(list(clicks.values())), axis=-1))
+        )
+        scores["median_distance_of_centre"] = float(
+            np.median(np.linalg.norm(centre[clicked] - np.stack(list(clicks.values())), axis=-1))
+        )
+    if boxes:
         scores["n_boxed"] = len(boxed)
-        scores["inside_box"] = float(_inside(points[boxed], boxes).mean())
-        scores["inside_box_of_centre"] = float(_inside(centre[boxed], boxes).mean())
+        scores["inside_box"] = float(_inside(points[boxed], np.stack(list(boxes.values()))).mean())
+        scores["inside_box_of_centre"] = float(_inside(centre[boxed], np.stack(list(boxes.values()))).mean())
     return scores
 
 

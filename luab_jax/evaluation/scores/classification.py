@@ -9,13 +9,16 @@ from luab_jax.evaluation.predictions import Predictions
 
 
 def correct_at(predictions: Predictions, k: int) -> np.ndarray:
-    """`[n]` whether the label is among the k largest logits; ties count against it, so a constant model scores 0."""
+    """`[n]` whether the label is among the k largest logits.
+
+    Ties and NaN count against the label, so a model that is constant or diverged scores 0.
+    """
     labels = predictions.labels
     if np.any(labels < 0):
         name = predictions.truths[int(np.argmax(labels < 0))].file_name
         raise DataError(f"{name}: has no label, so no accuracy can be computed on this set")
     own = np.take_along_axis(predictions.logits, labels[:, None], axis=-1)
-    return np.sum(predictions.logits >= own, axis=-1) <= k
+    return np.sum(~(predictions.logits < own), axis=-1) <= k
 
 
 def top_k(predictions: Predictions) -> dict[str, float | int]:

@@ -1,0 +1,81 @@
+"""Several hosts, simulated by processes on one machine: the same batches and losses, and a resume on fewer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from luab_jax.log import read_metrics
+from tests import tiny
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+CONFIG = """
+from luab_jax.config import CheckpointConfig
+from tests import tiny
+
+
+def get_config():
+    return tiny.experiment("", checkpoint=CheckpointConfig(every_epochs=0.5))
+"""
+
+
+def start(num_processes: int, folder: Path, workdir: str, *extra: str) -> None:
+    """Runs one training on `num_processes` hosts of two devices each and waits for all of them."""
+    (folder / "config.py").write_text(CONFIG)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(REPOSITORY),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    hosts = []
+    for process_id in range(num_processes):
+        command = [
+            sys.executable,
+            "-m",
+            "luab_jax.main",
+            f"--config={folder / 'config.py'}",
+            f"--workdir={folder / workdir}",
+            f"--config.data.root={folder / 'data'}",
+            "--config.distributed.timeout_s=100",
+            *extra,
+        ]
+        if num_processes > 1:
+            command += [
+                f"--config.distributed.coordinator_address=127.0.0.1:{port}",
+                f"--config.distributed.num_processes={num_processes}",
+                f"--config.distributed.process_id={process_id}",
+            ]
+        hosts.append(
+            subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )
+    for host in hosts:
+        output, _ = host.communicate(timeout=300)
+        assert host.returncode == 0, output
+
+
+def losses(workdir: Path) -> dict[int, float]:
+    return {line["step"]: line["train/loss"] for line in read_metrics(workdir) if "train/loss" in line}
+
+
+def test_two_hosts_train_as_one_and_one_host_goes_on_where_two_stopped(tmp_path: Path) -> None:
+    tiny.prepare_data(tmp_path / "data")
+    start(1, tmp_path, "one")
+    start(2, tmp_path, "two")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    one = [line for line in read_metrics(tmp_path / "one") if "eval/top1" in line][-1]
+    two = [line for line in read_metrics(tmp_path / "two") if "eval/top1" in line][-1]
+    assert two["eval/top1"] == one["eval/top1"]
+    # The last checkpoint of the two hosts is lost; one host resumes from the one before.
+    last = max((tmp_path / "two" / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    subprocess.run(["rm", "-r", str(last)], check=True)
+    start(1, tmp_path, "two")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)

@@ -1,0 +1,196 @@
+"""Suites on a trained checkpoint: exact counts, one program, nothing run twice, nothing read as the wrong class."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from luab_jax import sharding
+from luab_jax.byproducts.targets import Target
+from luab_jax.config import ByproductConfig, MeshConfig
+from luab_jax.data.class_lists import ClassList
+from luab_jax.data.dataset import open_split
+from luab_jax.data.features import Example
+from luab_jax.data.pipeline import Reading
+from luab_jax.errors import CheckpointError, DataError, UserError
+from luab_jax.evaluation import engine
+from luab_jax.evaluation.loading import LoadedModel, load
+from luab_jax.evaluation.predict import Predictor, occlusion
+from luab_jax.evaluation.suites import View
+from luab_jax.train import train
+from tests import tiny
+
+VAL_SUITES = "imagenet,cocc,byproduct"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.prepare_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def workdir(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("run")
+    train(tiny.experiment(data), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def loaded(workdir: Path) -> LoadedModel:
+    return load(workdir, "latest", sharding.make_mesh(MeshConfig()))
+
+
+@pytest.fixture(scope="module")
+def predictor(loaded: LoadedModel) -> Predictor:
+    return Predictor(loaded, sharding.make_mesh(MeshConfig()), 8, Reading(num_threads=2))
+
+
+def run(
+    loaded: LoadedModel, predictor: Predictor, data: Path, suites: str, out: Path
+) -> tuple[dict[str, dict], list[engine.Missing]]:
+    results = engine.Results(out, loaded)
+    missing = engine.evaluate(loaded, predictor, data, engine.choose_suites(suites), results)
+    return results.suites, missing
+
+
+def test_scores_are_those_of_a_plain_loop(
+    loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
+) -> None:
+    """Every image by itself: Pillow, the documented constants, the model; no pipeline, no batch, no mask."""
+    apply = jax.jit(lambda images: loaded.model.apply(loaded.params, loaded.batch_stats, images, train=False)[0])
+    right, distances = {"plain": 0, "mean": 0, "black": 0}, []
+    split = open_split(data, "val")
+    for i in range(len(split.records)):
+        record = Example(split.records[i]).record()
+        image = Image.open(io.BytesIO(record.image)).convert("RGB").resize((20, 16), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image.crop((2, 0, 18, 16)), np.float32) / 255
+        mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+        black = pixels.copy()
+        black[4:12, 4:12] = 0
+        normalised = (pixels - mean) / std
+        hidden = normalised.copy()
+        hidden[4:12, 4:12] = 0
+        views = {"plain": normalised, "mean": hidden, "black": (black - mean) / std}
+        outputs = apply(np.stack(list(views.values())).astype(np.float32))
+        for name, logits in zip(views, np.asarray(outputs.logits), strict=True):
+            right[name] += int(logits.argmax() == record.label)
+        click = record.showings[0].clicks[0]
+        seen = np.array([(click.x * 20 - 2) / 16, click.y])
+        if np.all((seen >= 0) & (seen <= 1)):
+            distances.append(np.linalg.norm(np.asarray(outputs.byproduct)[0, 0] - seen))
+    suites, _ = run(loaded, predictor, data, VAL_SUITES, tmp_path / "results.json")
+    assert suites["imagenet"]["top1"] == pytest.approx(right["plain"] / 13)
+    assert suites["cocc"]["top1"] == pytest.approx(right["mean"] / 13)
+    assert suites["cocc"]["top1_black"] == pytest.approx(right["black"] / 13)
+    assert suites["byproduct"]["n_clicked"] == len(distances)
+    assert suites["byproduct"]["median_distance"] == pytest.approx(np.median(distances), rel=1e-4)
+
+
+def test_all_suites_and_views_share_one_compiled_program(
+    loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
+) -> None:
+    run(loaded, predictor, data, VAL_SUITES, tmp_path / "results.json")
+    assert predictor._predict._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def test_the_batch_size_changes_nothing(loaded: LoadedModel, predictor: Predictor, data: Path) -> None:
+    other = Predictor(loaded, sharding.make_mesh(MeshConfig()), 16, Reading(num_threads=1))
+    split = open_split(data, "val")
+    a, b = predictor(split, [View.PLAIN])[View.PLAIN], other(split, [View.PLAIN])[View.PLAIN]
+    assert len(a) == len(b) == 13
+    np.testing.assert_allclose(a.logits, b.logits, rtol=1e-5, atol=1e-6)
+    assert [truth.file_name for truth in a.truths] == [truth.file_name for truth in b.truths]
+
+
+def test_finished_suites_are_kept_and_not_run_again(
+    loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "results.json"
+    first, _ = run(loaded, predictor, data, "imagenet", out)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("ran again")
+
+    monkeypatch.setattr(Predictor, "__call__", refuse)
+    again, missing = run(loaded, predictor, data, "imagenet", out)
+    assert again == first and not missing
+
+
+def test_results_of_another_checkpoint_are_not_mixed_in(
+    loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results.json"
+    run(loaded, predictor, data, "imagenet", out)
+    other = dataclasses.replace(loaded, identity=loaded.identity | {"step": 3})
+    with pytest.raises(UserError, match="holds results of another checkpoint"):
+        engine.Results(out, other)
+    assert engine.Results(out, other, overwrite=True).suites == {}
+
+
+def test_what_cannot_run_is_listed_with_the_remedy(
+    loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
+) -> None:
+    suites, missing = run(loaded, predictor, data, "all", tmp_path / "results.json")
+    assert set(suites) == {"imagenet", "cocc", "byproduct"}
+    reasons = {entry.suite.name: entry.reason for entry in missing}
+    assert "data_prep demo" in reasons["demo_backgrounds"]
+    assert "no image of this set has ReaL labels" in reasons["imagenet_real"]
+
+
+def test_real_labels_and_groups_come_through_the_same_road(
+    loaded: LoadedModel, predictor: Predictor, tmp_path: Path
+) -> None:
+    items = [tiny.Drawn(i, group=f"size={i % 2}", labels=(0, 1, 2) if i < 5 else ()) for i in range(11)]
+    tiny.prepare_split(tmp_path / "imagenet", "val", 11, items=items)
+    tiny.prepare_split(tmp_path / "suites" / "size", "test", 11, items=items)
+    suites, _ = run(loaded, predictor, tmp_path, "imagenet_real,demo_size", tmp_path / "results.json")
+    assert suites["imagenet_real"] | {"seconds": 0} == {"top1": 1.0, "n": 5, "n_left_out": 6, "seconds": 0}
+    assert set(suites["demo_size"]["groups"]) == {"size=0", "size=1"}
+
+
+def test_data_of_another_class_list_is_refused(
+    loaded: LoadedModel, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny, "CLASSES", ClassList(("blue", "green", "red"), ("blue", "green", "red")))
+    data = tiny.prepare_split(tmp_path / "data", "val", 6)
+    with pytest.raises(DataError, match="read as wrong classes"):
+        run(loaded, predictor, data, "imagenet", tmp_path / "results.json")
+
+
+def test_a_baseline_is_evaluated_without_the_byproduct_suite(data: Path, tmp_path: Path) -> None:
+    config = tiny.experiment(data, byproduct=ByproductConfig(target=Target.NONE), total_steps=1)
+    train(config, tmp_path / "run")
+    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])  # trained on eight devices
+    loaded = load(tmp_path / "run", "best", mesh)
+    predictor = Predictor(loaded, mesh, 5, Reading())
+    suites, missing = run(loaded, predictor, data, "imagenet,byproduct", tmp_path / "results.json")
+    assert suites["imagenet"]["n"] == 13
+    assert [entry.reason for entry in missing] == ["the checkpoint has no byproduct head"]
+
+
+def test_unknown_names_are_answered_with_what_there_is(workdir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there are imagenet, imagenet_real"):
+        engine.choose_suites("imagent")
+    mesh = sharding.make_mesh(MeshConfig())
+    with pytest.raises(CheckpointError, match="no checkpoint '5'; there are"):
+        load(workdir, "5", mesh)
+    with pytest.raises(CheckpointError, match="is it the workdir of a run"):
+        load(tmp_path, "best", mesh)
+    (tmp_path / "results.json").write_text(json.dumps({"results_version": 99, "suites": {}, "checkpoint": {}}))
+    with pytest.raises(UserError, match="results version 99"):
+        engine.read_results(tmp_path / "results.json")
+
+
+def test_the_occluded_centre_is_rows_and_columns_56_to_167_of_224() -> None:
+    hidden, black = occlusion(View.CENTRE_BLACK, 224)
+    rows, columns = np.nonzero(hidden)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (56, 167, 56, 167)
+    assert hidden.sum() == 112 * 112 and black
+    assert not occlusion(View.PLAIN, 224)[0].any()

@@ -1,0 +1,127 @@
+"""The table of suites is well-formed: every row can be found, read, scored and shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+import numpy as np
+import pytest
+
+from luab_jax.data.pipeline import Truth
+from luab_jax.errors import UserError
+from luab_jax.evaluation.engine import choose_suites
+from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.report import scalar_scores, suite_lines
+from luab_jax.evaluation.suites import SUITES, Suite, View
+
+BY_NAME = {suite.name: suite for suite in SUITES}
+every_suite = pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+
+
+def test_names_are_unique_and_can_be_typed() -> None:
+    assert len(BY_NAME) == len(SUITES)
+    assert all(re.fullmatch(r"[a-z0-9_]+", name) and name != "all" for name in BY_NAME)
+
+
+def test_the_suites_of_the_first_release_are_there() -> None:
+    assert {"imagenet", "imagenet_real", "cocc", "byproduct"} <= BY_NAME.keys()
+
+
+def test_suites_are_chosen_by_name_in_the_order_asked_for() -> None:
+    assert choose_suites("all") == list(SUITES)
+    assert [suite.name for suite in choose_suites("cocc, imagenet,cocc")] == ["cocc", "imagenet"]
+    for names, unknown in (("imagenet,imagenett", "imagenett"), ("", "named"), ("ALL", "ALL")):
+        with pytest.raises(UserError, match=f"no suite {unknown}; there are imagenet"):
+            choose_suites(names)
+
+
+@every_suite
+def test_parts_are_places_below_the_data_folder(suite: Suite) -> None:
+    assert suite.parts
+    for part in suite.parts.values():
+        assert part.directories
+        for directory in part.directories:
+            path = PurePosixPath(directory)
+            assert not path.is_absolute() and ".." not in path.parts
+        assert re.fullmatch(r"[a-z0-9_]+", part.split)
+        assert isinstance(part.view, View)
+    assert len(set(suite.parts.values())) == len(suite.parts)  # no part is computed twice
+
+
+@every_suite
+def test_a_user_is_told_how_to_get_the_data(suite: Suite) -> None:
+    assert suite.how_to_get.startswith("python -m data_prep ")
+
+
+class Recorded(dict):
+    """Which parts a score looked up."""
+
+    def __init__(self, parts: Mapping[str, Predictions]):
+        super().__init__(parts)
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> Predictions:
+        self.used.add(name)
+        return super().__getitem__(name)
+
+    def values(self):
+        self.used |= self.keys()
+        return super().values()
+
+    def items(self):
+        self.used |= self.keys()
+        return super().items()
+
+
+def predictions(right: int, n: int = 4) -> Predictions:
+    """The first `right` of `n` images classified well, every point predicted at the click."""
+    truths = [
+        Truth(
+            file_name=f"{i}.png",
+            label=i % 8,
+            labels=(i % 8,),
+            group=f"g{i % 2}",
+            click=np.array([0.5, 0.25], np.float32),
+            box=np.array([0.0, 0.0, 1.0, 0.5], np.float32),
+        )
+        for i in range(n)
+    ]
+    logits = np.eye(8, dtype=np.float32)[[(i if i < right else i + 1) % 8 for i in range(n)]]
+    return Predictions(logits, np.full((n, 1, 2), (0.5, 0.25), np.float32), truths)
+
+
+@every_suite
+def test_a_score_uses_all_its_parts_and_gives_its_headline_and_n(suite: Suite) -> None:
+    parts = Recorded({name: predictions(right=i % 5) for i, name in enumerate(suite.parts, start=2)})
+    scores = suite.score(parts)
+    assert parts.used == set(suite.parts)
+    assert scores["n"] == 4
+    assert suite.headline in scalar_scores(scores)
+    assert suite_lines(suite.name, scores)[0].startswith(suite.name)
+
+
+def test_only_the_suite_that_scores_points_needs_the_head() -> None:
+    """Robustness is measured without the head, as inference runs without it."""
+    with_head = predictions(2)
+    headless = Predictions(with_head.logits, None, with_head.truths)
+    for suite in SUITES:
+        if not suite.needs_byproduct_head:
+            suite.score(dict.fromkeys(suite.parts, headless))
+    assert [suite.name for suite in SUITES if suite.needs_byproduct_head] == ["byproduct"]
+
+
+def test_centre_occlusion_reports_both_readings_of_zero() -> None:
+    suite = BY_NAME["cocc"]
+    assert {name: part.view for name, part in suite.parts.items()} == {
+        "mean": View.CENTRE_MEAN,
+        "black": View.CENTRE_BLACK,
+    }
+    assert suite.score({"mean": predictions(3), "black": predictions(1)}) == {"top1": 0.75, "top1_black": 0.25, "n": 4}
+
+
+def test_the_background_gap_is_mixed_same_minus_mixed_rand() -> None:
+    parts = {"mixed_same": predictions(4), "mixed_rand": predictions(1), "only_bg": predictions(2)}
+    scores = BY_NAME["demo_backgrounds"].score(parts)
+    assert scores == {"gap": 0.75, "mixed_same": 1.0, "mixed_rand": 0.25, "only_bg": 0.5, "n": 4}
