@@ -16,7 +16,8 @@ from data_prep.datasets.class_folders import Inputs, Listing, class_root, find_r
 from data_prep.datasets.imagenet_ab import ReadImage
 from data_prep.datasets.suite_listing import list_suite, list_val
 from data_prep.datasets.val_labels import NUM_VAL, lies_flat, read_val_labels
-from data_prep.sources import Folder, Source, open_source
+from data_prep.packed import open_source
+from data_prep.sources import Folder, Source
 from luab_jax.data import features
 from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
 from luab_jax.data.dataset import Manifest

@@ -16,7 +16,7 @@ import numpy as np
 from data_prep import archives
 from data_prep.archives import Cursor, Member
 from data_prep.problems import Reason
-from data_prep.sources import File, Reader, Source, Span
+from data_prep.sources import File, Folder, Reader, Source, Span
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
 
@@ -267,3 +267,22 @@ def open_archive(path: Path, flag: str, scratch: Path, password: str | None) -> 
         return open_tars(str(path), name, [path], mounted=False)
     except DataError as e:
         raise DataError(f"{flag}: {e}") from e
+
+
+def open_source(path: str, flag: str, *, scratch: Path, password: str | None = None) -> Source:
+    """Opens what a flag names; `scratch` is a folder for what cannot be read in place, made only if it is needed.
+
+    Raises `DataError` that says what is there instead.
+    """
+    if "://" in path:
+        raise DataError(f"{flag}={path}: only local files can be read so far; copy it here first")
+    whole = Path(path)
+    if whole.is_dir():
+        tars = [] if Folder(whole).folders() else [whole / f.name for f in Folder(whole).files() if is_tar(f.name)]
+        return open_tars(str(whole), whole.name, tars, mounted=True) if tars else Folder(whole)
+    for file in (whole, *whole.parents):
+        if file.is_file():
+            source = open_archive(file, flag, scratch, password)
+            inside = whole.relative_to(file).as_posix()
+            return source.below(inside) if inside != "." else source
+    raise DataError(f"{flag}={path}: no such folder or archive")

@@ -116,29 +116,6 @@ class Folder:
         pass
 
 
-def open_source(path: str, flag: str, *, scratch: Path, password: str | None = None) -> Source:
-    """Opens what a flag names; `scratch` is a folder for what cannot be read in place, made only if it is needed.
-
-    Raises `DataError` that says what is there instead.
-    """
-    if "://" in path:
-        raise DataError(f"{flag}={path}: only local files can be read so far; copy it here first")
-    from data_prep import packed  # which builds on the types above
-
-    whole = Path(path)
-    if whole.is_dir():
-        tars = (
-            [] if Folder(whole).folders() else [whole / f.name for f in Folder(whole).files() if packed.is_tar(f.name)]
-        )
-        return packed.open_tars(str(whole), whole.name, tars, mounted=True) if tars else Folder(whole)
-    for file in (whole, *whole.parents):
-        if file.is_file():
-            source = packed.open_archive(file, flag, scratch, password)
-            inside = whole.relative_to(file).as_posix()
-            return source.below(inside) if inside != "." else source
-    raise DataError(f"{flag}={path}: no such folder or archive")
-
-
 def walk(source: Source, folder: str = "") -> Iterator[tuple[str, list[File]]]:
     """Every folder that holds files, with them, in the order of names."""
     if files := source.files(folder):

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from data_prep.annotations.numbers import number
-from data_prep.sources import Source, Span, open_source
+from data_prep.packed import open_source
+from data_prep.sources import Source, Span
 from luab_jax.data.class_lists import ClassList
 from luab_jax.errors import DataError
 

@@ -18,14 +18,13 @@ import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
 from luab_jax.data.class_lists import ClassList, imagenet
-from luab_jax.data.dataset import Manifest, PreparedSplit, Shard, shard_name
-from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, RandomAccessTFRecords, masked_crc32c
+from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc32c
 from luab_jax.errors import DataError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -80,27 +79,33 @@ def _splits(version: epath.Path) -> dict[str, list[int]]:
     return {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in _info(version).get("splits", [])}
 
 
-def open_tfds(directory: epath.PathLike, split: str) -> PreparedSplit | None:
-    """Opens a split that TFDS prepared, or returns `None` where there is none. Raises `DataError` for a damaged one."""
+class TfdsSplit(NamedTuple):
+    """What is needed to read a split."""
+
+    directory: epath.Path
+    dataset: str
+    classes: ClassList
+    paths: list[epath.Path]
+    counts: list[int]
+    """Records of each shard."""
+    sizes: list[int]
+    """Bytes of each shard."""
+    offsets: np.ndarray
+    lengths: np.ndarray
+
+
+def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
+    """A split that TFDS prepared, or `None` where there is none. Raises `DataError` for a damaged one."""
     found = find(directory, split)
     if found is None:
         return None
     version, name = found
     dataset, counts = str(_info(version)["name"]), _splits(version)[name]
-    paths = [version / shard_name(dataset, name, i, len(counts)) for i in range(len(counts))]
+    total = len(counts)
+    paths = [version / f"{dataset}-{name}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)]
     offsets, lengths = _index(paths, counts)
     sizes = [path.stat().length for path in paths]
-    manifest = Manifest(
-        dataset=dataset,
-        split=split,
-        classes=_classes(version),
-        shards=tuple(
-            Shard(file_name=path.name, num_records=count, num_bytes=size, crc32c=0)
-            for path, count, size in zip(paths, counts, sizes, strict=True)
-        ),
-        source={"layout": "tfds", "directory": str(version)},
-    )
-    return PreparedSplit(version, manifest, RandomAccessTFRecords(paths, offsets, lengths, np.asarray(counts)))
+    return TfdsSplit(version, dataset, _classes(version), paths, counts, sizes, offsets, lengths)
 
 
 def _classes(version: epath.Path) -> ClassList:

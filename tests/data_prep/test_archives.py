@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.sources import open_source, walk
+from data_prep.packed import open_source
+from data_prep.sources import walk
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.dataset import open_split, read_manifest
 from luab_jax.data.features import Example

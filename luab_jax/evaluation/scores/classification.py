@@ -36,7 +36,7 @@ def real(predictions: Predictions) -> dict[str, float | int]:
     labels = [truth.labels for truth in predictions.truths]
     right = [guess in correct for guess, correct in zip(argmax, labels, strict=True) if correct]
     if not right:
-        raise DataError("no image of this set has ReaL labels; prepare it with `data_prep suite imagenet_real`")
+        raise DataError("no image of this set has ReaL labels; prepare it with --real=real.json")
     return {"top1": float(np.mean(right)), "n": len(right), "n_left_out": len(labels) - len(right)}
 
 
