@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +70,20 @@ class Job:
     """The published count of a public set."""
 
 
+@contextlib.contextmanager
+def _kept_if_listed(inputs: Inputs) -> Iterator[None]:
+    """Input that is refused leaves no scratch file; one that is stopped later keeps it for the next run."""
+    try:
+        yield
+    except DataError:
+        inputs.discard()
+        raise
+
+
 def prepare_folders(inputs: Inputs, job: Job, *, min_match: float = 0.5, groups: bool = False) -> Manifest:
     """Prepares one split from class folders and prints its summary."""
-    listing = list_images(inputs, job.classes, min_match=min_match, groups=groups)
+    with _kept_if_listed(inputs):
+        listing = list_images(inputs, job.classes, min_match=min_match, groups=groups)
     manifest = prepare_listing(listing, inputs, job)
     inputs.discard()
     return manifest
@@ -194,12 +206,14 @@ def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, 
             )
         classes = imagenet()
         inputs = open_inputs(source, None, options.boxes, classes, out=data / name, val_labels=options.val_labels)
-        listing = list_val(inputs, classes, options.real)
+        with _kept_if_listed(inputs):
+            listing = list_val(inputs, classes, options.real)
         manifests = [prepare_listing(listing, inputs, job(options.split or "val", NUM_VAL, classes))]
     else:
         suite = suites.SUITES[name]
         inputs = Inputs(images=open_source(source, "--source", scratch=data / name, password=options.password))
-        listings = list_suite(suite, inputs.images, options.split)
+        with _kept_if_listed(inputs):
+            listings = list_suite(suite, inputs.images, options.split)
         manifests = [
             prepare_listing(listing, inputs, job(split, suite.published[split], suite.classes()))
             for split, listing in sorted(listings.items())

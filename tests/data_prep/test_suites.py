@@ -98,6 +98,9 @@ def test_another_suite_is_refused_by_name(tmp_path: Path, capsys: Capture) -> No
     assert suite("objectnet", source, tmp_path / "out") == ExitCode.FAILED
     assert "objectnet-1.0/images/<class>" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    packed = tar(other, tmp_path / "other.tar.gz", mode="w:gz")
+    assert suite("imagenet_a", packed, tmp_path / "out") == ExitCode.FAILED
+    assert not list((tmp_path / "out" / "imagenet_a").iterdir())
 
 
 def test_more_images_than_published(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
