@@ -15,7 +15,7 @@ for target in $targets; do
     [ -n "${drawn:-}" ] || run python -m data_prep demo --out="$data" --seed="$seed"
     run python -m luab_jax.main --config=configs/demo.py --workdir="$workdir" \
       --config.data.root="$data/prepared" --config.byproduct.target="$target" --config.seed="$seed"
-    run python -m luab_jax.evaluate --checkpoint="$workdir" --step=latest --suites=all --data="$data" \
+    run python -m luab_jax.evaluate --checkpoint="$workdir" --suites=all --data="$data" \
       --out="$workdir/results.json" > "$workdir/evaluation.txt"
     results+=("$workdir/results.json")
   done

@@ -1,4 +1,9 @@
-"""The drawn demo set (`data_prep demo`) on a laptop: a narrow ResNet, minutes on two cores."""
+"""The drawn demo set (`data_prep demo`) on a laptop: a narrow ResNet, minutes on two cores.
+
+Chosen on data and training seed 0 so that shape and background compete as cues: of correlations 0.5, 0.75 and 0.9,
+15 and 30 epochs, SGD and AdamW, and λ of 6, 20 and 60 (in this repository's smooth-L1, the mean over coordinates). More
+λ raised mixed-rand and lowered val throughout; 20 was fixed before that was seen. `make demo-seeds` uses other seeds.
+"""
 
 from __future__ import annotations
 

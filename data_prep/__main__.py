@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_prep.datasets.suites import NAMES as SUITE_NAMES
 from data_prep.parallel import default_workers
-from luab_jax.errors import ExitCode, UserError
+from luab_jax.errors import DataError, ExitCode, UserError
 
 _SUITE_OPTIONS = ("split", "boxes", "real", "val_labels", "password", "strict")
 
@@ -72,6 +72,16 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--classes", help="lines `id TAB name` in label order (default: SOURCE/classes.txt, folder names)")
     own.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
     own.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
+    coco = commands.add_parser("coco_ab", parents=[workers], help="COCO, and COCO-AB byproducts")
+    coco.add_argument("--images", required=True, help="folder or archive of the images that the instances file names")
+    coco.add_argument("--instances", required=True, help="instances_train2014.json or alike")
+    coco.add_argument("--byproducts", help="coco_ab_v1_0.json")
+    coco.add_argument("--out", required=True, help="prepared directory; several splits may share one")
+    coco.add_argument("--split", type=_split_name, default="train")
+    coco.add_argument("--classes", default="coco", help="`coco`: all 80, or a file of COCO names in label order")
+    coco.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
+    coco.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
+    coco.add_argument("--min_match", type=_share, default=0.5, help="least share of images and records that match")
 
     demo = commands.add_parser("demo", parents=[workers], help="the drawn data set, with simulated clicks")
     demo.add_argument("--out", required=True)
@@ -94,16 +104,12 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     match arguments.command:
         case "imagenet_ab":
             _imagenet_ab(arguments)
+        case "coco_ab":
+            _coco_ab(arguments)
+        case "suite":
+            _suite(arguments)
         case "folder":
             _folder(arguments)
-        case "suite":
-            from data_prep.commands import SuiteOptions, prepare_suite
-
-            options = SuiteOptions(
-                num_shards=arguments.shards,
-                **{name: getattr(arguments, name) for name in _SUITE_OPTIONS},
-            )
-            prepare_suite(arguments.name, arguments.source, Path(arguments.out), options, workers=arguments.workers)
         case "demo":
             from data_prep.commands import demo
 
@@ -156,6 +162,13 @@ def _imagenet_ab(arguments: argparse.Namespace) -> None:
     prepare_folders(inputs, job, min_match=arguments.min_match)
 
 
+def _suite(arguments: argparse.Namespace) -> None:
+    from data_prep.commands import SuiteOptions, prepare_suite
+
+    options = SuiteOptions(num_shards=arguments.shards, **{name: getattr(arguments, name) for name in _SUITE_OPTIONS})
+    prepare_suite(arguments.name, arguments.source, Path(arguments.out), options, workers=arguments.workers)
+
+
 def _folder(arguments: argparse.Namespace) -> None:
     from data_prep.commands import Job, prepare_own
     from luab_jax.data.class_lists import ClassList
@@ -174,6 +187,37 @@ def _folder(arguments: argparse.Namespace) -> None:
         )
 
     prepare_own(arguments.source, arguments.byproducts, arguments.classes, job, out=out)
+
+
+def _coco_ab(arguments: argparse.Namespace) -> None:
+    from data_prep.coco_classes import coco
+    from data_prep.commands import Job, prepare_coco
+    from luab_jax.data.class_lists import read_class_list
+
+    job = Job(
+        out=Path(arguments.out),
+        split=arguments.split,
+        dataset="coco_ab",
+        classes=coco() if arguments.classes == "coco" else read_class_list(arguments.classes),
+        num_shards=arguments.shards,
+        workers=arguments.workers,
+        strict=arguments.strict,
+    )
+    prepare_coco(
+        arguments.images,
+        _file(arguments.instances, "--instances"),
+        _file(arguments.byproducts, "--byproducts") if arguments.byproducts else None,
+        job,
+        min_match=arguments.min_match,
+    )
+
+
+def _file(path: str, flag: str) -> Path:
+    """A file given by a flag; raises `DataError` that says what is there instead."""
+    file = Path(path)
+    if not file.is_file():
+        raise DataError(f"{flag}={path}: {'a folder, expected a file' if file.is_dir() else 'no such file'}")
+    return file
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,22 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep import publish, shards
 from data_prep.annotations.tables import is_table, read_table
-from data_prep.datasets import suites
+from data_prep.datasets import coco_ab, suites
 from data_prep.datasets.boxes import open_boxes, xml_path
 from data_prep.datasets.class_folders import Inputs, Listing, class_root, find_root, list_images
 from data_prep.datasets.imagenet_ab import ReadImage
 from data_prep.datasets.suite_listing import list_suite, list_val
 from data_prep.datasets.val_labels import NUM_VAL, lies_flat, read_val_labels
 from data_prep.packed import open_source
+from data_prep.shards import Outcome
 from data_prep.sources import Folder, Source
+from data_prep.summaries import Rows, coco_summary_rows, summary, summary_rows
 from luab_jax.data import features
 from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
 from luab_jax.data.dataset import Manifest
 from luab_jax.errors import DataError
-from luab_jax.progress import format_seconds
 
 CLASSES_FILE = "classes.txt"
 """Class list of one's own data, in the prepared directory."""
@@ -89,86 +91,83 @@ def prepare_folders(inputs: Inputs, job: Job, *, min_match: float = 0.5, groups:
     return manifest
 
 
+def prepare_coco(
+    images: str, instances: Path, byproducts: Path | None, job: Job, *, min_match: float = 0.5
+) -> Manifest:
+    """Prepares one split of COCO with its label sets, boxes, masks and byproducts, and prints its summary."""
+    start = time.monotonic()
+    inputs = Inputs(images=coco_ab.image_root(open_source(images, "--images", scratch=job.out)))
+    with _kept_if_listed(inputs):
+        listing = coco_ab.list_images(inputs.images, instances, byproducts, job.classes, min_match=min_match)
+    source = {
+        "layout": "coco_ab",
+        "images": inputs.images.place,
+        "instances": str(instances),
+        "byproducts": None if byproducts is None else str(byproducts),
+        "byproduct_records_listed": listing.counts["byproduct_records"],
+    }
+    read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of())
+    manifest = _prepare(listing, read, source, job, coco_summary_rows, start)
+    inputs.discard()
+    return manifest
+
+
 def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
     """Writes what was listed, and prints a summary."""
-    start = time.monotonic()
-    num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
     byproducts, box_xml = inputs.byproducts, inputs.boxes.xml
+    source = {
+        "layout": "imagenet_ab",
+        "images": inputs.images.place,
+        "byproducts": byproducts.place if byproducts else None,
+        "byproduct_files_listed": listing.counts["byproduct_files"],
+        "boxes": box_xml.place if box_xml else None,
+    }
+    read = ReadImage(
+        images=inputs.images.reader,
+        byproducts=byproducts.reader if byproducts else None,
+        boxes=box_xml.reader if box_xml else None,
+        box_path=functools.partial(xml_path, inputs.boxes.flat),
+        label_of=job.classes.label_of(),
+    )
+    return _prepare(listing, read, source, job, summary_rows, time.monotonic())
+
+
+def _prepare(
+    listing: Listing,
+    read: Callable[[Any], Outcome],
+    source: dict[str, str | int | None],
+    job: Job,
+    rows: Callable[[Manifest], Rows],
+    start: float,
+) -> Manifest:
+    """`source`: where a split comes from, in the terms in which a later run with other input is refused."""
+    num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
+    facts = {
+        "images_listed": len(listing.items),
+        "image_bytes_listed": sum(item.image.size for item in listing.items),
+        "class_list": job.classes.hash,
+        "num_shards": num_shards,
+        "shard_schema": features.SCHEMA_VERSION,
+    }
     plan = shards.Plan(
         directory=job.out,
         dataset=job.dataset,
         split=job.split,
         classes=job.classes,
         items=listing.items,
-        read=ReadImage(
-            images=inputs.images.reader,
-            byproducts=byproducts.reader if byproducts else None,
-            boxes=box_xml.reader if box_xml else None,
-            box_path=functools.partial(xml_path, inputs.boxes.flat),
-            label_of=job.classes.label_of(),
-        ),
+        read=read,
         num_shards=num_shards,
-        source=_source(listing, inputs, num_shards, job.classes),
+        source=source | facts,
         counts=listing.counts,
         problems=tuple(listing.problems),
         expected_records=job.expected,
     )
     manifest, written = publish.prepare(plan, workers=job.workers, strict=job.strict)
     if written:
-        print(summary(manifest, job.out, time.monotonic() - start))
+        print(summary(manifest, rows(manifest), job.out, time.monotonic() - start))
     else:
         print(f"{job.out}: split {job.split!r} is already prepared ({manifest.num_records:,} images); nothing to do")
     return manifest
-
-
-def _source(listing: Listing, inputs: Inputs, num_shards: int, classes: ClassList) -> dict[str, str | int | None]:
-    """Where a split comes from, in the terms in which a later run with other input is refused."""
-    return {
-        "layout": "imagenet_ab",
-        "images": inputs.images.place,
-        "byproducts": inputs.byproducts.place if inputs.byproducts else None,
-        "boxes": inputs.boxes.xml.place if inputs.boxes.xml else None,
-        "images_listed": len(listing.items),
-        "byproduct_files_listed": listing.counts["byproduct_files"],
-        "image_bytes_listed": sum(item.image.size for item in listing.items),
-        "class_list": classes.hash,
-        "num_shards": num_shards,
-        "shard_schema": features.SCHEMA_VERSION,
-    }
-
-
-def summary(manifest: Manifest, out: Path, seconds: float) -> str:
-    """A few lines on what was kept, what was not, and where it is."""
-    counts = manifest.counts
-    images = manifest.num_records
-    share = f"{counts.get('images_with_selected_byproduct', 0) / max(images, 1):.1%}"
-    size = sum(shard.num_bytes for shard in manifest.shards)
-    rows = [
-        *_published(manifest),
-        ("images", f"{images:,}" + (f" of {counts['images_found']:,}" if images < counts["images_found"] else "")),
-        ("with a selected byproduct", f"{counts.get('images_with_selected_byproduct', 0):,} ({share})"),
-        ("with a usable click", f"{counts.get('images_with_usable_click', 0):,}"),
-        ("without byproduct file", f"{counts.get('images_without_byproduct_file', 0):,}"),
-        ("with a box", f"{counts.get('images_with_box', 0):,}"),
-        ("shards", f"{len(manifest.shards):,}, {size / 1e6:,.1f} MB"),
-        ("time", f"{format_seconds(seconds)}, {counts['images_found'] / max(seconds, 1e-9):,.0f} images/s"),
-        ("where", f"{out}, split {manifest.split!r} of {manifest.dataset!r}, {len(manifest.classes)} classes"),
-    ]
-    lines = [f"prepared {manifest.split}:"] + [f"  {name:<26} {value}" for name, value in rows]
-    reasons: dict[str, list[str]] = {}
-    for skipped in manifest.skipped:
-        reasons.setdefault(skipped.reason, []).append(skipped.file)
-    if reasons:
-        lines.append(f"  skipped or damaged, by reason (all in {manifest.split}.manifest.json):")
-        lines += [f"    {counts[reason]:>6,}  {reason}, such as {files[0]}" for reason, files in reasons.items()]
-    return "\n".join(lines)
-
-
-def _published(manifest: Manifest) -> list[tuple[str, str]]:
-    if manifest.expected_records is None:
-        return []
-    share = f"{manifest.num_records:,} of {manifest.expected_records:,} published images"
-    return [("PARTIAL SET" if manifest.partial else "complete", share)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

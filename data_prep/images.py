@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import io
 import warnings
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from data_prep.problems import Reason
-from luab_jax.byproducts.records import Size
+from luab_jax.byproducts.records import Point, Showing, Size, TimedPoint
 from luab_jax.errors import DataError
 
 MAX_PIXELS = 89_478_485
@@ -160,3 +161,29 @@ def was_rotated(stated: Size | None, header: ImageHeader, *, default: bool) -> b
     if header.orientation < 5 or stated is None or stated.width == stated.height or stored.width == stored.height:
         return header.orientation != 1 and default
     return (stated.width > stated.height) != (stored.width > stored.height)
+
+
+def upright(showings: tuple[Showing, ...], header: ImageHeader, counts: Counter[str]) -> tuple[Showing, ...]:
+    """Turns all points back to the stored pixels, since browsers apply the EXIF orientation (since 2020)."""
+
+    def timed(points: tuple[TimedPoint, ...]) -> tuple[TimedPoint, ...]:
+        return tuple(
+            TimedPoint(*undo_exif_orientation(p.x, p.y, header.orientation), time_ms=p.time_ms) for p in points
+        )
+
+    def plain(point: Point | None) -> Point | None:
+        return None if point is None else Point(*undo_exif_orientation(point.x, point.y, header.orientation))
+
+    turned = []
+    for showing in showings:
+        if was_rotated(showing.original_size, header, default=True):
+            actions = tuple(
+                action._replace(point_from=plain(action.point_from), point_to=plain(action.point_to))
+                for action in showing.actions
+            )
+            showing = replace(showing, clicks=timed(showing.clicks), trace=timed(showing.trace), actions=actions)
+            counts["showings_turned_back_by_exif"] += 1
+        elif showing.original_size not in (None, header.size):
+            counts["showings_with_other_original_size"] += 1
+        turned.append(showing)
+    return tuple(turned)

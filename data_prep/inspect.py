@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.parallel import run_tasks
+from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import Box, ImageRecord, TimedPoint
 from luab_jax.data import dataset, tfrecord
 from luab_jax.data.features import Example
@@ -28,13 +29,16 @@ class Statistics:
 
     def add(self, record: ImageRecord) -> None:
         selected = [showing for showing in record.showings if showing.selected]
-        self.images_per_label[record.label] += 1
+        self.images_per_label.update(record.labels if record.label < 0 else [record.label])
         self.clicks_per_image[sum(len(showing.clicks) for showing in selected)] += 1
         self.facts["records"] += 1
         self.facts["image_bytes"] += len(record.image)
         self.facts["with_showing"] += bool(record.showings)
         self.facts["with_selected"] += bool(selected)
         self.facts["with_box"] += bool(record.boxes)
+        self.facts["masks"] += sum(bool(box.mask) for box in record.boxes)
+        self.facts["actions"] += sum(len(showing.actions) for showing in record.showings)
+        self._add_icons(record)
         self.facts["trace_points"] += sum(len(showing.trace) for showing in record.showings)
         for showing in selected:
             if showing.clicks and record.boxes:
@@ -45,6 +49,18 @@ class Statistics:
             if showing.time_spent_ms is not None:
                 self.worker_showings[showing.worker_id] += 1
                 self.worker_ms[showing.worker_id] += showing.time_spent_ms
+
+    def _add_icons(self, record: ImageRecord) -> None:
+        """Final points of present classes against the boxes of the class."""
+        if not any(showing.actions for showing in record.showings):
+            return
+        points = class_points(IconRule.FINAL, action_columns(record.showings), max(record.labels, default=-1) + 1)
+        for label in record.labels:
+            x, y = points[label].tolist()
+            if x == x:
+                boxes = [box for box in record.boxes if box.label == label]
+                self.facts["final_points"] += 1
+                self.facts["final_points_in_box"] += any(_inside(TimedPoint(x, y, None), box) for box in boxes)
 
     def merge(self, other: Statistics) -> None:
         self.facts += other.facts
@@ -97,10 +113,11 @@ def _read_shard(path: Path) -> Statistics:
 def _rows(statistics: Statistics, num_classes: int) -> list[tuple[str, str]]:
     facts = statistics.facts
     total = max(facts["records"], 1)
-    per_label = sorted(statistics.images_per_label.values())
+    per_label = sorted(statistics.images_per_label.values()) or [0]
+    present = len(statistics.images_per_label)
     clicks = statistics.clicks_per_image
     rows = [
-        ("classes", f"{len(per_label)} of {num_classes}, {per_label[0]:,} to {per_label[-1]:,} images each"),
+        ("classes", f"{present} of {num_classes}, {per_label[0]:,} to {per_label[-1]:,} images each"),
         ("image bytes", f"{facts['image_bytes'] / 1e6:,.1f} MB, {facts['image_bytes'] / total / 1e3:.1f} kB each"),
         ("shown to an annotator", f"{facts['with_showing']:,} images, {facts['showings']:,} showings"),
         ("selected byproduct", f"{facts['with_selected']:,} ({facts['with_selected'] / total:.1%})"),
@@ -111,6 +128,13 @@ def _rows(statistics: Statistics, num_classes: int) -> list[tuple[str, str]]:
     if checked := facts["final_clicks_with_box"]:
         inside = facts["final_clicks_in_box"]
         rows.append(("final clicks in a box", f"{inside:,} of {checked:,} ({inside / checked:.1%})"))
+    if facts["masks"]:
+        rows.append(("masks", f"{facts['masks']:,}"))
+    if facts["actions"]:
+        rows.append(("icon actions", f"{facts['actions']:,}"))
+    if points := facts["final_points"]:
+        inside = facts["final_points_in_box"]
+        rows.append(("final points in a box", f"{inside:,} of {points:,} ({inside / points:.1%})"))
     if workers := statistics.worker_showings:
         means = np.asarray([statistics.worker_ms[worker] / workers[worker] / 1000 for worker in workers])
         low, middle, high = np.percentile(means, [10, 50, 90])

@@ -16,6 +16,8 @@ class Reason(enum.StrEnum):
     IMAGE_FORMAT = "not a JPEG or PNG image"
     IMAGE_TRUNCATED = "image is cut off or damaged"
     IMAGE_TOO_LARGE = "image has too many pixels"
+    IMAGE_MISSING = "image of the instances file is missing"
+    IMAGE_ENTRY = "image entry of the instances file is invalid"
     NAME_NOT_UTF8 = "file name is not UTF-8"
     # The file is not read.
     ARCHIVE_NAME = "archive member with an absolute or `..` name"
@@ -24,6 +26,8 @@ class Reason(enum.StrEnum):
     XML_UNREADABLE = "byproduct file is unreadable"
     XML_OTHER_IMAGE = "byproduct names another image"
     XML_SHARED = "several images share one byproduct name"
+    RECORD_UNREADABLE = "byproduct record is unreadable"
+    RECORD_WITHOUT_ID = "byproduct record without image_id"
     # Nothing to keep it with.
     XML_ORPHAN = "byproduct without image"
     # The byproduct is kept without this part of it.
@@ -36,8 +40,21 @@ class Reason(enum.StrEnum):
     NUMBER = "invalid number"
     BOX = "invalid box"
     BOX_FILE = "box file is unreadable"
-    MASK = "mask is unreadable"
+    FOREGROUND_MASK = "foreground mask is unreadable"
+    ACTION = "invalid action"
+    ACTION_KIND = "unknown kind of action"
+    ACTION_POINT = "action without a valid point"
+    ICON_UNKNOWN = "unknown icon"
+    ICON_NO_CLASS = "icon of no class in the class list"
+    CATEGORY_VIEW = "invalid category view"
+    # The image is kept without this object of the instances file.
+    OBJECT_UNREADABLE = "instance is unreadable"
+    OBJECT_NO_CLASS = "instance of no class in the class list"
+    OBJECT_WITHOUT_IMAGE = "instance without image"
+    OBJECT_MASK = "invalid mask"
+    OTHER_SIZE = "instances file states another image size"
     # Kept as it is.
+    MOVE_WITHOUT_ADD = "icon moved or removed before it was added"
     TRACE_BACKWARDS = "trace times run backwards"
 
 

@@ -126,4 +126,6 @@ def _problem(data: bytes, num_classes: int) -> str:
         return f"{record.file_name}: width and height {record.width} x {record.height}, the image has {size}"
     if not -1 <= record.label < num_classes:
         return f"{record.file_name}: label {record.label}, but there are {num_classes} classes"
+    if any(not 0 <= label < num_classes for label in record.labels):
+        return f"{record.file_name}: labels {record.labels}, but there are {num_classes} classes"
     return ""

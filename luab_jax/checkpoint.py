@@ -20,7 +20,8 @@ from orbax.checkpoint import v1 as ocp
 from luab_jax.errors import CheckpointError
 
 FORMAT_VERSION = 1
-_BEST_METRIC = "top1"
+_BEST_METRICS = ("top1", "map")
+"""A run has one of them: for single labels, or for sets."""
 
 
 def versions() -> dict[str, str]:
@@ -30,7 +31,10 @@ def versions() -> dict[str, str]:
 
 
 class Checkpoints:
-    """The checkpoints of one run. Saving is asynchronous; a failed save is raised by the next call."""
+    """The checkpoints of the run that writes them. Saving is asynchronous; a failed save is raised by the next call.
+
+    Opening it clears what a killed save left behind, so only the training process may.
+    """
 
     def __init__(self, workdir: epath.PathLike, *, keep_last: int = 1, keep_best: int = 0):
         policies: Any = ocp.training.preservation_policies
@@ -72,21 +76,26 @@ class Checkpoints:
                 f"{self.directory}: the checkpoint could not be written ({e}); is the disk full?"
             ) from e
 
-    def restore(self, step: int, abstract_state: Mapping[str, Any]) -> dict[str, Any]:
-        """Loads a step onto the shardings of `abstract_state`, which may lack whole entries of the saved state."""
-        try:
-            with _partial_loading():
-                return ocp.load(self.directory / str(step), dict(abstract_state))
-        except Exception as e:
-            raise CheckpointError(f"{self.directory / str(step)}: cannot be restored ({type(e).__name__}: {e})") from e
-
     def close(self) -> None:
         self.wait()
         self._checkpointer.close()
 
 
+def restore(workdir: epath.PathLike, step: int, abstract_state: Mapping[str, Any]) -> dict[str, Any]:
+    """Loads a step onto the shardings of `abstract_state`, which may lack whole entries of the saved state.
+
+    Touches nothing else in the workdir, so a run may be evaluated while it trains.
+    """
+    path = epath.Path(workdir).resolve() / "checkpoints" / str(step)
+    try:
+        with _partial_loading():
+            return ocp.load(path, dict(abstract_state))
+    except Exception as e:
+        raise CheckpointError(f"{path}: cannot be restored ({type(e).__name__}: {e})") from e
+
+
 def _rank(metrics: Any) -> float:
-    return metrics.get(_BEST_METRIC, -math.inf)
+    return next((metrics[name] for name in _BEST_METRICS if name in metrics), -math.inf)
 
 
 def _partial_loading() -> ocp.Context:

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import runpy
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -24,6 +25,7 @@ def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False) -> None
             usage(f"unexpected argument {argv[1]!r}; options are written --name=value")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax tells a page of details per checkpoint
+        signal.signal(signal.SIGTERM, _interrupt)
         try:
             code = main(argv[1:]) if takes_arguments else main()
         except UserError as e:
@@ -35,6 +37,11 @@ def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False) -> None
         sys.exit(int(code))
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    """A scheduler's request to stop ends a command as Ctrl-C does; training has a handler of its own."""
+    raise KeyboardInterrupt
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -17,10 +17,19 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from luab_jax.byproducts.targets import Target
+from luab_jax.byproducts.targets import Target, fits
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import ConfigError
 from luab_jax.models.config import ModelConfig
+
+
+class Task(enum.Enum):
+    """What an image's labels are; must be what the data has."""
+
+    SINGLE_LABEL = "single_label"
+    """One class; softmax cross-entropy, top-1."""
+    MULTI_LABEL = "multi_label"
+    """A set of classes, perhaps empty; sigmoid binary cross-entropy, mAP."""
 
 
 class Optimizer(enum.Enum):
@@ -65,6 +74,12 @@ class ByproductConfig:
     """λ of the combined loss."""
     smooth_l1_beta: float = 1.0
     """Where smooth-L1 turns from quadratic to linear, in fractions of the crop; 1 is torch's default."""
+    label_follows_point: bool = False
+    """For sets of labels: a class whose icon lies outside of the training crop gets label 0, a class without an icon
+    keeps its 1. The paper's COCO loader does so (suites.md §13): a crop at 8 % of the area often loses the object. Its
+    ImageNet loader only masks the regression. Off by default: with it labels come from byproducts too, in the
+    baseline (target `none`) as well, and a gain of LUAB would mix with that of cleaner labels. A class of which another
+    instance is still in the crop loses its label wrongly."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,7 +115,7 @@ class CheckpointConfig:
     every_epochs: float = 1.0
     keep_last: int = 2
     keep_best: int = 1
-    """By `eval/top1`."""
+    """By `eval/top1`, or by `eval/map` for sets of labels."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,8 +134,10 @@ class LogConfig:
 
 @dataclass(slots=True, kw_only=True)
 class DistributedConfig:
-    """Hosts of one run. On a Cloud TPU pod nothing needs to be set: every host finds the others."""
+    """Hosts of one run."""
 
+    enabled: bool = False
+    """True on a Cloud TPU pod, Slurm or Open MPI: the hosts find each other. Elsewhere name the coordinator."""
     coordinator_address: str = ""
     """`host:port` of process 0, where the platform does not tell."""
     num_processes: int | None = None
@@ -136,6 +153,7 @@ class Config:
     """Overrides `epochs`."""
     batch_size: int = 1024
     """Global: images per step over all devices."""
+    task: Task = Task.SINGLE_LABEL
     label_smoothing: float = 0.0
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -158,6 +176,7 @@ class Config:
         self._check_numbers()
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"config.label_smoothing={self.label_smoothing} must lie in [0, 1)")
+        self._validate_task()
         scale = self.data.crop_scale
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
             raise ConfigError(f"config.data.crop_scale={scale} must be two numbers, 0 < low <= high <= 1")
@@ -203,6 +222,27 @@ class Config:
         for name, value in not_negative.items():
             if not 0 <= value < math.inf:
                 raise ConfigError(f"config.{name}={value} must be a number of 0 or more")
+
+    def _validate_task(self) -> None:
+        multi_label = self.task is Task.MULTI_LABEL
+        if multi_label and self.label_smoothing:
+            raise ConfigError(
+                f"config.label_smoothing={self.label_smoothing} is for one label per image; set it to 0 for"
+                " config.task=multi_label"
+            )
+        if self.byproduct.label_follows_point and not multi_label:
+            raise ConfigError("config.byproduct.label_follows_point=True needs config.task=multi_label")
+        if not fits(self.byproduct.target, 1 if multi_label else None):
+            kinds = ", ".join(t.value for t in Target if fits(t, 1 if multi_label else None))
+            raise ConfigError(
+                f"config.byproduct.target={self.byproduct.target.value} does not exist for config.task="
+                f"{self.task.value}; choose one of {kinds}"
+            )
+
+
+def label_set_size(config: Config, num_classes: int) -> int | None:
+    """The number of classes where an image has a set of them, None where it has one label."""
+    return num_classes if config.task is Task.MULTI_LABEL else None
 
 
 def steps_per_epoch(config: Config, num_examples: int) -> float:

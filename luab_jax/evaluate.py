@@ -11,7 +11,11 @@ from luab_jax import cli
 from luab_jax.errors import ExitCode, UserError
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The workdir of a run.", required=True)
-_STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (by eval top-1), latest, or a step.")
+_STEP = flags.DEFINE_string(
+    "step",
+    "latest",
+    "Which checkpoint: latest, best (by eval top-1 or mAP, so a selected score), or a step.",
+)
 _SUITES = flags.DEFINE_string("suites", "all", "all, or names separated by commas.")
 _DATA = flags.DEFINE_string("data", None, "Folder of the prepared suites.", required=True)
 _OUT = flags.DEFINE_string(

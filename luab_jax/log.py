@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import sys
 from typing import Any
 
@@ -23,7 +24,7 @@ class MetricLog:
         self._board = None
         if not active:
             return
-        _cut(self._path, resume_step)
+        self._lines = _cut(self._path, resume_step)
         if tensorboard and importlib.util.find_spec("tensorboardX"):
             from tensorboardX import SummaryWriter
 
@@ -34,24 +35,38 @@ class MetricLog:
         if not self._active:
             return
         line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in scalars.items()}
-        with self._path.open("a") as f:
-            f.write(json.dumps(line) + "\n")
+        self._append(json.dumps(line) + "\n")
         if self._board is not None:
             for name, value in scalars.items():
                 self._board.add_scalar(name, value, step)
+
+    def _append(self, line: str) -> None:
+        if _can_append(self._path):
+            with self._path.open("a") as f:
+                f.write(line)
+        else:
+            self._lines.append(line)
+            self._path.write_text("".join(self._lines))
 
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
 
 
-def _cut(path: epath.Path, step: int) -> None:
+def _can_append(path: epath.Path) -> bool:
+    """Objects in a bucket cannot grow: there the whole file is written again, a megabyte for a long run."""
+    return "://" not in os.fspath(path)
+
+
+def _cut(path: epath.Path, step: int) -> list[str]:
+    """Keeps the lines up to `step`, and returns them."""
     if not path.exists():
-        return
-    kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        return []
+    kept = [line + "\n" for line in path.read_text().splitlines() if _step_of(line) <= step]
     part = path.with_name(path.name + ".tmp")
-    part.write_text("".join(line + "\n" for line in kept))
+    part.write_text("".join(kept))
     part.replace(path)
+    return kept
 
 
 def _step_of(line: str) -> float:
@@ -79,8 +94,9 @@ def train_line(step: int, total_steps: int, scalars: dict[str, float]) -> str:
     parts = [f"step {step:,}/{total_steps:,}", f"loss {scalars['train/loss']:.4f}"]
     if "train/byproduct_loss" in scalars:
         parts.append(f"byproduct {scalars['train/byproduct_loss']:.4f}")
+    if "train/top1" in scalars:
+        parts.append(f"top1 {scalars['train/top1']:.1%}")
     parts += [
-        f"top1 {scalars['train/top1']:.1%}",
         f"{scalars['time/images_per_s']:,.0f} images/s",
         f"{scalars['time/step_ms']:,.0f} ms/step",
         f"data wait {scalars['time/data_wait_share']:.0%}",

@@ -16,6 +16,14 @@ def cross_entropy(
     return optax.softmax_cross_entropy(logits, targets)
 
 
+def binary_cross_entropy(logits: Float[Array, "b c"], labels: Bool[Array, "b c"]) -> Float[Array, " b"]:
+    """-1/C Σ_c [y_c log σ(z_c) + (1 - y_c) log(1 - σ(z_c))], one value per image: the mean over classes.
+
+    As torch's BCEWithLogitsLoss, whose mean over batch and classes is the mean of these.
+    """
+    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)), axis=-1)
+
+
 def smooth_l1(
     predictions: Float[Array, "*batch d"], targets: Float[Array, "*batch d"], *, beta: float = 1.0
 ) -> Float[Array, "*batch"]:

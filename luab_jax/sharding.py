@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
+import zlib
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from luab_jax.config import DistributedConfig, MeshConfig
@@ -21,11 +22,30 @@ _MIN_SHARDED_SIZE = 2**14
 
 
 def init_distributed(config: DistributedConfig) -> None:
-    """Joins the hosts of one run; must come before anything that touches a device. Does nothing on a single host."""
-    on_pod = len([h for h in os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",") if h]) > 1
-    if not config.coordinator_address and not on_pod:
-        return
-    where = config.coordinator_address or "the pod's coordinator"
+    """Joins the hosts of one run; must come before anything that touches a device. Does nothing unless told to.
+
+    Raises `ConfigError` if the hosts are described by halves, and `UserError` if they do not meet, or if jax sees
+    several hosts that were not joined (each would train alone and write over the others).
+    """
+    described = (config.num_processes is not None, config.process_id is not None)
+    if config.coordinator_address and not all(described):
+        raise ConfigError(
+            f"config.distributed.coordinator_address={config.coordinator_address} needs num_processes, process_id"
+        )
+    if any(described) and not config.coordinator_address:
+        raise ConfigError(
+            "config.distributed.num_processes and process_id need coordinator_address, the host:port of process 0"
+        )
+    if config.enabled or config.coordinator_address:
+        _join(config)
+    elif jax.process_count() > 1:
+        raise UserError(
+            f"this is one of {jax.process_count()} hosts, but they were not joined: --config.distributed.enabled=true"
+        )
+
+
+def _join(config: DistributedConfig) -> None:
+    where = config.coordinator_address or "the cluster's coordinator"
     print(f"waiting up to {config.timeout_s} s for all hosts at {where} ...", file=sys.stderr, flush=True)
     try:
         jax.distributed.initialize(
@@ -40,6 +60,23 @@ def init_distributed(config: DistributedConfig) -> None:
             " host, and see that the coordinator's port is open between them"
         ) from e
     print(f"host {jax.process_index() + 1} of {jax.process_count()} is here", file=sys.stderr, flush=True)
+
+
+def agree(facts: dict[str, str | int]) -> None:
+    """Raises `UserError` on every host unless all hosts have the same facts: a run that differs would hang later."""
+    if jax.process_count() == 1:
+        return
+    own = np.asarray([zlib.crc32(str(value).encode()) for value in facts.values()], np.uint32)
+    everyones = multihost_utils.process_allgather(own)
+    different = [
+        name for name, column in zip(facts, np.asarray(everyones).T, strict=True) if len(set(column.tolist())) > 1
+    ]
+    if different:
+        values = ", ".join(f"{name}={facts[name]}" for name in different)
+        raise UserError(
+            f"the hosts do not agree: host {jax.process_index()} has {values}. Give all of them the same command, and a"
+            " --workdir and data.root that all of them see (a bucket or a shared disk)"
+        )
 
 
 def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from luab_jax.config import Config
+from luab_jax.config import Config, Task
 from luab_jax.data.batch import Batch
-from luab_jax.losses import byproduct_loss, cross_entropy
+from luab_jax.losses import binary_cross_entropy, byproduct_loss, cross_entropy
 from luab_jax.metrics import Mean, Means, masked_mean, single, top_k_correct
 from luab_jax.models.functional import Model
 
@@ -38,6 +38,12 @@ def normalise(
     return (images.astype(jnp.float32) / 255.0 - jnp.asarray(mean)) / jnp.asarray(std)
 
 
+def _classification_loss(config: Config, logits: Float[Array, "b c"], labels: Array) -> Float[Array, " b"]:
+    if config.task is Task.MULTI_LABEL:
+        return binary_cross_entropy(logits, labels)
+    return cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+
+
 def make_train_step(
     config: Config, model: Model, optimizer: optax.GradientTransformation, schedule: optax.Schedule
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
@@ -49,12 +55,10 @@ def make_train_step(
     ) -> tuple[Array, tuple[dict[str, Any], Means]]:
         images = normalise(batch.images, preprocessing.mean, preprocessing.std)
         outputs, batch_stats = model.apply(params, batch_stats, images, train=True, key=key)
-        classification = cross_entropy(outputs.logits, batch.labels, label_smoothing=config.label_smoothing)
-        loss = jnp.mean(classification)
-        means = {
-            "classification_loss": single(loss),
-            "top1": masked_mean(top_k_correct(outputs.logits, batch.labels, 1), batch.mask),
-        }
+        loss = jnp.mean(_classification_loss(config, outputs.logits, batch.labels))
+        means = {"classification_loss": single(loss)}
+        if config.task is Task.SINGLE_LABEL:
+            means["top1"] = masked_mean(top_k_correct(outputs.logits, batch.labels, 1), batch.mask)
         if outputs.byproduct is not None:
             byproduct = byproduct_loss(
                 outputs.byproduct, batch.targets, batch.valid, beta=config.byproduct.smooth_l1_beta
@@ -92,9 +96,38 @@ def make_eval_step(config: Config, model: Model) -> Callable[[dict[str, Any], di
             "top1": masked_mean(top_k_correct(outputs.logits, batch.labels, 1), batch.mask),
             "top5": masked_mean(top_k_correct(outputs.logits, batch.labels, 5), batch.mask),
         }
-        if outputs.byproduct is not None and outputs.byproduct.shape[1:] == (1, 2):
-            distance = jnp.linalg.norm(outputs.byproduct - batch.targets, axis=-1)
-            means["click_distance"] = masked_mean(distance[:, 0], batch.valid[:, 0] & batch.mask)
-        return means
+        return means | _click_distance(outputs.byproduct, batch)
+
+    return step
+
+
+def _click_distance(byproduct: Float[Array, "b k d"] | None, batch: Batch) -> Means:
+    """Mean distance of predicted points to clicks or icons, in fractions of the input's side."""
+    if byproduct is None or byproduct.shape != batch.targets.shape or byproduct.shape[-1] != 2:
+        return {}
+    distance = jnp.linalg.norm(byproduct - batch.targets, axis=-1)
+    return {"click_distance": masked_mean(distance.ravel(), (batch.valid & batch.mask[:, None]).ravel())}
+
+
+class LabelSetRows(NamedTuple):
+    """What mAP is made of: all rows of a batch on every host, padding among them."""
+
+    logits: Float[Array, "b c"]
+    labels: Bool[Array, "b c"]
+    mask: Bool[Array, " b"]
+
+
+def make_label_set_eval_step(
+    config: Config, model: Model
+) -> Callable[[dict[str, Any], dict[str, Any], Batch], tuple[Means, LabelSetRows]]:
+    """`make_eval_step` for sets of labels, whose mAP needs the scores of all images together."""
+    preprocessing = config.data.preprocessing
+
+    def step(params: dict[str, Any], batch_stats: dict[str, Any], batch: Batch) -> tuple[Means, LabelSetRows]:
+        images = normalise(batch.images, preprocessing.mean, preprocessing.std)
+        outputs, _ = model.apply(params, batch_stats, images, train=False)
+        loss = masked_mean(binary_cross_entropy(outputs.logits, batch.labels), batch.mask)
+        means = {"classification_loss": loss} | _click_distance(outputs.byproduct, batch)
+        return means, LabelSetRows(outputs.logits, batch.labels, batch.mask)
 
     return step

@@ -13,7 +13,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +29,25 @@ from luab_jax import log as log_lib
 from luab_jax import optim, sharding
 from luab_jax.byproducts.targets import target_shape
 from luab_jax.checkpoint import Checkpoints
-from luab_jax.config import Config
+from luab_jax.config import Config, Task, label_set_size
 from luab_jax.data.batch import Batch
 from luab_jax.data.dataset import PreparedSplit, open_split
+from luab_jax.data.features import Example
 from luab_jax.data.feed import Feed, to_global
-from luab_jax.data.pipeline import Augmentation, Reading, eval_batches, train_batches
+from luab_jax.data.pipeline import Augmentation, LabelSets, Reading, eval_batches, train_batches
 from luab_jax.errors import ConfigError, DataError, ExitCode, UserError
+from luab_jax.evaluation.scores.average_precision import mean_average_precision
 from luab_jax.log import MetricLog, say
 from luab_jax.metrics import Means, summarise
 from luab_jax.models.functional import Model, create_model, num_parameters
-from luab_jax.step import TrainState, init_state, make_eval_step, make_train_step
+from luab_jax.step import (
+    LabelSetRows,
+    TrainState,
+    init_state,
+    make_eval_step,
+    make_label_set_eval_step,
+    make_train_step,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,8 @@ class Run:
     total_steps: int
     train_step: Any
     """The jitted (state, batch, key) -> (state, means)."""
-    eval_step: Callable[[Any, Any, Batch], Means]
+    eval_step: Callable[[Any, Any, Batch], Any]
+    """The jitted (params, batch_stats, batch) -> means, with the rows of mAP for sets of labels."""
     init: Callable[[jax.Array], TrainState]
     abstract_state: TrainState
     init_key: jax.Array
@@ -100,6 +110,8 @@ def set_up(config: Config, workdir: epath.PathLike) -> Run:
     train_split = open_split(config.data.root, config.data.train_split)
     eval_split = open_split(config.data.root, config.data.eval_split)
     num_classes = _num_classes(config, train_split, eval_split)
+    for split in (train_split, eval_split):
+        _check_task(config, split)
     num_examples = len(train_split.records)
     if not num_examples:
         raise DataError(f"{config.data.root}: the split {config.data.train_split!r} holds no record to train on")
@@ -111,7 +123,7 @@ def set_up(config: Config, workdir: epath.PathLike) -> Run:
             config.model,
             num_classes=num_classes,
             image_size=config.data.preprocessing.image_size,
-            byproduct_shape=target_shape(config.byproduct.target),
+            byproduct_shape=target_shape(config.byproduct.target, label_set_size(config, num_classes)),
         )
     except ValueError as e:
         raise ConfigError(str(e)) from e
@@ -148,7 +160,7 @@ def set_up(config: Config, workdir: epath.PathLike) -> Run:
             out_shardings=(shardings, whole),
         ),
         eval_step=jax.jit(
-            make_eval_step(config, model),
+            (make_label_set_eval_step if config.task is Task.MULTI_LABEL else make_eval_step)(config, model),
             in_shardings=(shardings.params, shardings.batch_stats, batches),
             out_shardings=whole,
         ),
@@ -171,6 +183,19 @@ def _num_classes(config: Config, train_split: PreparedSplit, eval_split: Prepare
             f"config.data.num_classes={config.data.num_classes}, but {config.data.root} has {len(classes)} classes"
         )
     return len(classes)
+
+
+def _check_task(config: Config, split: PreparedSplit) -> None:
+    """Whether images have one label or sets of them is a property of a whole split, so its first record tells."""
+    if not len(split.records):
+        return
+    found = Task.SINGLE_LABEL if Example(split.records[0]).label >= 0 else Task.MULTI_LABEL
+    if found is not config.task:
+        kind = "one label" if found is Task.SINGLE_LABEL else "a set of labels"
+        raise ConfigError(
+            f"config.task={config.task.value}, but every image of {split.directory}, split {split.manifest.split!r},"
+            f" has {kind}: set config.task={found.value}"
+        )
 
 
 def _use_compilation_cache(config: Config) -> None:
@@ -208,7 +233,7 @@ def _initial_state(run: Run, checkpoints: Checkpoints) -> TrainState:
     if step is None:
         return run.init(run.init_key)
     say(f"resuming from step {step:,} of {run.total_steps:,}", active=run.is_first_process)
-    return TrainState(**checkpoints.restore(step, run.abstract_state._asdict()))
+    return TrainState(**checkpoint_lib.restore(run.workdir, step, run.abstract_state._asdict()))
 
 
 def _reading(config: Config) -> Reading:
@@ -227,6 +252,7 @@ def _train_feed(run: Run, start_step: int) -> Feed:
         ),
         target=config.byproduct.target,
         seed=config.seed,
+        label_sets=_label_sets(run),
         batch_size=config.batch_size,
         start_step=start_step,
         process_index=jax.process_index(),
@@ -236,19 +262,38 @@ def _train_feed(run: Run, start_step: int) -> Feed:
     return Feed(batches, sharding.batch_sharding(run.mesh))
 
 
+def _label_sets(run: Run) -> LabelSets | None:
+    if run.config.task is Task.SINGLE_LABEL:
+        return None
+    return LabelSets(num_classes=run.model.num_classes, follow_points=run.config.byproduct.label_follows_point)
+
+
 def evaluate(run: Run, state: TrainState) -> dict[str, float]:
-    """Exact metrics over the evaluation split."""
+    """Exact metrics over the evaluation split; mAP from the scores of all images, on every host alike."""
     batches = eval_batches(
         run.eval_split,
         preprocessing=run.config.data.preprocessing,
         batch_size=run.config.eval.batch_size or run.config.batch_size,
+        num_classes=label_set_size(run.config, run.model.num_classes),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         reading=_reading(run.config),
     )
     batch_sharding = sharding.batch_sharding(run.mesh)
-    means = [run.eval_step(state.params, state.batch_stats, to_global(batch, batch_sharding)) for batch, _ in batches]
-    return {f"eval/{name}": value for name, value in summarise(means).items()}
+    outputs = (run.eval_step(state.params, state.batch_stats, to_global(batch, batch_sharding)) for batch, _ in batches)
+    if run.config.task is Task.SINGLE_LABEL:
+        scores = summarise(outputs)
+    else:
+        means, rows = zip(*((means, jax.device_get(rows)) for means, rows in outputs), strict=True)
+        scores = summarise(means) | _label_set_scores(rows)
+    return {f"eval/{name}": value for name, value in scores.items()}
+
+
+def _label_set_scores(rows: Sequence[LabelSetRows]) -> dict[str, float]:
+    logits, labels, mask = (np.concatenate(column) for column in zip(*rows, strict=True))
+    if not np.all(np.isfinite(logits[mask])):
+        return {"map": math.nan}  # the next training step stops the run and names the records
+    return {"map": float(mean_average_precision(logits[mask], labels[mask])["map"])}
 
 
 def _compile(run: Run) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
@@ -258,7 +303,7 @@ def _compile(run: Run) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainSt
     k, d = run.model.byproduct_shape or (0, 0)
     shapes = Batch(
         images=jax.ShapeDtypeStruct((size, side, side, 3), np.uint8),
-        labels=jax.ShapeDtypeStruct((size,), np.int32),
+        labels=_label_shape(run, size),
         targets=jax.ShapeDtypeStruct((size, k, d), np.float32),
         valid=jax.ShapeDtypeStruct((size, k), np.bool_),
         mask=jax.ShapeDtypeStruct((size,), np.bool_),
@@ -267,6 +312,12 @@ def _compile(run: Run) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainSt
     compiled = run.train_step.lower(run.abstract_state, shapes, run.step_key).compile()
     say(f"compiled the training step in {time.monotonic() - start:.1f} s", active=run.is_first_process)
     return compiled
+
+
+def _label_shape(run: Run, size: int) -> jax.ShapeDtypeStruct:
+    if run.config.task is Task.SINGLE_LABEL:
+        return jax.ShapeDtypeStruct((size,), np.int32)
+    return jax.ShapeDtypeStruct((size, run.model.num_classes), np.bool_)
 
 
 class _Window:
@@ -301,8 +352,6 @@ class _Window:
 
 
 def _raise_not_finite(run: Run, step: int, loss: float, index: np.ndarray) -> None:
-    from luab_jax.data.features import Example
-
     names = [Example(run.train_split.records[int(i)]).file_name for i in index]
     path = run.workdir / f"not_finite-step{step}-process{jax.process_index()}.json"
     path.write_text(json.dumps({"step": step, "loss": str(loss), "records": names}, indent=1) + "\n")

@@ -54,6 +54,7 @@ ROOMS = {
         *DATA,
         "checkpoint",
         "config",
+        "evaluation",
         "log",
         "metrics",
         "models",

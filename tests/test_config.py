@@ -55,7 +55,7 @@ def test_the_experiments_of_the_first_release_are_there() -> None:
 def test_every_file_gives_a_valid_config_of_its_model(name: str) -> None:
     config = load(name)
     config.validate()
-    assert name == "demo.py" or config.model.name == name.removesuffix(".py")
+    assert name == "demo.py" or config.model.name == name.removesuffix(".py").removeprefix("coco_")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -47,6 +47,17 @@ def test_on_resume_the_lines_of_lost_work_are_cut(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
+def test_a_bucket_that_cannot_append_gets_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = log(tmp_path)
+    first.write(10, {"loss": 1.0})
+    first.write(20, {"loss": 2.0})
+    monkeypatch.setattr("luab_jax.log._can_append", lambda path: False)
+    resumed = log(tmp_path, resume_step=10)
+    resumed.write(20, {"loss": 3.0})
+    resumed.write(30, {"loss": 4.0})
+    assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path)] == [(10, 1.0), (20, 3.0), (30, 4.0)]
+
+
 @pytest.mark.parametrize("torn", ['{"step": 30, "lo', "{", '{"loss": 1.0}', "[30]", "30", "\x00\x00"])
 def test_a_last_line_torn_by_a_crash_is_ignored_and_then_cut(tmp_path: Path, torn: str) -> None:
     log(tmp_path).write(10, {"loss": 1.0})

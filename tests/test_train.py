@@ -15,9 +15,10 @@ import jax
 import numpy as np
 import pytest
 
+from luab_jax import checkpoint as checkpoint_lib
 from luab_jax import train as train_lib
 from luab_jax.byproducts.targets import Target
-from luab_jax.checkpoint import Checkpoints, available_steps, describe
+from luab_jax.checkpoint import available_steps, describe
 from luab_jax.config import ByproductConfig, CheckpointConfig, Config, MeshConfig, OptimConfig
 from luab_jax.errors import ConfigError, DataError, ExitCode, UserError
 from luab_jax.log import read_metrics
@@ -43,11 +44,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Conf
 def parameters(config: Config, workdir: Path) -> dict[str, np.ndarray]:
     """The latest saved parameters, by name."""
     run = set_up(config, workdir)
-    checkpoints = Checkpoints(workdir)
-    step = checkpoints.latest_step()
-    assert step is not None
-    state = checkpoints.restore(step, run.abstract_state._asdict())
-    checkpoints.close()
+    state = checkpoint_lib.restore(workdir, max(available_steps(workdir)), run.abstract_state._asdict())
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 

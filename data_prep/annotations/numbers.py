@@ -1,9 +1,10 @@
-"""Numbers in text from outside: a value, or `None` for what is no usable number."""
+"""Numbers from outside, as text or as JSON values: a value, or `None` for what is no usable number."""
 
 from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 MAX_OVERSHOOT = 0.1
 """How far outside [0, 1] a coordinate may lie, as a fraction of the side. The mouse does leave a picture of 150 to 200
@@ -34,3 +35,34 @@ def ratio(text: str | None) -> float | None:
     """A coordinate as a fraction of the image, at most `MAX_OVERSHOOT` outside it."""
     value = number(text)
     return value if value is not None and -MAX_OVERSHOOT <= value <= 1 + MAX_OVERSHOOT else None
+
+
+def json_number(value: Any) -> float | None:
+    """As `number`, of a JSON value; a text that holds a number counts as one, True does not."""
+    if isinstance(value, str):
+        return number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        converted = float(value)
+    except OverflowError:
+        return None
+    return converted if math.isfinite(converted) else None
+
+
+def json_count(value: Any) -> int | None:
+    """As `count`, of a JSON value."""
+    found = json_number(value)
+    return round(found) if found is not None and 0 <= found < MAX_INTEGER else None
+
+
+def json_id(value: Any) -> int | None:
+    """A whole number from 0 to 2^53, exactly."""
+    found = json_number(value)
+    return int(found) if found is not None and 0 <= found < MAX_INTEGER and found == int(found) else None
+
+
+def json_ratio(value: Any) -> float | None:
+    """As `ratio`, of a JSON value."""
+    found = json_number(value)
+    return found if found is not None and -MAX_OVERSHOOT <= found <= 1 + MAX_OVERSHOOT else None

@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data_prep.annotations.tables import Points
 from data_prep.datasets.boxes import BoxSource, PixelBox
@@ -64,7 +64,8 @@ class Item(NamedTuple):
 class Listing:
     """What was found below the folders."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+    """`Item`s of the layout."""
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[Skipped] = field(default_factory=list)
     examples: dict[str, str] = field(default_factory=dict)

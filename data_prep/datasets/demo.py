@@ -6,7 +6,7 @@ is a function of (seed, suite, index) alone, so workers may draw any of them in 
     train/<class id>/<name>.JPEG   train_xml/<class id>/<name>.xml      (likewise val/ and val_xml/)
     suites/<suite>/<group>/<class id>/<name>.JPEG     classes.txt     COMPLETE.json
 
-    write_raw(Path("raw"), seed=0, correlation=0.5)
+    write_raw(Path("raw"), seed=0, correlation=0.75)
 """
 
 import io

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from data_prep.annotations import imagenet_ab as annotation
 from data_prep.annotations.safe_xml import MAX_XML_BYTES
@@ -20,12 +20,13 @@ from data_prep.images import (
     check_image,
     mask_from_npy,
     undo_exif_orientation,
+    upright,
     was_rotated,
 )
 from data_prep.problems import Problems, Reason
 from data_prep.shards import Outcome
 from data_prep.sources import Reader, Span
-from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size, TimedPoint
+from luab_jax.byproducts.records import Box, ImageRecord, Size
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
 
@@ -52,7 +53,7 @@ class ReadImage:
         of_xml, of_image = Problems(), Problems()
         found = self._annotation(item, counts, of_xml)
         shown = found.showings if found else table_showings(item.points, of_image)
-        showings = _upright(shown, header, counts)
+        showings = upright(shown, header, counts)
         record = ImageRecord(
             file_name=item.file_name,
             image=image,
@@ -63,7 +64,7 @@ class ReadImage:
             group=item.group,
             boxes=self._boxes(item, header, found, of_image),
             showings=showings,
-            masks=self._masks(item, header, of_image),
+            foreground_masks=self._masks(item, header, of_image),
         )
         _count(record, counts)
         return Outcome(record, counts, (*of_xml.listed(f"{item.key}.xml"), *of_image.listed(item.file_name)))
@@ -99,7 +100,7 @@ class ReadImage:
         try:
             return (mask_from_npy(self.images(item.mask.name, item.mask.span), header.size),)
         except (OSError, DataError) as e:
-            problems.add(Reason.MASK, str(e))
+            problems.add(Reason.FOREGROUND_MASK, str(e))
             return ()
 
     def _pixel_boxes(self, item: Item, size: Size, problems: Problems) -> tuple[Box, ...]:
@@ -132,25 +133,6 @@ def _read_xml(
     except DataError as e:
         problems.add(unreadable, str(e))
     return None
-
-
-def _upright(showings: tuple[Showing, ...], header: ImageHeader, counts: Counter[str]) -> tuple[Showing, ...]:
-    """Turns clicks and traces back to the stored pixels, since browsers apply the EXIF orientation (since 2020)."""
-
-    def turned(points: tuple[TimedPoint, ...]) -> tuple[TimedPoint, ...]:
-        return tuple(
-            TimedPoint(*undo_exif_orientation(p.x, p.y, header.orientation), time_ms=p.time_ms) for p in points
-        )
-
-    upright = []
-    for showing in showings:
-        if was_rotated(showing.original_size, header, default=True):
-            showing = replace(showing, clicks=turned(showing.clicks), trace=turned(showing.trace))
-            counts["showings_turned_back_by_exif"] += 1
-        elif showing.original_size not in (None, header.size):
-            counts["showings_with_other_original_size"] += 1
-        upright.append(showing)
-    return tuple(upright)
 
 
 def _turned_boxes(found: annotation.Annotation, header: ImageHeader, label_of: dict[str, int]) -> tuple[Box, ...]:

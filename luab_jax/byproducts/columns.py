@@ -6,11 +6,16 @@ crop; so a shard stores columns, and a target reads the few that it needs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from luab_jax.byproducts.records import ActionKind
+
+ACTION_KINDS = tuple(ActionKind)
+"""A kind of action is stored as its position here."""
 
 
 class Points(NamedTuple):
@@ -22,6 +27,23 @@ class Points(NamedTuple):
     """-1 where not recorded."""
     xy: Float[np.ndarray, "n 2"]
     """Fractions of the image."""
+
+
+class Actions(NamedTuple):
+    """What was done with class icons, in recorded order."""
+
+    showing: Int[np.ndarray, " n"]
+    kind: Int[np.ndarray, " n"]
+    """Index into `ACTION_KINDS`."""
+    label: Int[np.ndarray, " n"]
+    """The icon's class, -1 for none."""
+    to_xy: Float[np.ndarray, "n 2"]
+    """Where the icon was put, in fractions of the image; NaN where it was removed."""
+
+
+def no_actions() -> Actions:
+    none = np.zeros(0, np.int64)
+    return Actions(none, none, none, np.zeros((0, 2), np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +60,6 @@ class ByproductColumns:
     box_labels: Int[np.ndarray, " boxes"]
     label: int
     """The image's class, -1 if it has no single one."""
+    labels: Int[np.ndarray, " classes"] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """All classes on the image, where that is known."""
+    actions: Actions = field(default_factory=no_actions)

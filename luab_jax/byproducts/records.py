@@ -50,6 +50,8 @@ class Action(NamedTuple):
     point_from: Point | None
     point_to: Point | None
     time_ms: int | None
+    label: int = -1
+    """What the icon means: an index into the class list, -1 for none of its classes."""
 
 
 class CategoryView(NamedTuple):
@@ -115,6 +117,9 @@ class Box:
     y_max: float
     label: int = -1
     is_crowd: bool = False
+    mask: str = ""
+    """COCO's `segmentation` as JSON, in pixels of the image: a list of polygons [x, y, x, y, ...], or run lengths
+    {"counts": ..., "size": [height, width]}; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +128,8 @@ class ImageRecord:
 
     `file_name` is unique in a split and names the record in every message. `label` is -1 where the image has no single
     label; `labels` is the set of all correct labels where one is known (ReaL, COCO). `group` names the condition an
-    evaluation image was made under, such as `gaussian_noise,severity=3`. `masks` are PNG images of one bit a pixel, of
-    the size of the image: its foreground (Backgrounds Challenge).
+    evaluation image was made under, such as `gaussian_noise,severity=3`. `foreground_masks` are PNG images of one bit
+    a pixel, of the size of the image (Backgrounds Challenge); masks of objects are those of their boxes.
     """
 
     file_name: str
@@ -136,4 +141,4 @@ class ImageRecord:
     group: str = ""
     boxes: tuple[Box, ...] = ()
     showings: tuple[Showing, ...] = ()
-    masks: tuple[bytes, ...] = ()
+    foreground_masks: tuple[bytes, ...] = ()

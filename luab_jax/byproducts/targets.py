@@ -1,18 +1,23 @@
 """From the byproducts of an image to Z, what the byproduct head learns to predict.
 
-Every target has a fixed shape `[K, D]` with `valid [K]`: K things located on the image (one, for a single-label image)
-by D numbers each. A target is made in fractions of the whole image and then moved with the crop; what leaves the crop
-is invalid and does not count in the loss (the ImageNet loader of the paper masks it likewise, suites.md §16).
+Every target has a fixed shape `[K, D]` with `valid [K]`: K things located on the image by D numbers each. Images with
+one label have K = 1; images with a set of labels have K = number of classes, and only rows of present classes are
+valid. A target is made in fractions of the whole image and then moved with the crop; what leaves the crop is invalid
+and does not count in the loss (the ImageNet loader of the paper masks it likewise, suites.md §16).
 
-| target      | Z                                                         | seed of the idea                     |
-|-------------|-----------------------------------------------------------|--------------------------------------|
-| none        | nothing: the baseline, no head                            | paper, no-AB row                     |
-| random      | a point drawn once per image                              | paper, Rand row                      |
-| click_last  | last click of each selected showing, their mean           | the last click is the final choice   |
-| click_first | first click of each selected showing, their mean          | the paper's loader                   |
-| click_mean  | mean click of each selected showing, their mean           | toggling is hesitation: use all of it |
-| box         | ground-truth box, the union if the class has several      | an upper bound that costs annotation |
-| box_centre  | its centre                                                | a click without the annotator's noise |
+| target      | Z                                                               | seed of the idea                  |
+|-------------|-----------------------------------------------------------------|-----------------------------------|
+| none        | nothing: the baseline, no head                                  | paper, no-AB row                  |
+| random      | a point drawn once per image (and present class)                | paper, Rand row                   |
+| click_last  | last click of each selected showing, mean over showings         | the last click is the final one   |
+| click_first | first click of each selected showing, mean over showings        | the paper's loader                |
+| click_mean  | mean of the clicks of each selected showing, mean over showings | an annotator who toggled          |
+| box         | ground-truth box, the union if the class has several            | an upper bound: costs more        |
+| box_centre  | its centre                                                      | a click without the noise         |
+| coco_final  | where the icon of each present class lies in the end            | the corrections count             |
+| coco_added  | where it was last added in the last record                      | the paper's loader                |
+
+Clicks exist for single labels only, icons for sets of labels only; the others are for both.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from jaxtyping import Bool, Float, Int
 
 from luab_jax.byproducts.columns import ByproductColumns
 from luab_jax.byproducts.geometry import Affine, clip_boxes, inside
+from luab_jax.byproducts.icons import IconRule, class_points
 
 
 class Target(enum.Enum):
@@ -39,6 +45,12 @@ class Target(enum.Enum):
     CLICK_MEAN = "click_mean"
     BOX = "box"
     BOX_CENTRE = "box_centre"
+    COCO_FINAL = "coco_final"
+    COCO_ADDED = "coco_added"
+
+
+_ICON_RULES = {Target.COCO_FINAL: IconRule.FINAL, Target.COCO_ADDED: IconRule.ADDED}
+_CLICKS = (Target.CLICK_LAST, Target.CLICK_FIRST, Target.CLICK_MEAN)
 
 
 class TargetValues(NamedTuple):
@@ -48,18 +60,38 @@ class TargetValues(NamedTuple):
     valid: Bool[np.ndarray, " k"]
 
 
-def target_shape(target: Target) -> tuple[int, int] | None:
-    """(K, D) of a target, `None` for the baseline, which has no head."""
+def fits(target: Target, num_classes: int | None) -> bool:
+    """Whether images with one label (`None`), or with sets of `num_classes` labels, can have this target."""
+    return target not in (_ICON_RULES if num_classes is None else _CLICKS)
+
+
+def target_shape(target: Target, num_classes: int | None = None) -> tuple[int, int] | None:
+    """(K, D) of a target, `None` for the baseline, which has no head.
+
+    `num_classes` is given for sets of labels and makes K; `None` means one label per image.
+    """
+    _check_fit(target, num_classes)
     if target is Target.NONE:
         return None
-    return (1, 4) if target is Target.BOX else (1, 2)
+    return (num_classes or 1, 4 if target is Target.BOX else 2)
 
 
-def make_target(target: Target, byproducts: ByproductColumns, view: Affine, *, seed: int) -> TargetValues:
-    """Z of one image as `view` shows it, in fractions of the crop.
+def _check_fit(target: Target, num_classes: int | None) -> None:
+    if not fits(target, num_classes):
+        data = "images with one label each" if num_classes is None else "images with sets of labels"
+        raise ValueError(f"target {target.value} does not exist for {data}")
 
-    `seed` matters for `random` only, whose points depend on it and on the image's name, and not on the crop.
+
+def make_target(
+    target: Target, byproducts: ByproductColumns, view: Affine, *, seed: int, num_classes: int | None = None
+) -> TargetValues:
+    """Z of one image as `view` shows it, in fractions of the crop; `num_classes` as in `target_shape`.
+
+    `seed` matters for `random` only, whose points depend on it and on the image's name (and class), not on the crop.
     """
+    if num_classes is not None:
+        return _class_targets(target, byproducts, view, seed, num_classes)
+    _check_fit(target, num_classes)
     match target:
         case Target.NONE:
             return TargetValues(np.zeros((0, 0), np.float32), np.zeros(0, bool))
@@ -76,11 +108,64 @@ def make_target(target: Target, byproducts: ByproductColumns, view: Affine, *, s
         case Target.BOX_CENTRE:
             box = class_box(byproducts)
             return _moved_point(None if box is None else (box[:2] + box[2:]) / 2, view)
+        case _:
+            raise AssertionError(target)
 
 
-def random_point(file_name: str, seed: int) -> Float[np.ndarray, " 2"]:
+def _class_targets(
+    target: Target, byproducts: ByproductColumns, view: Affine, seed: int, num_classes: int
+) -> TargetValues:
+    """One row for each class, in label order."""
+    shape = target_shape(target, num_classes)
+    if shape is None:
+        return TargetValues(np.zeros((0, 0), np.float32), np.zeros(0, bool))
+    if target in (Target.BOX, Target.BOX_CENTRE):
+        boxes = np.full((num_classes, 4), np.nan)
+        for label in set(byproducts.box_labels.tolist()) & set(range(num_classes)):
+            boxes[label] = _union(byproducts.boxes[byproducts.box_labels == label])
+        if target is Target.BOX:
+            clipped, visible = clip_boxes(view.boxes(boxes))
+            return TargetValues(np.where(visible[:, None], clipped, 0).astype(np.float32), visible)
+        points = (boxes[:, :2] + boxes[:, 2:]) / 2
+    else:
+        points = present_points(target, byproducts, num_classes, seed=seed)
+    moved = view.points(points)
+    valid = inside(moved)
+    return TargetValues(np.where(valid[:, None], moved, 0).astype(np.float32), valid)
+
+
+def present_points(
+    target: Target, byproducts: ByproductColumns, num_classes: int, *, seed: int = 0
+) -> Float[np.ndarray, "classes 2"]:
+    """The point of every present class in fractions of the whole image, NaN where there is none.
+
+    A class that the annotator saw and the ground truth does not know has no row: its label is 0.
+    """
+    points = np.full((num_classes, 2), np.nan)
+    if target is Target.RANDOM:
+        for label in byproducts.labels.tolist():
+            points[label] = random_point(byproducts.file_name, seed, label)
+    else:
+        recorded = class_points(_ICON_RULES[target], byproducts.actions, num_classes)
+        points[byproducts.labels] = recorded[byproducts.labels]
+    return points
+
+
+def classes_outside(
+    target: Target, byproducts: ByproductColumns, view: Affine, num_classes: int
+) -> Bool[np.ndarray, " classes"]:
+    """Which present classes have an icon that `view` does not show: the labels that follow their points.
+
+    The icons are those of `target` if it has any, else the final ones.
+    """
+    points = present_points(target if target in _ICON_RULES else Target.COCO_FINAL, byproducts, num_classes)
+    return ~np.isnan(points[:, 0]) & ~inside(view.points(points))
+
+
+def random_point(file_name: str, seed: int, label: int | None = None) -> Float[np.ndarray, " 2"]:
     """A uniform point of the image that stays the same in every epoch, on every host and in every worker."""
-    digest = hashlib.blake2b(f"{seed}/{file_name}".encode(), digest_size=8).digest()
+    name = f"{seed}/{file_name}" if label is None else f"{seed}/{file_name}#{label}"
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return np.frombuffer(digest, "<u4").astype(np.float64) / 2**32
 
 
@@ -101,8 +186,10 @@ def class_box(byproducts: ByproductColumns) -> Float[np.ndarray, " 4"] | None:
     """The union of the boxes of the image's class (of boxes without a label too); `None` without any."""
     of_class = np.isin(byproducts.box_labels, (byproducts.label, -1))
     boxes = byproducts.boxes[of_class]
-    if not len(boxes):
-        return None
+    return _union(boxes) if len(boxes) else None
+
+
+def _union(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " 4"]:
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
 
 

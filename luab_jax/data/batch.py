@@ -11,7 +11,8 @@ class Batch(NamedTuple):
     """What a step eats; as numpy arrays one host's rows, as jax arrays the global batch."""
 
     images: UInt8[Any, "b h w 3"]
-    labels: Int[Any, " b"]
+    labels: Int[Any, " b"] | Bool[Any, "b c"]
+    """One class per image, or which of the C classes it shows."""
     targets: Float[Any, "b k d"]
     """Z in fractions of the crop; K = 0 for the baseline."""
     valid: Bool[Any, "b k"]

@@ -18,10 +18,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from luab_jax.byproducts.columns import ByproductColumns, Points
+from luab_jax.byproducts.columns import ACTION_KINDS, Actions, ByproductColumns, Points
 from luab_jax.byproducts.records import (
     Action,
-    ActionKind,
     Box,
     CategoryView,
     Hover,
@@ -38,8 +37,8 @@ _proto: Any = tf_example_pb2
 """Its classes are made at run time, out of a type checker's sight."""
 
 SCHEMA_VERSION = 2
+"""2 added `foreground_mask`, the table `masks` (of boxes) and the column `actions/label`."""
 MISSING_INT = -1
-_ACTION_KINDS = tuple(ActionKind)
 
 _TABLES: dict[str, dict[str, Any]] = {
     "boxes": {
@@ -50,6 +49,8 @@ _TABLES: dict[str, dict[str, Any]] = {
         "label": np.int64,
         "is_crowd": np.bool_,
     },
+    # Apart from the boxes, so that the many records without masks do not carry an empty text for every box.
+    "masks": {"box": np.int64, "segmentation": np.object_},
     "showings": {
         "selected": np.bool_,
         "time_spent_ms": np.int64,
@@ -81,6 +82,7 @@ _TABLES: dict[str, dict[str, Any]] = {
         "from_y": np.float32,
         "to_x": np.float32,
         "to_y": np.float32,
+        "label": np.int64,
     },
     "category_views": {
         "showing": np.int64,
@@ -108,7 +110,9 @@ def example_features(class_ids: Sequence[str]) -> tfds.features.FeaturesDict:
             "label": tfds.features.ClassLabel(names=list(class_ids)),
             "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_ids))),
             "group": tfds.features.Text(),
-            "masks": tfds.features.Sequence(tfds.features.Image(shape=(None, None, 1), encoding_format="png")),
+            "foreground_mask": tfds.features.Sequence(
+                tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+            ),
             **{
                 table: tfds.features.Sequence({name: tensor(dtype) for name, dtype in columns.items()})
                 for table, columns in _TABLES.items()
@@ -132,10 +136,11 @@ def encode(record: ImageRecord) -> bytes:
     features["label"].int64_list.value.append(record.label)
     _fill(features["labels"], np.int64, record.labels)
     features["group"].bytes_list.value.append(record.group.encode())
-    features["masks"].bytes_list.value.extend(record.masks)
-    features["masks"].bytes_list.SetInParent()
+    features["foreground_mask"].bytes_list.value.extend(record.foreground_masks)
+    features["foreground_mask"].bytes_list.SetInParent()
     rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
     rows["boxes"] = [(b.x_min, b.y_min, b.x_max, b.y_max, b.label, b.is_crowd) for b in record.boxes]
+    rows["masks"] = [(index, box.mask) for index, box in enumerate(record.boxes) if box.mask]
     for index, showing in enumerate(record.showings):
         _add_showing(rows, index, showing)
     for table, columns in _TABLES.items():
@@ -186,10 +191,11 @@ def _add_showing(rows: dict[str, list[tuple[Any, ...]]], index: int, showing: Sh
         (
             index,
             _or_missing(action.time_ms),
-            _ACTION_KINDS.index(action.kind),
+            ACTION_KINDS.index(action.kind),
             action.icon,
             *(action.point_from or nowhere),
             *(action.point_to or nowhere),
+            action.label,
         )
         for action in showing.actions
     )
@@ -247,9 +253,9 @@ class Example:
         return values[0].decode() if values else ""
 
     @property
-    def masks(self) -> tuple[bytes, ...]:
+    def foreground_masks(self) -> tuple[bytes, ...]:
         """PNG images of one bit a pixel."""
-        return tuple(self._features["masks"].bytes_list.value)
+        return tuple(self._features["foreground_mask"].bytes_list.value)
 
     @property
     def size(self) -> Size:
@@ -279,9 +285,19 @@ class Example:
             selected=self._column("showings", "selected"),
             clicks=self._points("clicks"),
             trace=self._points("trace"),
+            actions=self._actions(),
             boxes=np.stack(corners, axis=-1),
             box_labels=self._column("boxes", "label"),
             label=self.label,
+            labels=self.labels,
+        )
+
+    def _actions(self) -> Actions:
+        return Actions(
+            showing=self._column("actions", "showing"),
+            kind=self._column("actions", "kind"),
+            label=self._column("actions", "label"),
+            to_xy=np.stack([self._column("actions", "to_x"), self._column("actions", "to_y")], axis=-1),
         )
 
     def record(self) -> ImageRecord:
@@ -294,10 +310,14 @@ class Example:
             label=self.label,
             labels=tuple(self.labels.tolist()),
             group=self.group,
-            masks=self.masks,
-            boxes=tuple(Box(**row) for row in self._table("boxes")),
+            foreground_masks=self.foreground_masks,
+            boxes=self._boxes(),
             showings=self._showings(),
         )
+
+    def _boxes(self) -> tuple[Box, ...]:
+        masks = {row["box"]: row["segmentation"] for row in self._table("masks")}
+        return tuple(Box(mask=masks.get(i, ""), **row) for i, row in enumerate(self._table("boxes")))
 
     def _showings(self) -> tuple[Showing, ...]:
         rows: dict[str, dict[int, list[dict[str, Any]]]] = {}
@@ -342,9 +362,10 @@ def _action(row: dict[str, Any]) -> Action:
         return None if math.isnan(x) or math.isnan(y) else Point(x, y)
 
     return Action(
-        kind=_ACTION_KINDS[row["kind"]],
+        kind=ACTION_KINDS[row["kind"]],
         icon=row["icon"],
         point_from=point(row["from_x"], row["from_y"]),
         point_to=point(row["to_x"], row["to_y"]),
         time_ms=row["time_ms"],
+        label=row["label"],
     )

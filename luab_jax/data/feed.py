@@ -31,6 +31,7 @@ class Feed:
         """`depth` batches wait on the device."""
         self._queue: queue.Queue[Any] = queue.Queue(depth)
         self._stop = threading.Event()
+        self._ended: BaseException | None = None
         self.waited_s = 0.0
         """Seconds that the consumer spent waiting, ever."""
         self._thread = threading.Thread(target=self._fill, args=(batches, sharding), daemon=True, name="feed")
@@ -58,10 +59,13 @@ class Feed:
         return self
 
     def __next__(self) -> tuple[Batch, np.ndarray]:
+        if self._ended is not None:
+            raise self._ended
         start = time.monotonic()
         item = self._queue.get()
         self.waited_s += time.monotonic() - start
         if isinstance(item, BaseException):
+            self._ended = item
             self.close()
             raise item
         return item

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import grain
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from luab_jax.byproducts.geometry import Affine
+from luab_jax.byproducts.columns import ByproductColumns
+from luab_jax.byproducts.geometry import Affine, identity
 from luab_jax.byproducts.records import Size
-from luab_jax.byproducts.targets import Target, TargetValues, make_target
+from luab_jax.byproducts.targets import Target, TargetValues, classes_outside, make_target
 from luab_jax.data.batch import Batch
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
@@ -41,7 +42,8 @@ class TrainExample(NamedTuple):
     """One augmented image; the rows of a `Batch`."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    label: int
+    label: int | Bool[np.ndarray, " c"]
+    """One class, or which of the C classes the crop is said to show."""
     target: TargetValues
     index: int
 
@@ -66,6 +68,8 @@ class EvalExample(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]
     truth: Truth | None
     index: int
+    icons: TargetValues | None = None
+    """The final icons of each class, for images with sets of labels."""
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -103,11 +107,21 @@ class Augmentation:
     filter: ResizeFilter = ResizeFilter.BICUBIC
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSets:
+    """Given for images with sets of labels; without it each has one."""
+
+    num_classes: int
+    follow_points: bool = False
+    """A class whose icon the crop does not show loses its label; see `ByproductConfig.label_follows_point`."""
+
+
 class _Augment(grain.transforms.RandomMap):
-    def __init__(self, augmentation: Augmentation, target: Target, seed: int):
+    def __init__(self, augmentation: Augmentation, target: Target, seed: int, label_sets: LabelSets | None):
         self._augmentation = augmentation
         self._target = target
         self._seed = seed
+        self._label_sets = label_sets
 
     def random_map(self, element: tuple[int, Example], rng: np.random.Generator) -> TrainExample:
         index, example = element
@@ -115,27 +129,51 @@ class _Augment(grain.transforms.RandomMap):
         box = sample_crop(rng, Size(*image.size), self._augmentation.crop_scale)
         flip = bool(rng.random() < 0.5) and self._augmentation.flip
         pixels, view = crop_and_resize(image, box, self._augmentation.image_size, self._augmentation.filter, flip=flip)
-        target = make_target(self._target, example.byproducts(), view, seed=self._seed)
-        return TrainExample(pixels, example.label, target, index)
+        byproducts = example.byproducts()
+        num_classes = None if self._label_sets is None else self._label_sets.num_classes
+        target = make_target(self._target, byproducts, view, seed=self._seed, num_classes=num_classes)
+        return TrainExample(pixels, self._label(byproducts, view), target, index)
+
+    def _label(self, byproducts: ByproductColumns, view: Affine) -> int | Bool[np.ndarray, " c"]:
+        if self._label_sets is None:
+            return byproducts.label
+        label = _multi_hot(byproducts.labels, self._label_sets.num_classes)
+        if self._label_sets.follow_points:
+            label &= ~classes_outside(self._target, byproducts, view, self._label_sets.num_classes)
+        return label
+
+
+def _multi_hot(labels: Sequence[int] | np.ndarray, num_classes: int) -> Bool[np.ndarray, " c"]:
+    label = np.zeros(num_classes, bool)
+    label[np.asarray(labels, np.int64)] = True
+    return label
 
 
 class _Prepare(grain.transforms.Map):
     """An evaluation image with all that scores may ask of it."""
 
-    def __init__(self, preprocessing: Preprocessing):
+    def __init__(self, preprocessing: Preprocessing, num_classes: int | None):
         self._preprocessing = preprocessing
+        self._num_classes = num_classes
 
     def map(self, element: tuple[int, Example | None]) -> EvalExample:
         index, example = element
         if example is None:
             side = self._preprocessing.image_size
-            return EvalExample(np.zeros((side, side, 3), np.uint8), None, index)
+            return EvalExample(np.zeros((side, side, 3), np.uint8), None, index, self._icons(None, identity()))
         name = example.file_name
         try:
             pixels, view = resize_and_centre_crop(decode(example.image, name), self._preprocessing)
         except DataError as e:
             raise DataError(f"{name}: {e}") from e
-        return EvalExample(pixels, _truth(example, view), index)
+        return EvalExample(pixels, _truth(example, view), index, self._icons(example, view))
+
+    def _icons(self, example: Example | None, view: Affine) -> TargetValues | None:
+        if self._num_classes is None:
+            return None
+        if example is None:
+            return TargetValues(np.zeros((self._num_classes, 2), np.float32), np.zeros(self._num_classes, bool))
+        return make_target(Target.COCO_FINAL, example.byproducts(), view, seed=0, num_classes=self._num_classes)
 
 
 def _truth(example: Example, view: Affine) -> Truth:
@@ -190,6 +228,7 @@ def train_batches(
     augmentation: Augmentation,
     target: Target,
     seed: int,
+    label_sets: LabelSets | None = None,
     batch_size: int,
     start_step: int = 0,
     process_index: int = 0,
@@ -204,7 +243,7 @@ def train_batches(
         grain.MapDataset.source(_Indexed(split.records))
         .shuffle(seed=derived_seed(seed, "shuffle"))
         .repeat()
-        .random_map(_Augment(augmentation, target, seed), seed=derived_seed(seed, "augment"))
+        .random_map(_Augment(augmentation, target, seed, label_sets), seed=derived_seed(seed, "augment"))
     )
     mine = dataset[process_index::process_count][start_step * local :]
     examples = iter(mine.to_iter_dataset(reading.options()))
@@ -217,19 +256,26 @@ def eval_batches(
     *,
     preprocessing: Preprocessing,
     batch_size: int,
+    num_classes: int | None = None,
     process_index: int = 0,
     process_count: int = 1,
     reading: Reading,
 ) -> Iterator[tuple[Batch, list[Truth]]]:
-    """Every record once; the truths are those of the rows whose `mask` is True, in order."""
+    """Every record once; the truths are those of the rows whose `mask` is True, in order.
+
+    With `num_classes` the labels of the batches are sets, and the targets are the final icons of each class.
+    """
     local = _local_batch_size(batch_size, process_count)
-    dataset = grain.MapDataset.source(_Padded(_Indexed(split.records), batch_size)).map(_Prepare(preprocessing))
+    dataset = grain.MapDataset.source(_Padded(_Indexed(split.records), batch_size)).map(
+        _Prepare(preprocessing, num_classes)
+    )
     examples = iter(dataset[process_index::process_count].to_iter_dataset(reading.options()))
     rows: list[EvalExample] = []
     for example in examples:
         rows.append(example)
         if len(rows) == local:
-            yield _stack_eval(rows), [row.truth for row in rows if row.truth is not None]
+            batch = _stack_eval(rows) if num_classes is None else _stack_label_sets(rows, num_classes)
+            yield batch, [row.truth for row in rows if row.truth is not None]
             rows = []
 
 
@@ -242,10 +288,28 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
 def _stack_train(rows: list[TrainExample]) -> Batch:
     return Batch(
         images=np.stack([row.image for row in rows]),
-        labels=np.asarray([row.label for row in rows], np.int32),
+        labels=_stack_labels([row.label for row in rows]),
         targets=np.stack([row.target.values for row in rows]),
         valid=np.stack([row.target.valid for row in rows]),
         mask=np.ones(len(rows), bool),
+        index=np.asarray([row.index for row in rows], np.int32),
+    )
+
+
+def _stack_labels(labels: Sequence[int | np.ndarray]) -> np.ndarray:
+    """`[b]` int32 or `[b, c]` bool."""
+    stacked = np.stack(labels)
+    return stacked if stacked.ndim == 2 else stacked.astype(np.int32)
+
+
+def _stack_label_sets(rows: list[EvalExample], num_classes: int) -> Batch:
+    icons = [row.icons for row in rows if row.icons is not None]
+    return Batch(
+        images=np.stack([row.image for row in rows]),
+        labels=np.stack([_multi_hot(() if row.truth is None else row.truth.labels, num_classes) for row in rows]),
+        targets=np.stack([values for values, _ in icons]),
+        valid=np.stack([valid for _, valid in icons]),
+        mask=np.asarray([row.truth is not None for row in rows]),
         index=np.asarray([row.index for row in rows], np.int32),
     )
 

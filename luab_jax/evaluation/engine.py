@@ -113,7 +113,10 @@ def evaluate(
             say(f"{suite.name}: already in the results")
             continue
         found = {name: find_part(data, part) for name, part in suite.parts.items()}
-        if suite.needs_byproduct_head and loaded.model.byproduct_shape is None:
+        if suite.label_sets != loaded.label_sets:
+            kind = "sets of labels" if loaded.label_sets else "one label per image"
+            missing.append(Missing(suite, f"the checkpoint was trained on {kind}"))
+        elif suite.needs_byproduct_head and loaded.model.byproduct_shape is None:
             missing.append(Missing(suite, "the checkpoint has no byproduct head"))
         elif absent := [name for name, directory in found.items() if directory is None]:
             missing.append(Missing(suite, f"no data for {', '.join(absent)}; get it with: {suite.how_to_get}"))

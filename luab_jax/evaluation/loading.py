@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 from etils import epath
 from jax.sharding import Mesh
 
@@ -13,8 +12,7 @@ from luab_jax import checkpoint as checkpoint_lib
 from luab_jax import config as config_lib
 from luab_jax import sharding
 from luab_jax.byproducts.targets import target_shape
-from luab_jax.checkpoint import Checkpoints
-from luab_jax.config import Config
+from luab_jax.config import Config, Task
 from luab_jax.data.transforms import Preprocessing
 from luab_jax.models.functional import Model, create_model
 
@@ -31,6 +29,8 @@ class LoadedModel:
     batch_stats: dict[str, Any]
     preprocessing: Preprocessing
     class_list_hash: str
+    label_sets: bool = False
+    """Whether it scores sets of labels, by a sigmoid per class."""
 
 
 def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
@@ -42,20 +42,21 @@ def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
         config.model,
         num_classes=description["num_classes"],
         image_size=config.data.preprocessing.image_size,
-        byproduct_shape=target_shape(config.byproduct.target),
+        byproduct_shape=target_shape(
+            config.byproduct.target, config_lib.label_set_size(config, description["num_classes"])
+        ),
     )
-    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
+    params, batch_stats = model.abstract()
     abstract = checkpoint_lib.abstract_on(sharding.replicated(mesh), {"params": params, "batch_stats": batch_stats})
-    checkpoints = Checkpoints(workdir)
-    try:
-        state = checkpoints.restore(step, abstract)
-    finally:
-        checkpoints.close()
+    state = checkpoint_lib.restore(workdir, step, abstract)
     return LoadedModel(
         name=epath.Path(workdir).name,
         identity={
-            "workdir": str(workdir),
+            "workdir": str(epath.Path(workdir).resolve()),
             "step": step,
+            "chosen": which,
+            "dataset": description["dataset"],
+            "class_list_hash": description["class_list_hash"],
             "config_hash": config_lib.config_hash(config),
             "model": config.model.name,
             "target": config.byproduct.target.value,
@@ -68,4 +69,5 @@ def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
         batch_stats=state.get("batch_stats", {}),
         preprocessing=config.data.preprocessing,
         class_list_hash=description["class_list_hash"],
+        label_sets=config.task is Task.MULTI_LABEL,
     )

@@ -14,6 +14,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from luab_jax.errors import UserError
+
 
 class Format(enum.Enum):
     TEXT = "text"
@@ -72,11 +74,19 @@ def experiment_name(checkpoint: Mapping[str, Any]) -> str:
 
 
 def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """One column per experiment, in the order of the files."""
+    """One column per experiment, in the order of the files; raises `UserError` if a seed stands twice in one."""
     grouped: dict[str, Column] = {}
+    seen: set[tuple[str, int]] = set()
     for result in results:
         checkpoint = result["checkpoint"]
-        key = json.dumps(checkpoint["experiment"], sort_keys=True)
+        facts = {name: checkpoint[name] for name in ("experiment", "chosen", "dataset", "class_list_hash")}
+        key = json.dumps(facts, sort_keys=True)
+        if (key, checkpoint["seed"]) in seen:
+            raise UserError(
+                f"two results of one experiment with seed {checkpoint['seed']}, the second from"
+                f" {checkpoint['workdir']} step {checkpoint['step']}: their mean would not be one over seeds"
+            )
+        seen.add((key, checkpoint["seed"]))
         if key not in grouped:
             grouped[key] = Column(f"{checkpoint['model']} {experiment_name(checkpoint)}", {}, 0)
         column = grouped[key]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.scores.average_precision import label_set_map
 from luab_jax.evaluation.scores.byproduct import byproduct_error
 from luab_jax.evaluation.scores.classification import by_group, real, top_k
 
@@ -46,6 +47,8 @@ class Suite:
     """The score that stands in a table's column."""
     how_to_get: str
     needs_byproduct_head: bool = False
+    label_sets: bool = False
+    """For models of sets of labels, and not for the others."""
 
 
 def _only(
@@ -81,6 +84,9 @@ _VAL = ("imagenet", "imagenet_real", "prepared", ".")
 _REAL = ("imagenet_real", "imagenet", "prepared", ".")
 _GET_VAL = "python -m data_prep suite imagenet --source=ILSVRC2012_img_val.tar --out=DATA"
 _GET_REAL = "python -m data_prep suite imagenet_real --source=ILSVRC2012_img_val.tar --real=real.json --out=DATA"
+_GET_COCO = (
+    "python -m data_prep coco_ab --images=val2014 --instances=instances_val2014.json --split=val --out=DATA/coco"
+)
 _GET_DEMO = "python -m data_prep demo --out=DATA"
 
 
@@ -106,6 +112,7 @@ SUITES: tuple[Suite, ...] = (
         "python -m data_prep imagenet_ab --images=VAL --split=val --byproducts=... (or --boxes=...) --out=DATA",
         needs_byproduct_head=True,
     ),
+    Suite("coco", {"val": Part(("coco", "."), "val")}, _only(label_set_map), "map", _GET_COCO, label_sets=True),
     Suite(
         "demo_backgrounds",
         {name: _demo(name) for name in ("mixed_same", "mixed_rand", "only_bg")},

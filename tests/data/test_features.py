@@ -54,10 +54,10 @@ FULL = ImageRecord(
     label=2,
     labels=(0, 2),
     group="gaussian_noise,severity=3",
-    masks=(mask(),),
+    foreground_masks=(mask(),),
     boxes=(
         Box(x_min=0.125, y_min=0.25, x_max=0.5, y_max=1.0, label=2),
-        Box(x_min=0.0, y_min=0.0, x_max=1.0, y_max=1.0),
+        Box(x_min=0.0, y_min=0.0, x_max=1.0, y_max=1.0, mask="[[0,0,4,0,4,3]]"),
     ),
     showings=(
         Showing(
@@ -71,7 +71,7 @@ FULL = ImageRecord(
             display_size=Size(150, 120),
         ),
         Showing(
-            actions=(Action(ActionKind.MOVE, "cat", Point(0.25, 0.25), None, 9),),
+            actions=(Action(ActionKind.MOVE, "cat", Point(0.25, 0.25), None, 9, label=1),),
             category_views=(CategoryView(1, "animals", True, 8),),
             submit_time_s=1_600_000_000,
         ),
@@ -117,7 +117,7 @@ def as_tfds_example(record: ImageRecord) -> dict[str, Any]:
         "label": record.label,
         "labels": list(record.labels),
         "group": record.group,
-        "masks": [io.BytesIO(mask) for mask in record.masks],
+        "foreground_mask": [io.BytesIO(mask) for mask in record.foreground_masks],
         "boxes": {
             name: [getattr(box, name) for box in record.boxes]
             for name in ("x_min", "y_min", "x_max", "y_max", "label", "is_crowd")
@@ -129,13 +129,14 @@ def as_tfds_example(record: ImageRecord) -> dict[str, Any]:
             ["showing", "time_ms", "entered"], [(i, of(h.time_ms), h.entered) for i, s in showings for h in s.hovers]
         ),
         "actions": columns(
-            ["showing", "time_ms", "kind", "icon", "from_x", "from_y", "to_x", "to_y"],
+            ["showing", "time_ms", "kind", "icon", "from_x", "from_y", "to_x", "to_y", "label"],
             [
-                (i, of(a.time_ms), kinds[a.kind], a.icon, *(a.point_from or nowhere), *(a.point_to or nowhere))
+                (i, of(a.time_ms), kinds[a.kind], a.icon, *(a.point_from or nowhere), *(a.point_to or nowhere), a.label)
                 for i, s in showings
                 for a in s.actions
             ],
         ),
+        "masks": columns(["box", "segmentation"], [(i, b.mask) for i, b in enumerate(record.boxes) if b.mask]),
         "category_views": columns(
             ["showing", "time_ms", "index", "name", "used_keyboard"],
             [(i, of(v.time_ms), v.index, v.name, v.used_keyboard) for i, s in showings for v in s.category_views],

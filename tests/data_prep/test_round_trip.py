@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luab_jax.byproducts.columns import ACTION_KINDS
 from luab_jax.byproducts.records import (
     Action,
     ActionKind,
@@ -22,8 +23,8 @@ from luab_jax.byproducts.records import (
 )
 from luab_jax.data.features import Example, encode
 
-# beartype picks the items of a tuple that it checks at random, while hypothesis builds a record.
-pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module")
+# The type checks of the test run draw random numbers inside of `builds`, to which hypothesis objects.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 
 # Coordinates are float32 on disk, and -1 means "missing" there.
 coordinates = st.floats(-0.125, 1.125, width=32)
@@ -32,6 +33,7 @@ sizes = st.none() | st.builds(Size, st.integers(0, 10**6), st.integers(0, 10**6)
 positions = st.none() | st.builds(PagePosition, st.integers(0, 10**6), st.integers(0, 10**6))
 words = st.text(st.characters(codec="utf-8"), max_size=8)
 timed_points = st.lists(st.builds(TimedPoint, coordinates, coordinates, counts), max_size=3).map(tuple)
+labels = st.integers(-1, 999)
 points = st.none() | st.builds(Point, coordinates, coordinates)
 showings = st.builds(
     Showing,
@@ -39,9 +41,9 @@ showings = st.builds(
     clicks=timed_points,
     trace=timed_points,
     hovers=st.lists(st.builds(Hover, st.booleans(), counts), max_size=2).map(tuple),
-    actions=st.lists(st.builds(Action, st.sampled_from(ActionKind), words, points, points, counts), max_size=2).map(
-        tuple
-    ),
+    actions=st.lists(
+        st.builds(Action, st.sampled_from(ActionKind), words, points, points, counts, label=labels), max_size=2
+    ).map(tuple),
     category_views=st.lists(st.builds(CategoryView, st.integers(0, 11), words, st.booleans(), counts), max_size=2).map(
         tuple
     ),
@@ -67,6 +69,7 @@ boxes = st.builds(
     y_max=coordinates,
     label=st.integers(-1, 999),
     is_crowd=st.booleans(),
+    mask=words,
 )
 records = st.builds(
     ImageRecord,
@@ -79,7 +82,7 @@ records = st.builds(
     group=words,
     boxes=st.lists(boxes, max_size=2).map(tuple),
     showings=st.lists(showings, max_size=2).map(tuple),
-    masks=st.lists(st.binary(max_size=9), max_size=2).map(tuple),
+    foreground_masks=st.lists(st.binary(max_size=9), max_size=2).map(tuple),
 )
 
 
@@ -100,3 +103,8 @@ def test_columns_are_those_of_the_showings(record: ImageRecord) -> None:
     assert columns.clicks.showing.tolist() == [i for i, _ in clicks]
     assert columns.clicks.xy.tolist() == [list(click[:2]) for _, click in clicks]
     np.testing.assert_array_equal(columns.boxes.shape, (len(record.boxes), 4))
+    actions = [(i, action) for i, showing in enumerate(record.showings) for action in showing.actions]
+    assert columns.actions.showing.tolist() == [i for i, _ in actions]
+    assert columns.actions.label.tolist() == [action.label for _, action in actions]
+    assert [ACTION_KINDS[kind] for kind in columns.actions.kind] == [action.kind for _, action in actions]
+    assert columns.labels.tolist() == list(record.labels)

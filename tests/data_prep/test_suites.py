@@ -208,11 +208,11 @@ def test_backgrounds_with_masks(tmp_path: Path, capsys: Capture) -> None:
     for variant in variants:
         found = examples(out, "backgrounds_challenge", variant)
         assert found["02_wheeled vehicle/fg_n1_1.JPEG"].label == 2
-        assert len(found["02_wheeled vehicle/fg_n1_1.JPEG"].masks) == (variant == "original")
+        assert len(found["02_wheeled vehicle/fg_n1_1.JPEG"].foreground_masks) == (variant == "original")
     found = examples(out, "backgrounds_challenge", "original")
-    (png,) = found["02_wheeled vehicle/fg_n1_1.JPEG"].masks
+    (png,) = found["02_wheeled vehicle/fg_n1_1.JPEG"].foreground_masks
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), mask)
-    assert not found["00_dog/fg_n2_7.JPEG"].masks
+    assert not found["00_dog/fg_n2_7.JPEG"].foreground_masks
     manifest = read_manifest(out / "backgrounds_challenge", "original")
     assert [s.detail for s in manifest.skipped] == ["shape (3, 8), the image has (6, 8)"]
     assert manifest.classes.ids[2] == "02_wheeled vehicle" and len(manifest.classes) == 9

@@ -25,8 +25,11 @@ def get_config():
 """
 
 
-def start(num_processes: int, folder: Path, workdir: str, *extra: str) -> None:
-    """Runs one training on `num_processes` hosts of two devices each and waits for all of them."""
+def start(num_processes: int, folder: Path, workdir: str, *extra: str) -> list[tuple[int, str]]:
+    """Runs one training on `num_processes` hosts of two devices each; exit code and output of every host.
+
+    `{host}` in the workdir stands for the host's number.
+    """
     (folder / "config.py").write_text(CONFIG)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -43,7 +46,7 @@ def start(num_processes: int, folder: Path, workdir: str, *extra: str) -> None:
             "-m",
             "luab_jax.main",
             f"--config={folder / 'config.py'}",
-            f"--workdir={folder / workdir}",
+            f"--workdir={folder / workdir.format(host=process_id)}",
             f"--config.data.root={folder / 'data'}",
             "--config.distributed.timeout_s=100",
             *extra,
@@ -57,9 +60,13 @@ def start(num_processes: int, folder: Path, workdir: str, *extra: str) -> None:
         hosts.append(
             subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         )
-    for host in hosts:
-        output, _ = host.communicate(timeout=300)
-        assert host.returncode == 0, output
+    outputs = [host.communicate(timeout=300)[0] for host in hosts]
+    return [(host.returncode, output) for host, output in zip(hosts, outputs, strict=True)]
+
+
+def train(num_processes: int, folder: Path, workdir: str) -> None:
+    for code, output in start(num_processes, folder, workdir):
+        assert code == 0, output
 
 
 def losses(workdir: Path) -> dict[int, float]:
@@ -68,8 +75,8 @@ def losses(workdir: Path) -> dict[int, float]:
 
 def test_two_hosts_train_as_one_and_one_host_goes_on_where_two_stopped(tmp_path: Path) -> None:
     tiny.prepare_data(tmp_path / "data")
-    start(1, tmp_path, "one")
-    start(2, tmp_path, "two")
+    train(1, tmp_path, "one")
+    train(2, tmp_path, "two")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     one = [line for line in read_metrics(tmp_path / "one") if "eval/top1" in line][-1]
     two = [line for line in read_metrics(tmp_path / "two") if "eval/top1" in line][-1]
@@ -77,5 +84,12 @@ def test_two_hosts_train_as_one_and_one_host_goes_on_where_two_stopped(tmp_path:
     # The last checkpoint of the two hosts is lost; one host resumes from the one before.
     last = max((tmp_path / "two" / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     subprocess.run(["rm", "-r", str(last)], check=True)
-    start(1, tmp_path, "two")
+    train(1, tmp_path, "two")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_hosts_that_do_not_see_the_same_workdir_stop_before_the_first_step(tmp_path: Path) -> None:
+    tiny.prepare_data(tmp_path / "data")
+    for code, output in start(2, tmp_path, "local{host}"):
+        assert code == 1, output
+        assert "the hosts do not agree" in output and "workdir=" in output

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from luab_jax.errors import UserError
 from luab_jax.evaluation.report import (
     Format,
     columns,
@@ -37,6 +38,11 @@ def result(target: str, top1: float, *, distance: float | None = None, seed: int
         "weight": weight,
         "seed": seed,
         "experiment": {"target": target, "weight": weight},
+        "chosen": "latest",
+        "dataset": "demo",
+        "class_list_hash": "0123",
+        "workdir": f"runs/{target}-{seed}",
+        "step": 10,
     }
     return {"checkpoint": checkpoint, "suites": suites}
 
@@ -53,6 +59,11 @@ RESULTS = [
 def row(name: str) -> list[str]:
     rows = table(RESULTS)
     return next(cells for cells in rows if cells[0] == name)
+
+
+def test_one_run_given_twice_is_no_second_seed() -> None:
+    with pytest.raises(UserError, match="two results of one experiment with seed 0"):
+        columns([*RESULTS, RESULTS[0]])
 
 
 def test_runs_that_differ_in_their_seed_are_one_column() -> None:

@@ -1,0 +1,212 @@
+"""The layout of COCO and COCO-AB: images in one folder, their objects in one JSON file, the byproducts in another.
+
+    <images>/<file_name of the instances file>      instances_train2014.json      coco_ab_v1_0.json
+
+Both files are passed once, to check them as a whole and to learn where the records of each image stand; workers then
+read just those bytes. Records of an image that is not there are counted, not read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from data_prep.annotations.coco_ab import read_record
+from data_prep.annotations.json_stream import list_elements, parse
+from data_prep.annotations.numbers import json_id
+from data_prep.annotations.spans import Spans, read_spans
+from data_prep.coco_classes import CATEGORY_IDS
+from data_prep.datasets.class_folders import IMAGE_SUFFIXES, Listing, find_root
+from data_prep.datasets.coco_instances import Instances, read_instances, read_object, shown
+from data_prep.images import BadImage, check_image, upright
+from data_prep.problems import Problems, Reason
+from data_prep.shards import Outcome
+from data_prep.sources import Reader, Source, Span
+from luab_jax.byproducts.icons import IconRule, action_columns, class_points
+from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size
+from luab_jax.data.class_lists import ClassList
+from luab_jax.data.dataset import Skipped
+from luab_jax.errors import DataError
+
+
+class Item(NamedTuple):
+    """One listed image: about 0.5 kB of memory with its seven objects, hence 40 MB for COCO's training images."""
+
+    file_name: str
+    image_id: int
+    image: Span
+    stated: Size
+    """Of the instances file, whose boxes and masks are in its pixels."""
+    objects: bytes
+    """Spans of the instances file; their checksums make a changed file another input."""
+    records: bytes
+    """Spans of the byproduct file."""
+
+
+def image_root(source: Source) -> Source:
+    """The folder that holds the images themselves, wherever it lies in what was downloaded."""
+    return find_root(source, lambda s, f: any(n.lower().endswith(IMAGE_SUFFIXES) for n, _ in s.files(f)), "images")
+
+
+def list_images(
+    images: Source, instances: Path, byproducts: Path | None, classes: ClassList, *, min_match: float
+) -> Listing:
+    """Lists the images of the instances file that are in the folder, in the order of their names.
+
+    Raises `DataError` for a file that is damaged or something else, and if too few images or records match.
+    """
+    found = read_instances(instances, classes)
+    listing = Listing(problems=[*images.problems, *found.problems])
+    records = _read_places(byproducts, listing) if byproducts else Spans()
+    _count_records(listing, records, found, byproducts, min_match)
+    files = dict(images.files())
+    for image_id, entry in sorted(found.entries.items(), key=lambda pair: pair[1].file_name):
+        span = files.get(entry.file_name)
+        if span is None:
+            listing.problems.append(Skipped(file=entry.file_name, reason=Reason.IMAGE_MISSING, detail=shown(image_id)))
+            continue
+        spans = found.objects.of(image_id), records.of(image_id)
+        listing.items.append(Item(entry.file_name, image_id, span, entry.size, *spans))
+    num_found, num_entries = len(listing.items), len(found.entries)
+    if not num_found or num_found / num_entries < min_match:
+        missing = next(s.file for s in listing.problems if s.reason is Reason.IMAGE_MISSING)
+        raise DataError(
+            f"{images.place}: holds {num_found} of the {num_entries} images of {instances} (at least {min_match:.0%}"
+            f" wanted, and one); {missing!r} is not there. Correct --images or --instances, or accept it with"
+            " --min_match"
+        )
+    listing.counts["images_in_instances_file"] = num_entries
+    listing.counts["image_files_without_entry"] = sum(n.lower().endswith(IMAGE_SUFFIXES) for n in files) - num_found
+    return listing
+
+
+def _read_places(byproducts: Path, listing: Listing) -> Spans:
+    """Where the records stand; a file that ends too early is an error, so that none of it is used."""
+    records = Spans()
+    for element in list_elements(byproducts, "a list of COCO-AB records"):
+        listing.counts["byproduct_records"] += 1
+        image_id = json_id(element.value.get("image_id")) if isinstance(element.value, dict) else None
+        if image_id is None:
+            value = element.value.get("image_id", "missing") if isinstance(element.value, dict) else "no object"
+            where = f"{byproducts.name}, byte {element.offset}"
+            detail = f"image_id: {value!r:.60}"
+            listing.problems.append(Skipped(file=where, reason=Reason.RECORD_WITHOUT_ID, detail=detail))
+        else:
+            records.add(image_id, element)
+    records.sort()
+    return records
+
+
+def _count_records(
+    listing: Listing, records: Spans, found: Instances, byproducts: Path | None, min_match: float
+) -> None:
+    """Lists records without image, and refuses a file of which too many are."""
+    orphans = {image_id: n for image_id, n in records.counts().items() if image_id not in found.entries}
+    for image_id, count in orphans.items():
+        detail = f"{count} record(s); the instances file has no such image"
+        listing.problems.append(Skipped(file=shown(image_id), reason=Reason.XML_ORPHAN, detail=detail))
+    num_orphans = sum(orphans.values())
+    listing.counts["byproduct_records_without_image"] = num_orphans
+    matched = 1 - num_orphans / max(len(records), 1)
+    if byproducts is not None and (matched < min_match or not listing.counts["byproduct_records"]):
+        example = f", such as image_id {next(iter(orphans))}" if orphans else ""
+        raise DataError(
+            f"{byproducts}: {len(records) - num_orphans} of {len(records)} records are of images in the instances file"
+            f" (at least {min_match:.0%} wanted){example}. Correct --byproducts or --instances, or accept it with"
+            " --min_match"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReadImage:
+    """Reads one listed image with its objects and all its byproducts."""
+
+    images: Reader
+    instances: Path
+    byproducts: Path | None
+    label_of: dict[str, int]
+    """Class name to label."""
+
+    def __call__(self, item: Item) -> Outcome:
+        counts = Counter(images_found=1)
+        try:
+            image = self.images(item.file_name, item.image)
+            header = check_image(image)
+        except BadImage as e:
+            return _left_out(item, counts, e.reason, e.detail)
+        except OSError as e:
+            return _left_out(item, counts, Reason.IMAGE_UNREADABLE, str(e.strerror or e))
+        of_objects, of_records = Problems(), Problems()
+        labels, boxes = self._objects(item, header.size, of_objects)
+        record = ImageRecord(
+            file_name=item.file_name,
+            image=image,
+            height=header.size.height,
+            width=header.size.width,
+            labels=labels,
+            boxes=boxes,
+            showings=upright(self._showings(item, of_records), header, counts),
+        )
+        _count(record, len(self.label_of), counts)
+        return Outcome(record, counts, (*of_objects.listed(item.file_name), *of_records.listed(shown(item.image_id))))
+
+    def _objects(self, item: Item, size: Size, problems: Problems) -> tuple[tuple[int, ...], tuple[Box, ...]]:
+        """Labels in ascending order and boxes in the order of the file.
+
+        Where the file describes an image of another size, only the labels are sure.
+        """
+        label_of = {CATEGORY_IDS[name]: label for name, label in self.label_of.items()}
+        labels: set[int] = set()
+        boxes: list[Box] = []
+        for raw in read_spans(self.instances, item.objects):
+            label, box = read_object(raw, item.stated, label_of, problems)
+            labels.update([label] if label >= 0 else [])
+            boxes.extend([box] if box is not None else [])
+        if item.stated != size:
+            detail = f"{item.stated.width} x {item.stated.height}, the image has {size.width} x {size.height}"
+            problems.add(Reason.OTHER_SIZE, f"{detail}; its {len(boxes)} boxes and masks are left out")
+            boxes = []
+        return tuple(sorted(labels)), tuple(boxes)
+
+    def _showings(self, item: Item, problems: Problems) -> tuple[Showing, ...]:
+        """One for each record, in the order of the file."""
+        showings = []
+        for raw in read_spans(self.byproducts, item.records):
+            try:
+                showing = read_record(parse(raw), self.label_of, problems)
+            except DataError as e:
+                problems.add(Reason.RECORD_UNREADABLE, str(e))
+                continue
+            showings.extend([showing] if showing is not None else [])
+        return tuple(showings)
+
+
+def _left_out(item: Item, counts: Counter[str], reason: Reason, detail: str) -> Outcome:
+    counts["images_skipped"] += 1
+    return Outcome(None, counts, (Skipped(file=item.file_name, reason=reason, detail=detail),))
+
+
+def _count(record: ImageRecord, num_classes: int, counts: Counter[str]) -> None:
+    """The facts of one record that summaries and manifests show."""
+    counts.update(
+        images=1,
+        images_with_class=bool(record.labels),
+        images_with_selected_byproduct=any(showing.selected for showing in record.showings),
+        images_without_byproduct_record=not record.showings,
+        images_with_several_showings=len(record.showings) > 1,
+        objects=len(record.boxes),
+        crowd_regions=sum(box.is_crowd for box in record.boxes),
+        masks=sum(bool(box.mask) for box in record.boxes),
+        actions=sum(len(showing.actions) for showing in record.showings),
+    )
+    if not record.showings:
+        return
+    points = class_points(IconRule.FINAL, action_columns(record.showings), num_classes)
+    pointed = {label for label in range(num_classes) if points[label, 0] == points[label, 0]}
+    counts.update(
+        class_image_pairs=len(record.labels),
+        class_image_pairs_with_point=len(pointed & set(record.labels)),
+        points_of_absent_classes=len(pointed - set(record.labels)),
+    )
