@@ -11,6 +11,7 @@ from data_prep.datasets.suites import NAMES as SUITE_NAMES
 from data_prep.parallel import default_workers
 from luab_jax.errors import DataError, ExitCode, UserError
 
+_PATHS = ("images", "instances", "byproducts", "boxes", "source", "real", "val_labels", "classes", "out", "directory")
 _SUITE_OPTIONS = ("split", "boxes", "real", "val_labels", "password", "strict")
 
 
@@ -212,6 +213,24 @@ def _coco_ab(arguments: argparse.Namespace) -> None:
     )
 
 
+def _check_paths(arguments: argparse.Namespace) -> None:
+    """Refuses what would be taken for a local folder of an odd name, and an --out that is a file, before any work."""
+    for name in _PATHS:
+        value = getattr(arguments, name, None)
+        if value is not None and "://" in value:
+            flag = name if name == "directory" else f"--{name}"
+            advice = (
+                "written so far; prepare locally, then copy the directory there"
+                if name == "out"
+                else "read so far; copy it here first"
+            )
+            raise UserError(f"{flag}={value}: only local files can be {advice}")
+    out = Path(getattr(arguments, "out", "."))
+    for path in (out, *out.parents):
+        if path.is_file():
+            raise DataError(f"--out={out}: {path} is a file, expected a folder")
+
+
 def _file(path: str, flag: str) -> Path:
     """A file given by a flag; raises `DataError` that says what is there instead."""
     file = Path(path)
@@ -226,6 +245,7 @@ def main(argv: list[str] | None = None) -> int:
     # A scheduler's SIGTERM ends as softly as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        _check_paths(arguments)
         return run(arguments)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)

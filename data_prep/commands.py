@@ -118,9 +118,12 @@ def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
     source = {
         "layout": "imagenet_ab",
         "images": inputs.images.place,
-        "byproducts": byproducts.place if byproducts else None,
+        "val_labels": inputs.val_labels.place if inputs.val_labels else None,
+        "byproducts": byproducts.place if byproducts else inputs.table,
         "byproduct_files_listed": listing.counts["byproduct_files"],
-        "boxes": box_xml.place if box_xml else None,
+        "byproduct_bytes_listed": sum(item.xml.size for item in listing.items if item.xml),
+        "boxes": inputs.boxes.place,
+        "box_bytes_listed": sum(item.box_xml.size for item in listing.items if item.box_xml),
     }
     read = ReadImage(
         images=inputs.images.reader,
@@ -129,7 +132,8 @@ def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
         box_path=functools.partial(xml_path, inputs.boxes.flat),
         label_of=job.classes.label_of(),
     )
-    return _prepare(listing, read, source, job, summary_rows, time.monotonic())
+    reads = ("boxes as <image>.xml" if inputs.boxes.flat else "boxes as <class>/<image>.xml",) if box_xml else ()
+    return _prepare(listing, read, source, job, summary_rows, time.monotonic(), reads)
 
 
 def _prepare(
@@ -139,6 +143,7 @@ def _prepare(
     job: Job,
     rows: Callable[[Manifest], Rows],
     start: float,
+    reads: tuple[str, ...] = (),
 ) -> Manifest:
     """`source`: where a split comes from, in the terms in which a later run with other input is refused."""
     num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
@@ -161,6 +166,7 @@ def _prepare(
         counts=listing.counts,
         problems=tuple(listing.problems),
         expected_records=job.expected,
+        reads=reads,
     )
     manifest, written = publish.prepare(plan, workers=job.workers, strict=job.strict)
     if written:
@@ -232,6 +238,7 @@ def prepare_own(
         images=images,
         byproducts=open_source(byproducts, "--byproducts", scratch=out) if byproducts and not table else None,
         points=read_table(table) if table else {},
+        table=str(table) if table else None,
     )
     manifest = prepare_folders(inputs, job(class_list), min_match=0.5 if table else 0)
     written = out / CLASSES_FILE

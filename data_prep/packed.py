@@ -19,6 +19,7 @@ from data_prep.problems import Reason
 from data_prep.sources import File, Folder, Reader, Source, Span
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
+from luab_jax.progress import Progress
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
 _OFFSET_BITS = 48
@@ -185,24 +186,28 @@ def _filled(index: Index, members: Iterable[Member]) -> Index:
 def open_tars(place: str, name: str, paths: list[Path], *, mounted: bool) -> Source:
     """Opens tars as one tree; mounted, each is a folder of its own name."""
     index = Index(place)
-    for number, path in enumerate(paths):
-        with path.open("rb") as file, path.open("rb") as inner:
-            cursor = Cursor(file, end=path.stat().st_size)
-            mount = stem(path.name) if mounted else ""
-            for member in archives.tar_members(cursor, str(path)):
-                _add_or_enter(index, member, number, mount, inner)
+    with Progress(f"list {name}", None, unit="files") as progress:
+        for number, path in enumerate(paths):
+            with path.open("rb") as file, path.open("rb") as inner:
+                cursor = Cursor(file, end=path.stat().st_size)
+                mount = stem(path.name) if mounted else ""
+                for member in archives.tar_members(cursor, str(path)):
+                    progress.advance(_add_or_enter(index, member, number, mount, inner))
     return Archive(index, ArchiveReader(tuple(paths)), name)
 
 
-def _add_or_enter(index: Index, member: Member, number: int, mount: str, file: IO[bytes]) -> None:
-    """Takes in a file, or the files of a tar inside the tar, whose name then stands for a folder."""
+def _add_or_enter(index: Index, member: Member, number: int, mount: str, file: IO[bytes]) -> int:
+    """Takes in a file, or the files of a tar inside the tar, whose name then stands for a folder; returns how many."""
     if not is_tar(member.name) or member.is_link or member.name.rpartition("/")[2].startswith("."):
         index.add(member, number, mount)
-        return
+        return 1
     cursor = Cursor(file, member.at, member.at + member.size)
     folder = "/".join(filter(None, (mount, stem(member.name).removeprefix("./"))))
+    count = 0
     for inner in archives.tar_members(cursor, f"{index.place}: {member.name}"):
         index.add(inner, number, folder)
+        count += 1
+    return count
 
 
 def _open_compressed(path: Path, scratch: Path) -> Source:
@@ -231,7 +236,7 @@ def _open_compressed(path: Path, scratch: Path) -> Source:
 def _unpack(path: Path, data: Path, table: Path) -> None:
     names = bytearray()
     sizes, ats, links = array("Q"), array("Q"), array("B")
-    with data.open("wb") as out:
+    with data.open("wb") as out, Progress(f"unpack {path.name}", None, unit="files") as progress:
         for member, cursor in archives.stream_members(path):
             names += os.fsencode(member.name) + b"\0"
             ats.append(out.tell())
@@ -240,6 +245,7 @@ def _unpack(path: Path, data: Path, table: Path) -> None:
                 raise DataError(f"{path}: cut off inside {member.name!r}; copy or download the archive again")
             sizes.append(size)
             links.append(member.is_link)
+            progress.advance()
     partial = table.with_suffix(".tmp.npz")
     with partial.open("wb") as file:
         np.savez(file, names=np.frombuffer(bytes(names), np.uint8), sizes=sizes, ats=ats, links=links)

@@ -19,7 +19,9 @@ class Reason(enum.StrEnum):
     IMAGE_MISSING = "image of the instances file is missing"
     IMAGE_ENTRY = "image entry of the instances file is invalid"
     NAME_NOT_UTF8 = "file name is not UTF-8"
-    # The file is not read.
+    # The file or folder is not read.
+    NOT_A_FILE = "broken link, or neither file nor folder"
+    FOLDER_UNREADABLE = "folder cannot be listed"
     ARCHIVE_NAME = "archive member with an absolute or `..` name"
     ARCHIVE_LINK = "archive member is a link"
     # The image is kept without this byproduct.

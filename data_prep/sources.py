@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from data_prep.problems import Reason
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
 
@@ -87,30 +88,69 @@ class FolderReader:
 
 
 class Folder:
-    """A folder on disk."""
-
-    problems: tuple[Skipped, ...] = ()
+    """A folder on disk. What cannot be listed below it is among its problems once someone has asked for it."""
 
     def __init__(self, root: Path):
         self._root, self.place, self.name = root, str(root), root.resolve().name
         self.reader: Reader = FolderReader(root)
+        self._shown = ""
+        self._problems: dict[str, Skipped] = {}
+
+    @property
+    def problems(self) -> tuple[Skipped, ...]:
+        return tuple(self._problems.values())
 
     def folders(self, folder: str = "") -> list[str]:
-        return sorted(e.name for e in self._entries(folder) if not e.name.startswith(".") and e.is_dir())
+        return sorted(e.name for e in self._entries(folder) if self._kind(e, folder) == "folder")
 
     def files(self, folder: str = "") -> list[File]:
-        entries = (e for e in self._entries(folder) if not e.name.startswith(".") and e.is_file())
-        return sorted(File(e.name, Span(e.stat().st_size)) for e in entries)
+        files = []
+        for entry in self._entries(folder):
+            if self._kind(entry, folder) == "file":
+                try:
+                    files.append(File(entry.name, Span(entry.stat().st_size)))
+                except OSError as e:  # gone since it was listed
+                    self._note(f"{folder}/{entry.name}", Reason.NOT_A_FILE, e.strerror or str(e))
+        return sorted(files)
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        """All that is not hidden; raises `DataError` only if the folder that was given cannot be listed."""
         try:
             with os.scandir(self._root / folder) as entries:
-                return list(entries)
+                return [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as e:
-            raise DataError(f"{self._root / folder}: cannot be listed as a folder ({e.strerror or e})") from e
+            if not folder and not self._shown:
+                raise DataError(f"{self._root}: cannot be listed as a folder ({e.strerror or e})") from e
+            self._note(folder, Reason.FOLDER_UNREADABLE, e.strerror or str(e))
+            return []
+
+    def _kind(self, entry: os.DirEntry[str], folder: str) -> str:
+        """`file`, `folder`, or nothing for what is neither, which is a problem."""
+        detail = ""
+        try:
+            if entry.is_symlink():
+                detail = f"link to {Path(entry.path).readlink()}"
+            if entry.is_dir():
+                return "folder"
+            if entry.is_file():
+                return "file"
+        except OSError as e:  # a link in a circle, or to where one may not look
+            detail = detail or e.strerror or str(e)
+        self._note(f"{folder}/{entry.name}", Reason.NOT_A_FILE, detail)
+        return ""
+
+    def _note(self, path: str, reason: Reason, detail: str) -> None:
+        path = "/".join(filter(None, (self._shown, *path.split("/"))))
+        readable = os.fsencode(path).decode(errors="replace"), os.fsencode(detail).decode(errors="replace")
+        self._problems[path] = Skipped(file=readable[0], reason=reason, detail=readable[1])
 
     def below(self, folder: str) -> Source:
-        return Folder(self._root / folder) if folder else self
+        if not folder:
+            return self
+        inside = Folder(self._root / folder)
+        inside._shown = "/".join(filter(None, (self._shown, folder)))
+        inside._problems = self._problems
+        return inside
 
     def discard(self) -> None:
         pass

@@ -11,12 +11,14 @@ Rows = list[tuple[str, str]]
 def summary_rows(manifest: Manifest) -> Rows:
     """What was found beside single-label images."""
     counts = manifest.counts
+    absent = counts.get("classes_without_images", 0)
     share = f"{counts.get('images_with_selected_byproduct', 0) / max(manifest.num_records, 1):.1%}"
     return [
         ("with a selected byproduct", f"{counts.get('images_with_selected_byproduct', 0):,} ({share})"),
         ("with a usable click", f"{counts.get('images_with_usable_click', 0):,}"),
         ("without byproduct file", f"{counts.get('images_without_byproduct_file', 0):,}"),
         ("with a box", f"{counts.get('images_with_box', 0):,}"),
+        *([("classes without images", f"{absent:,} of {len(manifest.classes):,}")] if absent else []),
     ]
 
 

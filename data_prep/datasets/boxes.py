@@ -51,6 +51,8 @@ class _Named(Protocol):
 class BoxSource:
     """Where an image's boxes are."""
 
+    place: str | None = None
+    """For messages."""
     xml: Source | None = None
     """Root of ILSVRC's XML."""
     flat: bool = False
@@ -95,19 +97,19 @@ def open_boxes(path: str | None, classes: ClassList, *, scratch: Path) -> BoxSou
         return BoxSource()
     local = Path(path)
     if local.is_file() and local.suffix.lower() == ".txt":
-        return BoxSource(text=_gather(_read_text(local, "")))
+        return BoxSource(path, text=_gather(_read_text(local, "")))
     texts = sorted(p for p in local.glob("*.txt") if not p.name.startswith(".")) if local.is_dir() else []
     if texts:
-        return BoxSource(text=_gather(pair for text in texts for pair in _read_text(text, text.stem)))
+        return BoxSource(path, text=_gather(pair for text in texts for pair in _read_text(text, text.stem)))
     source = open_source(path, "--boxes", scratch=scratch)
     label_of = classes.label_of()
     level = [""]
     while level:
         for folder in level:
             if any(name in label_of for name in source.folders(folder)):
-                return BoxSource(xml=source.below(folder))
+                return BoxSource(path, xml=source.below(folder))
             if any(file.name.endswith(".xml") for file in source.files(folder)):
-                return BoxSource(xml=source.below(folder), flat=True)
+                return BoxSource(path, xml=source.below(folder), flat=True)
         level = [f"{folder}/{name}" if folder else name for folder in level for name in source.folders(folder)]
     raise DataError(f"{path}: holds neither <class>/<image>.xml nor <image>.xml nor <class>.txt (--boxes)")
 

@@ -23,6 +23,7 @@ from data_prep.sources import File, Source, Span, walk
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
+from luab_jax.progress import Progress
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 """In any case."""
@@ -80,15 +81,20 @@ class Inputs:
     byproducts: Source | None = None
     points: dict[str, Points] = field(default_factory=dict)
     """Clicks from a table, by `<class>/<name>` or by name."""
+    table: str | None = None
+    """The table they are from."""
     boxes: BoxSource = field(default_factory=BoxSource)
     val_labels: ValLabels | None = None
     """Where the images lie flat."""
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return tuple(source for source in (self.images, self.byproducts, self.boxes.xml) if source is not None)
+
     def discard(self) -> None:
         """Removes what was unpacked for reading."""
-        for source in (self.images, self.byproducts, self.boxes.xml):
-            if source is not None:
-                source.discard()
+        for source in self.sources:
+            source.discard()
 
 
 def find_root(source: Source, holds: Callable[[Source, str], bool], what: str) -> Source:
@@ -122,21 +128,13 @@ def list_images(inputs: Inputs, classes: ClassList, *, min_match: float, groups:
     Raises `DataError` for a missing or empty folder, a folder that is no class, and byproducts of which too few match.
     """
     images = inputs.images
-    listing = Listing(problems=[*images.problems, *(inputs.byproducts.problems if inputs.byproducts else ())])
-    label_of = classes.label_of()
-    if inputs.val_labels is not None:
-        for class_id, files in inputs.val_labels.by_class(images, label_of, listing.counts):
-            _list_class(listing, inputs, ("", class_id, label_of[class_id]), files, flat=True)
-    else:
-        roots = [(f"{group}/", images.below(group)) for group in images.folders()] if groups else [("", images)]
-        for prefix, root in roots:
-            for class_id in root.folders():
-                if class_id not in label_of:
-                    raise DataError(
-                        f"{root.place}/{class_id}: folder {class_id!r} is not in the list of {len(classes)} classes"
-                        f" (the first is {classes.ids[0]!r}); give the right list with --classes=FILE"
-                    )
-                _list_class(listing, inputs, (prefix, class_id, label_of[class_id]), root.files(class_id))
+    listing = Listing()
+    with Progress(f"list {images.name}", None) as progress:
+        for place, files in _folders_of_images(listing, inputs, classes, groups=groups):
+            _list_class(listing, inputs, place, files, flat=inputs.val_labels is not None)
+            progress.advance(len(files))
+    listing.problems.extend(problem for source in inputs.sources for problem in source.problems)
+    listing.counts["classes_without_images"] = len(classes) - len({item.label for item in listing.items})
     if not listing.items:
         raise DataError(
             f"{images.place}: no images found; expected <class>/<image> with a suffix of {', '.join(IMAGE_SUFFIXES)}"
@@ -147,6 +145,26 @@ def list_images(inputs: Inputs, classes: ClassList, *, min_match: float, groups:
         _attach_points(listing, inputs.points, images.place, min_match)
     inputs.boxes.check(listing.items, images.place)
     return listing
+
+
+def _folders_of_images(
+    listing: Listing, inputs: Inputs, classes: ClassList, *, groups: bool
+) -> Iterator[tuple[tuple[str, str, int], list[File]]]:
+    """What stands before the class in file names, class and label; and the files there."""
+    images, label_of = inputs.images, classes.label_of()
+    if inputs.val_labels is not None:
+        for class_id, files in inputs.val_labels.by_class(images, label_of, listing.counts):
+            yield ("", class_id, label_of[class_id]), files
+        return
+    roots = [(f"{group}/", images.below(group)) for group in images.folders()] if groups else [("", images)]
+    for prefix, root in roots:
+        for class_id in root.folders():
+            if class_id not in label_of:
+                raise DataError(
+                    f"{root.place}/{class_id}: folder {class_id!r} is not in the list of {len(classes)} classes"
+                    f" (the first is {classes.ids[0]!r}); give the right list with --classes=FILE"
+                )
+            yield (prefix, class_id, label_of[class_id]), root.files(class_id)
 
 
 def _list_class(

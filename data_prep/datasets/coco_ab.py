@@ -29,6 +29,7 @@ from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
+from luab_jax.progress import watched
 
 
 class Item(NamedTuple):
@@ -58,10 +59,11 @@ def list_images(
     Raises `DataError` for a file that is damaged or something else, and if too few images or records match.
     """
     found = read_instances(instances, classes)
-    listing = Listing(problems=[*images.problems, *found.problems])
+    listing = Listing(problems=list(found.problems))
     records = _read_places(byproducts, listing) if byproducts else Spans()
     _count_records(listing, records, found, byproducts, min_match)
     files = dict(images.files())
+    listing.problems.extend(images.problems)
     for image_id, entry in sorted(found.entries.items(), key=lambda pair: pair[1].file_name):
         span = files.get(entry.file_name)
         if span is None:
@@ -85,7 +87,8 @@ def list_images(
 def _read_places(byproducts: Path, listing: Listing) -> Spans:
     """Where the records stand; a file that ends too early is an error, so that none of it is used."""
     records = Spans()
-    for element in list_elements(byproducts, "a list of COCO-AB records"):
+    elements = list_elements(byproducts, "a list of COCO-AB records")
+    for element in watched(elements, f"read {byproducts.name}", unit="records"):
         listing.counts["byproduct_records"] += 1
         image_id = json_id(element.value.get("image_id")) if isinstance(element.value, dict) else None
         if image_id is None:

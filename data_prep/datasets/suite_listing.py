@@ -12,6 +12,7 @@ from data_prep.datasets.val_labels import NUM_VAL, number_of
 from data_prep.sources import File, Source, walk
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.errors import DataError
+from luab_jax.progress import watched
 
 
 def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Listing]:
@@ -19,7 +20,8 @@ def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Lis
     listings: dict[str, Listing] = {}
     left_out: Counter[str] = Counter()
     masks: dict[str, File] = {}
-    for folder, files in walk(source):
+    found = watched(walk(source), f"list {source.name}", unit="files", size=lambda pair: len(pair[1]))
+    for folder, files in found:
         path = tuple(part for part in (source.name, *folder.split("/")) if part)
         meaning = suite.meaning(path) if path else None
         if meaning is not None and suite.masks and meaning.split == suite.masks[0]:

@@ -39,6 +39,8 @@ class ValLabels:
     in_order: tuple[str, ...] = ()
     by_name: dict[str, str] | None = None
     """By file name without suffix."""
+    place: str = "built in"
+    """For messages."""
 
     def of(self, name: str) -> str | None:
         if self.by_name is not None:
@@ -82,9 +84,9 @@ def read_val_labels(path: str | None) -> ValLabels:
             " lines `name wnid`"
         )
     if lines and all(len(line) == 2 for line in lines):
-        return ValLabels(by_name={re.sub(r"\.jpe?g$", "", name, flags=re.I): class_id for name, class_id in lines})
+        return ValLabels(by_name={re.sub(r"\.jpe?g$", "", name, flags=re.I): c for name, c in lines}, place=path)
     if len(lines) == NUM_VAL and all(len(line) == 1 for line in lines):
-        return ValLabels(tuple(line[0] for line in lines))
+        return ValLabels(tuple(line[0] for line in lines), place=path)
     raise DataError(
         f"--val_labels={path}: {len(lines)} lines, of which the first is {' '.join(lines[0]) if lines else ''!r};"
         f" expected lines `name wnid`, or {NUM_VAL:,} lines with one wnid each"
