@@ -244,7 +244,10 @@ def prepare_own(
     written = out / CLASSES_FILE
     if not written.exists():
         lines = (f"{i}\t{name}\n" for i, name in zip(class_list.ids, class_list.names, strict=True))
-        written.write_text("".join(lines), encoding="utf-8")
+        try:
+            written.write_text("".join(lines), encoding="utf-8")
+        except OSError as e:
+            raise DataError(f"{written}: cannot be written ({e.strerror or e})") from e
         print(f"{written}: the {len(class_list)} classes in label order")
     return manifest
 
