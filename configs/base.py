@@ -2,7 +2,7 @@
 
 The paper does not state its recipes (suites.md §16). Schedule and optimiser of the ResNets are ReLabel's (Yun et al.
 2021, §4.1), whose vanilla results the baselines of the paper match to 0.1; those of the ViTs are DeiT's (Touvron et al.
-2021, `main.py` defaults), whose results its ViT-S baseline matches to 0.4. Both are inferred, not stated by the
+2021, defaults of `main.py`), whose results the ViT-S baseline matches to 0.4. Both are inferred, not stated by the
 authors, and both are without the augmentation of their papers beyond crop and flip (no RandAugment, mixup, cutmix,
 erasing, EMA, jitter or lighting yet).
 

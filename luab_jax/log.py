@@ -40,6 +40,11 @@ class MetricLog:
             for name, value in scalars.items():
                 self._board.add_scalar(name, value, step)
 
+    def has(self, step: int, prefix: str) -> bool:
+        """Whether a value of this kind was written for a step, perhaps by a run before this one."""
+        lines = read_metrics(self._path.parent)
+        return any(line["step"] == step and any(name.startswith(prefix) for name in line) for line in lines)
+
     def _append(self, line: str) -> None:
         if _can_append(self._path):
             with self._path.open("a") as f:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -62,7 +63,7 @@ def _join(config: DistributedConfig) -> None:
     print(f"host {jax.process_index() + 1} of {jax.process_count()} is here", file=sys.stderr, flush=True)
 
 
-def agree(facts: dict[str, str | int]) -> None:
+def agree(facts: Mapping[str, str | int]) -> None:
     """Raises `UserError` on every host unless all hosts have the same facts: a run that differs would hang later."""
     if jax.process_count() == 1:
         return

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int
 
 from luab_jax.config import Config, Task
 from luab_jax.data.batch import Batch
 from luab_jax.losses import binary_cross_entropy, byproduct_loss, cross_entropy
 from luab_jax.metrics import Mean, Means, masked_mean, single, top_k_correct
 from luab_jax.models.functional import Model
+from luab_jax.models.inputs import normalise
 
 
 class TrainState(NamedTuple):
@@ -29,13 +30,6 @@ class TrainState(NamedTuple):
 def init_state(model: Model, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
     params, batch_stats = model.init(key)
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
-
-
-def normalise(
-    images: UInt8[Array, "b h w 3"], mean: tuple[float, ...], std: tuple[float, ...]
-) -> Float[Array, "b h w 3"]:
-    """uint8 pixels to (x / 255 - mean) / std, on the device: a quarter of the bytes cross the bus."""
-    return (images.astype(jnp.float32) / 255.0 - jnp.asarray(mean)) / jnp.asarray(std)
 
 
 def _classification_loss(config: Config, logits: Float[Array, "b c"], labels: Array) -> Float[Array, " b"]:

@@ -22,7 +22,9 @@ from luab_jax.checkpoint import available_steps, describe
 from luab_jax.config import ByproductConfig, CheckpointConfig, Config, MeshConfig, OptimConfig
 from luab_jax.errors import ConfigError, DataError, ExitCode, UserError
 from luab_jax.log import read_metrics
-from luab_jax.train import set_up, train
+from luab_jax.run import set_up
+from luab_jax.stop import StopSignal
+from luab_jax.train import train
 from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -92,21 +94,66 @@ def test_a_run_that_stops_and_resumes_ends_with_the_same_bits(
 ) -> None:
     config, workdir = finished
 
-    def stop_at_step_3(step: int) -> bool:
-        return step == 3
-
     with monkeypatch.context() as patched:
-        patched.setattr(train_lib, "_stop_signal", lambda: _entered(stop_at_step_3))
+        patched.setattr(StopSignal, "at_step", lambda self, step: step == 3)
         assert train(config, tmp_path) is ExitCode.STOPPED_RESUMABLE
     assert train(config, tmp_path) is ExitCode.DONE
     assert_same_bits(parameters(config, workdir), parameters(config, tmp_path))
     assert losses(tmp_path)[6] == losses(workdir)[6]
 
 
-def _entered(value: object):
-    import contextlib
+@pytest.mark.parametrize("step", [4, 6], ids=["at an evaluation", "at the last step"])
+def test_a_stop_at_an_evaluation_loses_no_evaluation(
+    finished: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    config, workdir = finished
+    with monkeypatch.context() as patched:
+        patched.setattr(StopSignal, "at_step", lambda self, now: now == step)
+        assert train(config, tmp_path) is ExitCode.STOPPED_RESUMABLE
+    assert train(config, tmp_path) is ExitCode.DONE
+    assert evaluations(tmp_path) == evaluations(workdir)
 
-    return contextlib.nullcontext(value)
+
+def test_a_stop_during_an_evaluation_breaks_it_off_and_makes_up_for_it(
+    finished: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, workdir = finished
+    with monkeypatch.context() as patched:
+        patched.setattr(StopSignal, "at_once", lambda self: True)
+        assert train(config, tmp_path) is ExitCode.STOPPED_RESUMABLE
+        assert max(available_steps(tmp_path)) == 4
+    assert train(config, tmp_path) is ExitCode.DONE
+    assert evaluations(tmp_path) == evaluations(workdir)
+
+
+def evaluations(workdir: Path) -> dict[int, float]:
+    return {line["step"]: line["eval/top1"] for line in read_metrics(workdir) if "eval/top1" in line}
+
+
+def test_other_data_under_the_same_name_are_noticed(finished: tuple[Config, Path], tmp_path: Path) -> None:
+    config, workdir = finished
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(tmp_path)))
+    tiny.prepare_data(tmp_path, num_train=40)
+    with pytest.raises(UserError, match=r"data train.num_records: 32 there, 40 here"):
+        train(other, workdir)
+
+
+def test_a_start_that_fails_does_not_claim_the_workdir(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not divide"):
+        train(tiny.experiment(data, batch_size=9), tmp_path)
+    assert train(tiny.experiment(data, total_steps=1), tmp_path) is ExitCode.DONE
+
+
+def test_a_gradient_that_is_not_finite_is_not_saved(data: Path, tmp_path: Path) -> None:
+    """The loss of a step may be fine and its update not; such parameters would stop every resumed run."""
+    config = tiny.experiment(data, optim=OptimConfig(learning_rate=1e30, warmup_epochs=0.0), total_steps=20)
+    config.checkpoint.every_epochs = 0.25
+    with pytest.raises(UserError, match=r"is (nan|inf) at step"):
+        train(config, tmp_path)
+    run = set_up(config, tmp_path)
+    for step in available_steps(tmp_path):
+        state = checkpoint_lib.restore(tmp_path, step, run.abstract_state._asdict())
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state["params"]))
 
 
 def test_a_finished_run_is_left_alone(finished: tuple[Config, Path]) -> None:
@@ -137,8 +184,8 @@ def test_the_baseline_has_no_head_and_no_byproduct_loss(data: Path, tmp_path: Pa
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_records(data: Path, tmp_path: Path) -> None:
-    config = tiny.experiment(data, optim=OptimConfig(learning_rate=1e30, warmup_epochs=0), total_steps=20)
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+.*(red|green|blue)/"):
+    config = tiny.experiment(data, optim=OptimConfig(learning_rate=1e30, warmup_epochs=0.0), total_steps=20)
+    with pytest.raises(UserError, match=r"the (loss|gradient's norm) is (nan|inf) at step \d+.*(red|green|blue)/"):
         train(config, tmp_path)
     (evidence,) = tmp_path.glob("not_finite-step*.json")
     assert len(json.loads(evidence.read_text())["records"]) == config.batch_size

@@ -6,8 +6,9 @@ crop; so a shard stores columns, and a target reads the few that it needs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -63,3 +64,24 @@ class ByproductColumns:
     labels: Int[np.ndarray, " classes"] = field(default_factory=lambda: np.zeros(0, np.int64))
     """All classes on the image, where that is known."""
     actions: Actions = field(default_factory=no_actions)
+
+    @staticmethod
+    def read_by(**readers: Callable[[], Any]) -> ByproductColumns:
+        """Columns that are each read when first asked for: most targets look at two or three, few at the trace."""
+        columns = object.__new__(_LazyColumns)
+        object.__setattr__(columns, "_readers", readers)
+        return columns
+
+
+class _LazyColumns(ByproductColumns):
+    """Its fields are unset slots until they are asked for."""
+
+    __slots__ = ("_readers",)
+    _readers: dict[str, Callable[[], Any]]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_readers" or name not in self._readers:
+            raise AttributeError(name)
+        value = self._readers[name]()
+        object.__setattr__(self, name, value)
+        return value

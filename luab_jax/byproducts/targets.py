@@ -8,7 +8,7 @@ and does not count in the loss (the ImageNet loader of the paper masks it likewi
 | target      | Z                                                               | seed of the idea                  |
 |-------------|-----------------------------------------------------------------|-----------------------------------|
 | none        | nothing: the baseline, no head                                  | paper, no-AB row                  |
-| random      | a point drawn once per image (and present class)                | paper, Rand row                   |
+| random      | a random point in place of every point that was clicked         | paper, Rand row: as many points   |
 | click_last  | last click of each selected showing, mean over showings         | the last click is the final one   |
 | click_first | first click of each selected showing, mean over showings        | the paper's loader                |
 | click_mean  | mean of the clicks of each selected showing, mean over showings | an annotator who toggled          |
@@ -96,7 +96,8 @@ def make_target(
         case Target.NONE:
             return TargetValues(np.zeros((0, 0), np.float32), np.zeros(0, bool))
         case Target.RANDOM:
-            return _moved_point(random_point(byproducts.file_name, seed), view)
+            clicked = _click(byproducts, lambda clicks: clicks[-1]) is not None
+            return _moved_point(random_point(byproducts.file_name, seed) if clicked else None, view)
         case Target.CLICK_LAST:
             return _moved_point(_click(byproducts, lambda clicks: clicks[-1]), view)
         case Target.CLICK_FIRST:
@@ -142,12 +143,12 @@ def present_points(
     A class that the annotator saw and the ground truth does not know has no row: its label is 0.
     """
     points = np.full((num_classes, 2), np.nan)
+    rule = _ICON_RULES[Target.COCO_FINAL if target is Target.RANDOM else target]
+    recorded = class_points(rule, byproducts.actions, num_classes)
+    points[byproducts.labels] = recorded[byproducts.labels]
     if target is Target.RANDOM:
-        for label in byproducts.labels.tolist():
+        for label in np.flatnonzero(~np.isnan(points[:, 0])).tolist():
             points[label] = random_point(byproducts.file_name, seed, label)
-    else:
-        recorded = class_points(_ICON_RULES[target], byproducts.actions, num_classes)
-        points[byproducts.labels] = recorded[byproducts.labels]
     return points
 
 

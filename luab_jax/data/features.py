@@ -279,17 +279,16 @@ class Example:
 
     def byproducts(self) -> ByproductColumns:
         """The columns that targets are made of."""
-        corners = [self._column("boxes", name) for name in ("x_min", "y_min", "x_max", "y_max")]
-        return ByproductColumns(
-            file_name=self.file_name,
-            selected=self._column("showings", "selected"),
-            clicks=self._points("clicks"),
-            trace=self._points("trace"),
-            actions=self._actions(),
-            boxes=np.stack(corners, axis=-1),
-            box_labels=self._column("boxes", "label"),
-            label=self.label,
-            labels=self.labels,
+        return ByproductColumns.read_by(
+            file_name=lambda: self.file_name,
+            selected=lambda: self._column("showings", "selected"),
+            clicks=lambda: self._points("clicks"),
+            trace=lambda: self._points("trace"),
+            boxes=self._corners,
+            box_labels=lambda: self._column("boxes", "label"),
+            label=lambda: self.label,
+            labels=lambda: self.labels,
+            actions=self._actions,
         )
 
     def _actions(self) -> Actions:
@@ -299,6 +298,9 @@ class Example:
             label=self._column("actions", "label"),
             to_xy=np.stack([self._column("actions", "to_x"), self._column("actions", "to_y")], axis=-1),
         )
+
+    def _corners(self) -> np.ndarray:
+        return np.stack([self._column("boxes", name) for name in ("x_min", "y_min", "x_max", "y_max")], axis=-1)
 
     def record(self) -> ImageRecord:
         """Everything, as objects: for inspection and tests, not for training."""

@@ -109,10 +109,12 @@ def evaluate(
     missing: list[Missing] = []
     runnable: dict[str, tuple[Suite, dict[str, epath.Path]]] = {}
     for suite in suites:
-        if suite.name in results.suites:
-            say(f"{suite.name}: already in the results")
-            continue
         found = {name: find_part(data, part) for name, part in suite.parts.items()}
+        if suite.name in results.suites:
+            if results.suites[suite.name].get("data") == _data_identity(suite, found):
+                say(f"{suite.name}: already in the results")
+                continue
+            say(f"{suite.name}: its result is of other data, running it again")
         if suite.label_sets != loaded.label_sets:
             kind = "sets of labels" if loaded.label_sets else "one label per image"
             missing.append(Missing(suite, f"the checkpoint was trained on {kind}"))
@@ -123,9 +125,23 @@ def evaluate(
         else:
             runnable[suite.name] = (suite, {name: d for name, d in found.items() if d is not None})
     while runnable:
-        group = _sharing(runnable)
-        missing += _run_group([runnable.pop(name) for name in group], loaded, predictor, results)
+        group = [runnable.pop(name) for name in _sharing(runnable)]
+        try:
+            missing += _run_group(group, loaded, predictor, results)
+        except DataError as e:  # one broken set does not cost the results of the others
+            missing += [Missing(suite, str(e)) for suite, _ in group]
     return missing
+
+
+def _data_identity(suite: Suite, found: Mapping[str, epath.Path | None]) -> dict[str, str] | None:
+    """The fingerprints of a suite's data, by which a result knows what it was computed on; None if some are missing."""
+    identity: dict[str, str] = {}
+    for name, part in suite.parts.items():
+        directory = found[name]
+        if directory is None:
+            return None
+        identity[name] = open_split(directory, part.split).manifest.fingerprint
+    return identity
 
 
 def _sharing(runnable: Mapping[str, tuple[Suite, dict[str, epath.Path]]]) -> list[str]:
@@ -158,7 +174,8 @@ def _run_group(
             missing.append(Missing(suite, str(e)))
             continue
         partial = any(opened[directories[n], p.split].manifest.partial for n, p in suite.parts.items())
-        results.add(suite.name, {**scores, "seconds": round(seconds, 2), **({"partial": True} if partial else {})})
+        facts = {"seconds": round(seconds, 2), "data": _data_identity(suite, directories)}
+        results.add(suite.name, {**scores, **facts, **({"partial": True} if partial else {})})
     return missing
 
 

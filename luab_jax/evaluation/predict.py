@@ -17,6 +17,7 @@ from luab_jax.data.pipeline import Reading, Truth, eval_batches
 from luab_jax.evaluation.loading import LoadedModel
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.suites import View
+from luab_jax.models.inputs import normalise
 from luab_jax.progress import Progress
 
 Output = tuple[Array | np.ndarray, Array | np.ndarray | None]
@@ -83,7 +84,6 @@ def occlusion(view: View, side: int) -> tuple[Bool[np.ndarray, "h w"], np.bool_]
 
 def _make_predict(loaded: LoadedModel) -> Callable[..., tuple[Array, Array | None]]:
     preprocessing = loaded.preprocessing
-    mean, std = np.asarray(preprocessing.mean, np.float32), np.asarray(preprocessing.std, np.float32)
 
     def predict(
         params: dict[str, Any],
@@ -92,8 +92,9 @@ def _make_predict(loaded: LoadedModel) -> Callable[..., tuple[Array, Array | Non
         hidden: Bool[Array, "h w"],
         black: Bool[Array, ""],
     ) -> tuple[Float[Array, "b c"], Float[Array, "b k d"] | None]:
-        normalised = (images.astype(jnp.float32) / 255.0 - mean) / std
-        fill = jnp.where(black, -mean / std, 0.0)
+        normalised = normalise(images, preprocessing.mean, preprocessing.std)
+        pixel = normalise(jnp.zeros((1, 1, 1, 3), jnp.uint8), preprocessing.mean, preprocessing.std)
+        fill = jnp.where(black, pixel, 0.0)
         seen = jnp.where(hidden[None, :, :, None], fill, normalised)
         outputs, _ = loaded.model.apply(params, batch_stats, seen, train=False)
         return outputs.logits, outputs.byproduct

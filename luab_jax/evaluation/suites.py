@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from luab_jax.evaluation.predictions import Predictions
-from luab_jax.evaluation.scores.average_precision import label_set_map
 from luab_jax.evaluation.scores.byproduct import byproduct_error
 from luab_jax.evaluation.scores.classification import by_group, real, top_k
+from luab_jax.evaluation.scores.label_sets import label_set_map
 
 
 class View(enum.Enum):

@@ -105,8 +105,11 @@ def test_points_move_with_crop_and_flip_and_end_with_them() -> None:
     np.testing.assert_allclose(made.values[CAT], (0.75, 0.5))
 
 
-def test_every_present_class_has_a_random_point_of_its_own() -> None:
-    made = make_target(Target.RANDOM, columns(), geometry.identity(), seed=5, num_classes=NUM_CLASSES)
+def test_every_class_with_an_icon_has_a_random_point_of_its_own() -> None:
+    one = make_target(Target.RANDOM, columns(add(CAT, A)), geometry.identity(), seed=5, num_classes=NUM_CLASSES)
+    assert one.valid.tolist() == [False, True, False, False]
+    both = columns(add(CAT, A), add(DOG, C))
+    made = make_target(Target.RANDOM, both, geometry.identity(), seed=5, num_classes=NUM_CLASSES)
     assert made.valid.tolist() == [False, True, True, False]
     for label in (CAT, DOG):
         np.testing.assert_allclose(made.values[label], random_point("a.jpg", 5, label), rtol=1e-6)

@@ -23,6 +23,9 @@ WHOLE = geometry.identity()
 TARGETS_WITH_A_HEAD = [target for target in Target if target is not Target.NONE]
 
 
+CLICKED = (True, [(0.5, 0.5)])
+
+
 def points(rows: Sequence[tuple[int, Click]]) -> Points:
     return Points(
         np.array([showing for showing, _ in rows], np.int64),
@@ -202,14 +205,21 @@ def test_a_box_is_clipped_to_the_crop_and_invalid_outside_it() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.text(max_size=12), st.integers(0, 2**31), st.lists(st.integers(0, 9), max_size=3))
 def test_a_random_point_depends_on_file_name_and_seed_only(name: str, seed: int, other: list[int]) -> None:
-    bare = byproducts(file_name=name)
-    rich = byproducts([(True, [(i / 9, 0.5)]) for i in other], label=len(other), file_name=name)
+    bare = byproducts([CLICKED], file_name=name)
+    rich = byproducts([CLICKED, *((True, [(i / 9, 0.5)]) for i in other)], label=len(other), file_name=name)
     assert_point(target(Target.RANDOM, bare, seed=seed), *random_point(name, seed))
     assert_point(target(Target.RANDOM, rich, seed=seed), *random_point(name, seed))
 
 
+@pytest.mark.parametrize("showings", [[], [(False, [(0.5, 0.5)])], [(True, [])]])
+def test_an_image_without_a_final_click_has_no_random_point_so_that_the_control_is_matched(
+    showings: list[tuple[bool, list[Click]]],
+) -> None:
+    assert not target(Target.RANDOM, byproducts(showings)).valid.any()
+
+
 def test_a_random_point_stays_on_its_pixel_whatever_the_crop() -> None:
-    columns = byproducts()
+    columns = byproducts([CLICKED])
     for view in (geometry.crop(0.0, 0.0, 1.0, 0.999), geometry.crop(0.0, 0.0, 0.999, 1.0), geometry.flip_horizontal()):
         made = target(Target.RANDOM, columns, view)
         np.testing.assert_allclose(view.inverse().points(made.values)[0], random_point(columns.file_name, 0), rtol=1e-5)

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from luab_jax.average_precision import average_precision, mean_average_precision
 from luab_jax.data.pipeline import Truth
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
-from luab_jax.evaluation.scores.average_precision import average_precision, label_set_map, mean_average_precision
+from luab_jax.evaluation.scores.label_sets import label_set_map
 
 
 @settings(max_examples=60, deadline=None)

@@ -19,7 +19,7 @@ from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import open_split
 from luab_jax.data.features import Example
 from luab_jax.data.pipeline import Reading
-from luab_jax.errors import CheckpointError, DataError, UserError
+from luab_jax.errors import CheckpointError, UserError
 from luab_jax.evaluation import engine
 from luab_jax.evaluation.loading import LoadedModel, load
 from luab_jax.evaluation.predict import Predictor, occlusion
@@ -123,6 +123,14 @@ def test_finished_suites_are_kept_and_not_run_again(
     assert again == first and not missing
 
 
+def test_a_result_of_other_data_is_computed_again(loaded: LoadedModel, predictor: Predictor, tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    first, _ = run(loaded, predictor, tiny.prepare_split(tmp_path / "a", "val", 9), "imagenet", out)
+    assert first["imagenet"]["n"] == 9
+    second, _ = run(loaded, predictor, tiny.prepare_split(tmp_path / "b", "val", 10), "imagenet", out)
+    assert second["imagenet"]["n"] == 10
+
+
 def test_results_of_another_checkpoint_are_not_mixed_in(
     loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
 ) -> None:
@@ -151,7 +159,13 @@ def test_real_labels_and_groups_come_through_the_same_road(
     tiny.prepare_split(tmp_path / "imagenet", "val", 11, items=items)
     tiny.prepare_split(tmp_path / "suites" / "size", "test", 11, items=items)
     suites, _ = run(loaded, predictor, tmp_path, "imagenet_real,demo_size", tmp_path / "results.json")
-    assert suites["imagenet_real"] | {"seconds": 0} == {"top1": 1.0, "n": 5, "n_left_out": 6, "seconds": 0}
+    assert suites["imagenet_real"] | {"seconds": 0, "data": 0} == {
+        "top1": 1.0,
+        "n": 5,
+        "n_left_out": 6,
+        "seconds": 0,
+        "data": 0,
+    }
     assert set(suites["demo_size"]["groups"]) == {"size=0", "size=1"}
 
 
@@ -160,8 +174,9 @@ def test_data_of_another_class_list_is_refused(
 ) -> None:
     monkeypatch.setattr(tiny, "CLASSES", ClassList(("blue", "green", "red"), ("blue", "green", "red")))
     data = tiny.prepare_split(tmp_path / "data", "val", 6)
-    with pytest.raises(DataError, match="read as wrong classes"):
-        run(loaded, predictor, data, "imagenet", tmp_path / "results.json")
+    suites, missing = run(loaded, predictor, data, "imagenet", tmp_path / "results.json")
+    assert not suites
+    assert "read as wrong classes" in missing[0].reason
 
 
 def test_a_baseline_is_evaluated_without_the_byproduct_suite(data: Path, tmp_path: Path) -> None:

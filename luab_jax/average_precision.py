@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from luab_jax.errors import DataError
-from luab_jax.evaluation.predictions import Predictions
 
 
 def average_precision(scores: Float[np.ndarray, "n c"], labels: Bool[np.ndarray, "n c"]) -> Float[np.ndarray, " c"]:
@@ -40,11 +39,3 @@ def mean_average_precision(scores: Float[np.ndarray, "n c"], labels: Bool[np.nda
     per_class = average_precision(scores, labels)
     shown = ~np.isnan(per_class)
     return {"map": float(per_class[shown].mean()), "n_classes": int(shown.sum())}
-
-
-def label_set_map(predictions: Predictions) -> dict[str, float | int]:
-    """The suite's score; every image counts, those without any class too."""
-    labels = np.zeros(predictions.logits.shape, bool)
-    for row, truth in enumerate(predictions.truths):
-        labels[row, list(truth.labels)] = True
-    return {**mean_average_precision(predictions.logits, labels), "n": len(predictions)}

@@ -1,0 +1,1 @@
+"""Measurements against what others use; run by hand, see README.md."""

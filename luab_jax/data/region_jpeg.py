@@ -1,0 +1,114 @@
+"""A part of a JPEG without the rest, by libjpeg-turbo's partial decompression as nvImageCodec offers it on the CPU.
+
+Blocks outside the part are only Huffman-decoded, rows below it not even that. The pixels are those of libjpeg-turbo's
+full decode, bit for bit. Where the library is absent, and for whatever it does not take, `open_jpeg` and
+`RegionJpeg.region` say None, and Pillow decodes.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from luab_jax.byproducts.records import Size
+
+_MAX_PIXELS = 89_478_485  # Pillow's default, Image.MAX_IMAGE_PIXELS
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_TRAILER_BYTES = 256  # what a camera may have left behind the end
+_EXTENSIONS = "NVIMGCODEC_EXTENSIONS_PATH"
+_threads = threading.local()
+
+
+@functools.cache
+def _library() -> Any:
+    """The module, with its CPU JPEG decoder alone; None where it is not installed.
+
+    Its other decoders look for CUDA's libraries at import and complain on stderr, hence a folder with just the one.
+    """
+    try:
+        package = importlib.util.find_spec("nvidia.nvimgcodec")
+    except ModuleNotFoundError:
+        return None
+    if package is None or not package.submodule_search_locations or _EXTENSIONS in os.environ:
+        return None if package is None else importlib.import_module("nvidia.nvimgcodec")
+    installed = Path(package.submodule_search_locations[0], "extensions")
+    with tempfile.TemporaryDirectory() as folder:
+        for decoder in installed.glob("libjpeg_turbo_ext*"):
+            Path(folder, decoder.name).symlink_to(decoder)
+        os.environ[_EXTENSIONS] = folder
+        try:
+            return importlib.import_module("nvidia.nvimgcodec")
+        finally:
+            del os.environ[_EXTENSIONS]
+
+
+def is_available() -> bool:
+    """Whether crops are decoded by nvImageCodec here."""
+    return _library() is not None
+
+
+def _decoder(smooth_chroma: bool) -> Any:
+    """This thread's decoder; it keeps buffers of its own, so threads do not wait for each other."""
+    decoders = _threads.__dict__.setdefault("decoders", {})
+    if smooth_chroma not in decoders:
+        library = _library()
+        decoders[smooth_chroma] = library.Decoder(
+            device_id=library.NVIMGCODEC_DEVICE_CPU_ONLY,
+            max_num_cpu_threads=1,
+            backends=[library.Backend(library.CPU_ONLY)],
+            options=f":fancy_upsampling={int(smooth_chroma)} :fast_idct={int(not smooth_chroma)}",
+        )
+    return decoders[smooth_chroma]
+
+
+@functools.cache
+def _parameters() -> Any:
+    """RGB, not turned by EXIF."""
+    library = _library()
+    return library.DecodeParams(apply_exif_orientation=False, color_spec=library.ColorSpec.SRGB)
+
+
+class RegionJpeg:
+    """A JPEG of which the header has been read."""
+
+    __slots__ = ("_stream", "num_channels", "size")
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+        self.size = Size(stream.width, stream.height)
+        self.num_channels = int(stream.num_channels)
+
+    def region(
+        self, left: int, top: int, width: int, height: int, *, smooth_chroma: bool = True
+    ) -> UInt8[np.ndarray, "h w 3"] | None:
+        """RGB pixels of a part; None if the data is broken or cut off.
+
+        `smooth_chroma=False` repeats subsampled chroma instead of interpolating it and takes the fast inverse DCT.
+        """
+        part = _library().Region(top, left, top + height, left + width)
+        image = _decoder(smooth_chroma).decode(self._stream.get_sub_code_stream(region=part), params=_parameters())
+        return None if image is None else np.asarray(image)
+
+
+def open_jpeg(image: bytes) -> RegionJpeg | None:
+    """Reads the header; None where Pillow has to do it, or to refuse it.
+
+    That is another format than JPEG, CMYK, a broken header, more pixels than Pillow takes for honest, or a file without
+    an end: whoever decodes a part would not notice that another part is missing.
+    """
+    if not image.startswith(_JPEG_START) or _JPEG_END not in image[-_TRAILER_BYTES:] or not is_available():
+        return None
+    try:
+        jpeg = RegionJpeg(_library().CodeStream(image))
+    except RuntimeError:
+        return None
+    return jpeg if jpeg.num_channels in (1, 3) and jpeg.size.width * jpeg.size.height <= _MAX_PIXELS else None
