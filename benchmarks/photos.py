@@ -11,7 +11,9 @@ from pathlib import Path
 import grain
 import numpy as np
 
-from data_prep.commands import prepare_folders
+from data_prep.commands import Job, prepare_folders
+from data_prep.datasets.class_folders import Inputs
+from data_prep.sources import Folder
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import PreparedSplit, index_path, open_split
 from luab_jax.data.pipeline import derived_seed
@@ -59,16 +61,9 @@ def write_annotations(photos: list[Path], folder: Path) -> None:
 def prepare(folder: Path, annotations: Path, out: Path) -> PreparedSplit:
     """The photos of `folder` as a split, prepared by this package."""
     with contextlib.redirect_stdout(io.StringIO()):
-        prepare_folders(
-            folder,
-            out=out,
-            split="train",
-            dataset="photos",
-            classes=classes_of(list_photos(folder)),
-            byproducts=annotations,
-            num_shards=1,
-            workers=1,
-        )
+        classes = classes_of(list_photos(folder))
+        job = Job(out=out, split="train", dataset="photos", classes=classes, num_shards=1, workers=1)
+        prepare_folders(Inputs(images=Folder(folder), byproducts=Folder(annotations)), job)
     return open_split(out, "train")
 
 

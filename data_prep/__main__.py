@@ -7,8 +7,12 @@ import signal
 import sys
 from pathlib import Path
 
+from data_prep.datasets.suites import NAMES as SUITE_NAMES
 from data_prep.parallel import default_workers
-from luab_jax.errors import ExitCode, UserError
+from luab_jax.errors import DataError, ExitCode, UserError
+
+_PATHS = ("images", "instances", "byproducts", "boxes", "source", "real", "val_labels", "classes", "out", "directory")
+_SUITE_OPTIONS = ("split", "boxes", "real", "val_labels", "password", "strict")
 
 
 def _positive(text: str) -> int:
@@ -38,18 +42,39 @@ def parser() -> argparse.ArgumentParser:
     workers.add_argument("--workers", type=_positive, default=default_workers(), help="processes (default: all cores)")
 
     ab = commands.add_parser("imagenet_ab", parents=[workers], help="class folders and ImageNet-AB byproducts")
-    ab.add_argument("--images", required=True, help="folder of <class>/<image>")
-    ab.add_argument("--byproducts", help="folder of <class>/<image name>.xml")
+    ab.add_argument("--images", required=True, help="folder or archive of <class>/<image>, or ILSVRC2012_img_val.tar")
+    ab.add_argument("--byproducts", help="folder or archive of <class>/<image name>.xml")
     ab.add_argument("--out", required=True, help="prepared directory; several splits may share one")
     ab.add_argument("--split", type=_split_name, default="train")
-    ab.add_argument("--boxes", help="folder of <class>/<image>.xml or <class>.txt, or one .txt file")
+    ab.add_argument("--boxes", help="folder or archive of <class>/<image>.xml or <image>.xml; or <class>.txt, one .txt")
+    ab.add_argument("--val_labels", help="lines `name wnid` for validation images without classes (default: built in)")
     ab.add_argument("--classes", default="imagenet", help="`imagenet`, or a file of lines `id TAB name` in label order")
     ab.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
     ab.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
     ab.add_argument("--min_match", type=_share, default=0.5, help="least share of images and byproducts that match")
 
+    suite = commands.add_parser("suite", parents=[workers], help="the data of an evaluation suite")
+    suite.add_argument("name", choices=SUITE_NAMES, metavar="NAME", help=", ".join(SUITE_NAMES))
+    suite.add_argument("--source", required=True, help="the archive as downloaded, or the folder it unpacks to")
+    suite.add_argument("--out", required=True, help="folder of all prepared suites; this one goes to OUT/NAME")
+    suite.add_argument("--split", type=_split_name, help="only this variant, or which one it is (default: all found)")
+    suite.add_argument("--boxes", help="imagenet: ILSVRC2012_bbox_val_v3.tgz, its folder, or text")
+    suite.add_argument("--real", help="imagenet, imagenet_real: real.json")
+    suite.add_argument("--val_labels", help="imagenet: lines `name wnid` (default: built in)")
+    suite.add_argument("--password", help="objectnet: the phrase printed on its download page")
+    suite.add_argument("--shards", type=_positive, help="number of shards of each split")
+    suite.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
+
+    own = commands.add_parser("folder", parents=[workers], help="class folders of your own")
+    own.add_argument("--source", required=True, help="folder or archive of <class>/<image>")
+    own.add_argument("--out", required=True, help="prepared directory; several splits may share one")
+    own.add_argument("--split", type=_split_name, default="train")
+    own.add_argument("--byproducts", help="clicks: .csv or .jsonl with file_name, x, y; or <class>/<image name>.xml")
+    own.add_argument("--classes", help="lines `id TAB name` in label order (default: SOURCE/classes.txt, folder names)")
+    own.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
+    own.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
     coco = commands.add_parser("coco_ab", parents=[workers], help="COCO, and COCO-AB byproducts")
-    coco.add_argument("--images", required=True, help="folder of the images that the instances file names")
+    coco.add_argument("--images", required=True, help="folder or archive of the images that the instances file names")
     coco.add_argument("--instances", required=True, help="instances_train2014.json or alike")
     coco.add_argument("--byproducts", help="coco_ab_v1_0.json")
     coco.add_argument("--out", required=True, help="prepared directory; several splits may share one")
@@ -82,6 +107,10 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             _imagenet_ab(arguments)
         case "coco_ab":
             _coco_ab(arguments)
+        case "suite":
+            _suite(arguments)
+        case "folder":
+            _folder(arguments)
         case "demo":
             from data_prep.commands import demo
 
@@ -110,41 +139,104 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 
 def _imagenet_ab(arguments: argparse.Namespace) -> None:
-    from data_prep.commands import local_folder, prepare_folders
+    from data_prep.commands import Job, open_inputs, prepare_folders
     from luab_jax.data.class_lists import read_class_list
 
-    prepare_folders(
-        local_folder(arguments.images, "--images"),
-        out=Path(arguments.out),
+    classes, out = read_class_list(arguments.classes), Path(arguments.out)
+    inputs = open_inputs(
+        arguments.images,
+        arguments.byproducts,
+        arguments.boxes,
+        classes,
+        out=out,
+        val_labels=arguments.val_labels,
+    )
+    job = Job(
+        out=out,
         split=arguments.split,
         dataset="imagenet_ab",
-        classes=read_class_list(arguments.classes),
-        byproducts=local_folder(arguments.byproducts, "--byproducts") if arguments.byproducts else None,
-        boxes=Path(arguments.boxes) if arguments.boxes else None,
+        classes=classes,
         num_shards=arguments.shards,
         workers=arguments.workers,
         strict=arguments.strict,
-        min_match=arguments.min_match,
     )
+    prepare_folders(inputs, job, min_match=arguments.min_match)
+
+
+def _suite(arguments: argparse.Namespace) -> None:
+    from data_prep.commands import SuiteOptions, prepare_suite
+
+    options = SuiteOptions(num_shards=arguments.shards, **{name: getattr(arguments, name) for name in _SUITE_OPTIONS})
+    prepare_suite(arguments.name, arguments.source, Path(arguments.out), options, workers=arguments.workers)
+
+
+def _folder(arguments: argparse.Namespace) -> None:
+    from data_prep.commands import Job, prepare_own
+    from luab_jax.data.class_lists import ClassList
+
+    out = Path(arguments.out)
+
+    def job(classes: ClassList) -> Job:
+        return Job(
+            out=out,
+            split=arguments.split,
+            dataset="folder",
+            classes=classes,
+            num_shards=arguments.shards,
+            workers=arguments.workers,
+            strict=arguments.strict,
+        )
+
+    prepare_own(arguments.source, arguments.byproducts, arguments.classes, job, out=out)
 
 
 def _coco_ab(arguments: argparse.Namespace) -> None:
     from data_prep.coco_classes import coco
-    from data_prep.commands import local_file, local_folder, prepare_coco
+    from data_prep.commands import Job, prepare_coco
     from luab_jax.data.class_lists import read_class_list
 
-    prepare_coco(
-        local_folder(arguments.images, "--images"),
-        local_file(arguments.instances, "--instances"),
+    job = Job(
         out=Path(arguments.out),
         split=arguments.split,
+        dataset="coco_ab",
         classes=coco() if arguments.classes == "coco" else read_class_list(arguments.classes),
-        byproducts=local_file(arguments.byproducts, "--byproducts") if arguments.byproducts else None,
         num_shards=arguments.shards,
         workers=arguments.workers,
         strict=arguments.strict,
+    )
+    prepare_coco(
+        arguments.images,
+        _file(arguments.instances, "--instances"),
+        _file(arguments.byproducts, "--byproducts") if arguments.byproducts else None,
+        job,
         min_match=arguments.min_match,
     )
+
+
+def _check_paths(arguments: argparse.Namespace) -> None:
+    """Refuses what would be taken for a local folder of an odd name, and an --out that is a file, before any work."""
+    for name in _PATHS:
+        value = getattr(arguments, name, None)
+        if value is not None and "://" in value:
+            flag = name if name == "directory" else f"--{name}"
+            advice = (
+                "written so far; prepare locally, then copy the directory there"
+                if name == "out"
+                else "read so far; copy it here first"
+            )
+            raise UserError(f"{flag}={value}: only local files can be {advice}")
+    out = Path(getattr(arguments, "out", "."))
+    for path in (out, *out.parents):
+        if path.is_file():
+            raise DataError(f"--out={out}: {path} is a file, expected a folder")
+
+
+def _file(path: str, flag: str) -> Path:
+    """A file given by a flag; raises `DataError` that says what is there instead."""
+    file = Path(path)
+    if not file.is_file():
+        raise DataError(f"{flag}={path}: {'a folder, expected a file' if file.is_dir() else 'no such file'}")
+    return file
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -153,6 +245,7 @@ def main(argv: list[str] | None = None) -> int:
     # A scheduler's SIGTERM ends as softly as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        _check_paths(arguments)
         return run(arguments)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)

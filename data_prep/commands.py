@@ -2,206 +2,268 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep import publish, shards
-from data_prep.datasets import coco_ab
-from data_prep.datasets.boxes import open_boxes
-from data_prep.datasets.class_folders import Listing, list_images
+from data_prep.annotations.tables import is_table, read_table
+from data_prep.datasets import coco_ab, suites
+from data_prep.datasets.boxes import open_boxes, xml_path
+from data_prep.datasets.class_folders import Inputs, Listing, class_root, find_root, list_images
 from data_prep.datasets.imagenet_ab import ReadImage
+from data_prep.datasets.suite_listing import list_suite, list_val
+from data_prep.datasets.val_labels import NUM_VAL, lies_flat, read_val_labels
+from data_prep.packed import open_source
+from data_prep.shards import Outcome
+from data_prep.sources import Folder, Source
+from data_prep.summaries import Rows, coco_summary_rows, summary, summary_rows
 from luab_jax.data import features
-from luab_jax.data.class_lists import ClassList, read_class_list
+from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
 from luab_jax.data.dataset import Manifest
 from luab_jax.errors import DataError
-from luab_jax.progress import format_seconds
+
+CLASSES_FILE = "classes.txt"
+"""Class list of one's own data, in the prepared directory."""
 
 
-def local_folder(path: str, flag: str) -> Path:
-    """A folder given by a flag; raises `DataError` that says what is there instead."""
-    if "://" in path:
-        raise DataError(f"{flag}={path}: only local folders can be read so far; copy it here first")
-    folder = Path(path)
-    if folder.is_file():
-        raise DataError(f"{flag}={path}: a file, expected a folder; unpack the archive and give the folder")
-    if not folder.is_dir():
-        raise DataError(f"{flag}={path}: no such folder")
-    return folder
+def open_inputs(
+    images: str, byproducts: str | None, boxes: str | None, classes: ClassList, *, out: Path, val_labels: str | None
+) -> Inputs:
+    """Opens the folders or archives of class folders, or of ILSVRC's validation images without them."""
+    source = open_source(images, "--images", scratch=out)
+    root = class_root(source, classes)
+    labels = None
+    if not any(name in classes.ids for name in root.folders()) and (flat := flat_root(source, val_labels)):
+        root, labels = flat, read_val_labels(val_labels)
+    clicks = open_source(byproducts, "--byproducts", scratch=out) if byproducts else None
+    return Inputs(
+        images=root,
+        byproducts=class_root(clicks, classes) if clicks else None,
+        boxes=open_boxes(boxes, classes, scratch=out),
+        val_labels=labels,
+    )
 
 
-def local_file(path: str, flag: str) -> Path:
-    """A file given by a flag; raises `DataError` that says what is there instead."""
-    if "://" in path:
-        raise DataError(f"{flag}={path}: only local files can be read so far; copy it here first")
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"{flag}={path}: {'a folder, expected a file' if file.is_dir() else 'no such file'}")
-    return file
+def flat_root(source: Source, val_labels: str | None) -> Source | None:
+    """The folder of validation images that lie without classes, if there is one."""
+    if val_labels is not None:
+        return find_root(source, lambda s, folder: bool(s.files(folder)), "images")
+    root = find_root(source, lies_flat, "validation images")
+    return root if lies_flat(root, "") else None
 
 
-def prepare_folders(
-    images: Path,
-    *,
-    out: Path,
-    split: str,
-    dataset: str,
-    classes: ClassList,
-    byproducts: Path | None = None,
-    boxes: Path | None = None,
-    num_shards: int | None = None,
-    workers: int,
-    strict: bool = False,
-    min_match: float = 0.5,
-    groups: bool = False,
-) -> Manifest:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One split to be written, and how."""
+
+    out: Path
+    split: str
+    dataset: str
+    classes: ClassList
+    workers: int
+    num_shards: int | None = None
+    strict: bool = False
+    expected: int | None = None
+    """The published count of a public set."""
+
+
+@contextlib.contextmanager
+def _kept_if_listed(inputs: Inputs) -> Iterator[None]:
+    """Input that is refused leaves no scratch file; one that is stopped later keeps it for the next run."""
+    try:
+        yield
+    except DataError:
+        inputs.discard()
+        raise
+
+
+def prepare_folders(inputs: Inputs, job: Job, *, min_match: float = 0.5, groups: bool = False) -> Manifest:
     """Prepares one split from class folders and prints its summary."""
-    start = time.monotonic()
-    box_source = open_boxes(boxes)
-    listing = list_images(images, byproducts, classes, boxes=box_source, min_match=min_match, groups=groups)
-    num_shards = min(num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
-    folders = {"images": images, "byproducts": byproducts, "boxes": boxes}
-    plan = shards.Plan(
-        directory=out,
-        dataset=dataset,
-        split=split,
-        classes=classes,
-        items=listing.items,
-        read=ReadImage(images, byproducts, box_source.xml, classes.label_of(), groups),
-        num_shards=num_shards,
-        source=_source(listing, folders, num_shards, classes),
-        counts=listing.counts,
-        problems=tuple(listing.problems),
-    )
-    return _prepare(plan, summary_rows, start, workers=workers, strict=strict)
-
-
-def prepare_coco(
-    images: Path,
-    instances: Path,
-    *,
-    out: Path,
-    split: str,
-    classes: ClassList,
-    byproducts: Path | None = None,
-    num_shards: int | None = None,
-    workers: int,
-    strict: bool = False,
-    min_match: float = 0.5,
-) -> Manifest:
-    """Prepares one split of COCO with its label sets, boxes, masks and byproducts, and prints its summary."""
-    start = time.monotonic()
-    listing = coco_ab.list_images(images, instances, byproducts, classes, min_match=min_match)
-    num_shards = min(num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
-    plan = shards.Plan(
-        directory=out,
-        dataset="coco_ab",
-        split=split,
-        classes=classes,
-        items=listing.items,
-        read=coco_ab.ReadImage(images, instances, byproducts, classes.label_of()),
-        num_shards=num_shards,
-        source={
-            "layout": "coco_ab",
-            "images": str(images),
-            "instances": str(instances),
-            "byproducts": None if byproducts is None else str(byproducts),
-            "images_listed": len(listing.items),
-            "byproduct_records_listed": listing.counts["byproduct_records"],
-            "image_bytes_listed": sum(item.num_bytes for item in listing.items),
-            "class_list": classes.hash,
-            "num_shards": num_shards,
-            "shard_schema": features.SCHEMA_VERSION,
-        },
-        counts=listing.counts,
-        problems=tuple(listing.problems),
-    )
-    return _prepare(plan, coco_summary_rows, start, workers=workers, strict=strict)
-
-
-Rows = list[tuple[str, str]]
-
-
-def _prepare(
-    plan: shards.Plan, rows: Callable[[Manifest], Rows], start: float, *, workers: int, strict: bool
-) -> Manifest:
-    manifest, written = publish.prepare(plan, workers=workers, strict=strict)
-    if written:
-        print(summary(manifest, rows(manifest), plan.directory, time.monotonic() - start))
-    else:
-        count = f"{manifest.num_records:,} images"
-        print(f"{plan.directory}: split {plan.split!r} is already prepared ({count}); nothing to do")
+    with _kept_if_listed(inputs):
+        listing = list_images(inputs, job.classes, min_match=min_match, groups=groups)
+    manifest = prepare_listing(listing, inputs, job)
+    inputs.discard()
     return manifest
 
 
-def _source(
-    listing: Listing, folders: dict[str, Path | None], num_shards: int, classes: ClassList
-) -> dict[str, str | int | None]:
-    """Where a split comes from, in the terms in which a later run with other input is refused."""
-    return {
+def prepare_coco(
+    images: str, instances: Path, byproducts: Path | None, job: Job, *, min_match: float = 0.5
+) -> Manifest:
+    """Prepares one split of COCO with its label sets, boxes, masks and byproducts, and prints its summary."""
+    start = time.monotonic()
+    inputs = Inputs(images=coco_ab.image_root(open_source(images, "--images", scratch=job.out)))
+    with _kept_if_listed(inputs):
+        listing = coco_ab.list_images(inputs.images, instances, byproducts, job.classes, min_match=min_match)
+    source = {
+        "layout": "coco_ab",
+        "images": inputs.images.place,
+        "instances": str(instances),
+        "byproducts": None if byproducts is None else str(byproducts),
+        "byproduct_records_listed": listing.counts["byproduct_records"],
+    }
+    read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of())
+    manifest = _prepare(listing, read, source, job, coco_summary_rows, start)
+    inputs.discard()
+    return manifest
+
+
+def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
+    """Writes what was listed, and prints a summary."""
+    byproducts, box_xml = inputs.byproducts, inputs.boxes.xml
+    source = {
         "layout": "imagenet_ab",
-        **{name: None if path is None else str(path) for name, path in folders.items()},
-        "images_listed": len(listing.items),
+        "images": inputs.images.place,
+        "val_labels": inputs.val_labels.place if inputs.val_labels else None,
+        "byproducts": byproducts.place if byproducts else inputs.table,
         "byproduct_files_listed": listing.counts["byproduct_files"],
-        "image_bytes_listed": sum(item.num_bytes for item in listing.items),
-        "class_list": classes.hash,
+        "byproduct_bytes_listed": sum(item.xml.size for item in listing.items if item.xml),
+        "boxes": inputs.boxes.place,
+        "box_bytes_listed": sum(item.box_xml.size for item in listing.items if item.box_xml),
+    }
+    read = ReadImage(
+        images=inputs.images.reader,
+        byproducts=byproducts.reader if byproducts else None,
+        boxes=box_xml.reader if box_xml else None,
+        box_path=functools.partial(xml_path, inputs.boxes.flat),
+        label_of=job.classes.label_of(),
+    )
+    reads = ("boxes as <image>.xml" if inputs.boxes.flat else "boxes as <class>/<image>.xml",) if box_xml else ()
+    return _prepare(listing, read, source, job, summary_rows, time.monotonic(), reads)
+
+
+def _prepare(
+    listing: Listing,
+    read: Callable[[Any], Outcome],
+    source: dict[str, str | int | None],
+    job: Job,
+    rows: Callable[[Manifest], Rows],
+    start: float,
+    reads: tuple[str, ...] = (),
+) -> Manifest:
+    """`source`: where a split comes from, in the terms in which a later run with other input is refused."""
+    num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
+    facts = {
+        "images_listed": len(listing.items),
+        "image_bytes_listed": sum(item.image.size for item in listing.items),
+        "class_list": job.classes.hash,
         "num_shards": num_shards,
         "shard_schema": features.SCHEMA_VERSION,
     }
+    plan = shards.Plan(
+        directory=job.out,
+        dataset=job.dataset,
+        split=job.split,
+        classes=job.classes,
+        items=listing.items,
+        read=read,
+        num_shards=num_shards,
+        source=source | facts,
+        counts=listing.counts,
+        problems=tuple(listing.problems),
+        expected_records=job.expected,
+        reads=reads,
+    )
+    manifest, written = publish.prepare(plan, workers=job.workers, strict=job.strict)
+    if written:
+        print(summary(manifest, rows(manifest), job.out, time.monotonic() - start))
+    else:
+        print(f"{job.out}: split {job.split!r} is already prepared ({manifest.num_records:,} images); nothing to do")
+    return manifest
 
 
-def summary_rows(manifest: Manifest) -> Rows:
-    """What was found beside single-label images."""
-    counts = manifest.counts
-    share = f"{counts.get('images_with_selected_byproduct', 0) / max(manifest.num_records, 1):.1%}"
-    return [
-        ("with a selected byproduct", f"{counts.get('images_with_selected_byproduct', 0):,} ({share})"),
-        ("with a usable click", f"{counts.get('images_with_usable_click', 0):,}"),
-        ("without byproduct file", f"{counts.get('images_without_byproduct_file', 0):,}"),
-        ("with a box", f"{counts.get('images_with_box', 0):,}"),
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteOptions:
+    """What `data_prep suite` was asked for."""
+
+    split: str | None = None
+    boxes: str | None = None
+    real: str | None = None
+    val_labels: str | None = None
+    password: str | None = None
+    num_shards: int | None = None
+    strict: bool = False
 
 
-def coco_summary_rows(manifest: Manifest) -> Rows:
-    """What was found beside COCO's images; pairs are those of images with a record."""
-    counts = manifest.counts
-    pairs, pointed = counts.get("class_image_pairs", 0), counts.get("class_image_pairs_with_point", 0)
-    rows = [
-        ("with a class", f"{counts.get('images_with_class', 0):,}"),
-        ("objects", f"{counts.get('objects', 0):,}, {counts.get('crowd_regions', 0):,} of them crowds"),
-        ("masks", f"{counts.get('masks', 0):,}"),
-    ]
-    if manifest.source["byproducts"] is None:
-        return rows
-    return [
-        *rows,
-        ("without byproduct record", f"{counts.get('images_without_byproduct_record', 0):,}"),
-        ("with several records", f"{counts.get('images_with_several_showings', 0):,}"),
-        ("class-picture pairs", f"{pairs:,}, {pointed:,} ({pointed / max(pairs, 1):.1%}) with a point"),
-        ("points of absent classes", f"{counts.get('points_of_absent_classes', 0):,}"),
-    ]
+def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, workers: int) -> list[Manifest]:
+    """Prepares the splits of a suite that `source` holds into `data/<name>`."""
+
+    def job(split: str, published: int, classes: ClassList) -> Job:
+        return Job(
+            out=data / name,
+            split=split,
+            dataset=name,
+            classes=classes,
+            workers=workers,
+            num_shards=options.num_shards,
+            strict=options.strict,
+            expected=published,
+        )
+
+    if name in suites.VAL_SUITES:
+        if name == "imagenet_real" and options.real is None:
+            raise DataError(
+                "imagenet_real: give its labels with --real=real.json (google-research/reassessed-imagenet)"
+            )
+        classes = imagenet()
+        inputs = open_inputs(source, None, options.boxes, classes, out=data / name, val_labels=options.val_labels)
+        with _kept_if_listed(inputs):
+            listing = list_val(inputs, classes, options.real)
+        manifests = [prepare_listing(listing, inputs, job(options.split or "val", NUM_VAL, classes))]
+    else:
+        suite = suites.SUITES[name]
+        inputs = Inputs(images=open_source(source, "--source", scratch=data / name, password=options.password))
+        with _kept_if_listed(inputs):
+            listings = list_suite(suite, inputs.images, options.split)
+        manifests = [
+            prepare_listing(listing, inputs, job(split, suite.published[split], suite.classes()))
+            for split, listing in sorted(listings.items())
+        ]
+    inputs.discard()
+    return manifests
 
 
-def summary(manifest: Manifest, found: Rows, out: Path, seconds: float) -> str:
-    """A few lines on what was kept, what was not, and where it is."""
-    counts = manifest.counts
-    images = manifest.num_records
-    size = sum(shard.num_bytes for shard in manifest.shards)
-    rows = [
-        ("images", f"{images:,}" + (f" of {counts['images_found']:,}" if images < counts["images_found"] else "")),
-        *found,
-        ("shards", f"{len(manifest.shards):,}, {size / 1e6:,.1f} MB"),
-        ("time", f"{format_seconds(seconds)}, {counts['images_found'] / max(seconds, 1e-9):,.0f} images/s"),
-        ("where", f"{out}, split {manifest.split!r} of {manifest.dataset!r}, {len(manifest.classes)} classes"),
-    ]
-    lines = [f"prepared {manifest.split}:"] + [f"  {name:<26} {value}" for name, value in rows]
-    reasons: dict[str, list[str]] = {}
-    for skipped in manifest.skipped:
-        reasons.setdefault(skipped.reason, []).append(skipped.file)
-    if reasons:
-        lines.append(f"  skipped or damaged, by reason (all in {manifest.split}.manifest.json):")
-        lines += [f"    {counts[reason]:>6,}  {reason}, such as {files[0]}" for reason, files in reasons.items()]
-    return "\n".join(lines)
+def prepare_own(
+    source: str, byproducts: str | None, classes: str | None, job: Callable[[ClassList], Job], *, out: Path
+) -> Manifest:
+    """Prepares class folders of the user's own, with byproducts as XML in class folders or as a table of clicks."""
+    images = open_source(source, "--source", scratch=out)
+    class_list = _own_classes(images, source, classes, out)
+    table = Path(byproducts) if byproducts and is_table(Path(byproducts)) else None
+    inputs = Inputs(
+        images=images,
+        byproducts=open_source(byproducts, "--byproducts", scratch=out) if byproducts and not table else None,
+        points=read_table(table) if table else {},
+        table=str(table) if table else None,
+    )
+    manifest = prepare_folders(inputs, job(class_list), min_match=0.5 if table else 0)
+    written = out / CLASSES_FILE
+    if not written.exists():
+        lines = (f"{i}\t{name}\n" for i, name in zip(class_list.ids, class_list.names, strict=True))
+        try:
+            written.write_text("".join(lines), encoding="utf-8")
+        except OSError as e:
+            raise DataError(f"{written}: cannot be written ({e.strerror or e})") from e
+        print(f"{written}: the {len(class_list)} classes in label order")
+    return manifest
+
+
+def _own_classes(images: Source, source: str, classes: str | None, out: Path) -> ClassList:
+    """What was asked for, else a list beside the images or of an earlier split, else the folders' names, sorted.
+
+    The last is the only place where an order of folders makes labels; it is written out, and later splits keep it.
+    """
+    for path in (classes, Path(source) / CLASSES_FILE, out / CLASSES_FILE):
+        if path is not None and (path == classes or Path(path).is_file()):
+            return read_class_list(str(path))
+    names = tuple(images.folders())
+    if not names:
+        raise DataError(f"{images.place}: holds no class folders; expected <class>/<image>")
+    return ClassList(names, names)
 
 
 def demo(out: Path, *, workers: int, seed: int, correlation: float, **sizes: int) -> None:
@@ -212,22 +274,10 @@ def demo(out: Path, *, workers: int, seed: int, correlation: float, **sizes: int
     drawn.write_raw(raw, seed=seed, correlation=correlation, **sizes)
     classes = read_class_list(str(raw / "classes.txt"))
     for split in ("train", "val"):
-        prepare_folders(
-            raw / split,
-            out=out / "prepared",
-            split=split,
-            dataset="demo",
-            classes=classes,
-            byproducts=raw / f"{split}_xml",
-            workers=workers,
-        )
+        inputs = Inputs(images=Folder(raw / split), byproducts=Folder(raw / f"{split}_xml"))
+        job = Job(out=out / "prepared", split=split, dataset="demo", classes=classes, workers=workers)
+        prepare_folders(inputs, job)
     for suite in sorted(path.name for path in (raw / "suites").iterdir() if path.is_dir()):
-        prepare_folders(
-            raw / "suites" / suite,
-            out=out / "suites" / suite,
-            split="test",
-            dataset=f"demo_{suite}",
-            classes=classes,
-            workers=workers,
-            groups=True,
-        )
+        directory = out / "suites" / suite
+        job = Job(out=directory, split="test", dataset=f"demo_{suite}", classes=classes, workers=workers)
+        prepare_folders(Inputs(images=Folder(raw / "suites" / suite)), job, groups=True)

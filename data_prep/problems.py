@@ -19,6 +19,11 @@ class Reason(enum.StrEnum):
     IMAGE_MISSING = "image of the instances file is missing"
     IMAGE_ENTRY = "image entry of the instances file is invalid"
     NAME_NOT_UTF8 = "file name is not UTF-8"
+    # The file or folder is not read.
+    NOT_A_FILE = "broken link, or neither file nor folder"
+    FOLDER_UNREADABLE = "folder cannot be listed"
+    ARCHIVE_NAME = "archive member with an absolute or `..` name"
+    ARCHIVE_LINK = "archive member is a link"
     # The image is kept without this byproduct.
     XML_UNREADABLE = "byproduct file is unreadable"
     XML_OTHER_IMAGE = "byproduct names another image"
@@ -37,6 +42,7 @@ class Reason(enum.StrEnum):
     NUMBER = "invalid number"
     BOX = "invalid box"
     BOX_FILE = "box file is unreadable"
+    FOREGROUND_MASK = "foreground mask is unreadable"
     ACTION = "invalid action"
     ACTION_KIND = "unknown kind of action"
     ACTION_POINT = "action without a valid point"
@@ -47,7 +53,7 @@ class Reason(enum.StrEnum):
     OBJECT_UNREADABLE = "instance is unreadable"
     OBJECT_NO_CLASS = "instance of no class in the class list"
     OBJECT_WITHOUT_IMAGE = "instance without image"
-    MASK = "invalid mask"
+    OBJECT_MASK = "invalid mask"
     OTHER_SIZE = "instances file states another image size"
     # Kept as it is.
     MOVE_WITHOUT_ADD = "icon moved or removed before it was added"

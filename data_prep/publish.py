@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from tensorflow_datasets.core import naming
 
 from data_prep.shards import Part, Plan, atomic_file, write_shards
 from luab_jax.data import dataset, features
-from luab_jax.data.dataset import Manifest, Skipped
+from luab_jax.data.dataset import Manifest, Shard, Skipped
 from luab_jax.errors import DataError, UserError
 
 MAX_LISTED = 10_000
@@ -32,8 +33,12 @@ def prepare(plan: Plan, *, workers: int, strict: bool) -> tuple[Manifest, bool]:
     manifest = _existing(plan, fingerprint)
     if manifest is not None:
         _refuse_problems(manifest.skipped, manifest.counts, strict=strict)
+        _remove_leftovers(plan, manifest)
         return manifest, False
-    plan.directory.mkdir(parents=True, exist_ok=True)
+    try:
+        plan.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"{plan.directory}: cannot be made a folder to write into ({e.strerror or e})") from e
     parts = write_shards(plan, fingerprint=fingerprint, workers=workers)
     manifest = _manifest(plan, fingerprint, parts)
     _refuse_problems(manifest.skipped, manifest.counts, strict=strict)
@@ -66,19 +71,29 @@ def _existing(plan: Plan, fingerprint: str) -> Manifest | None:
         return None
     manifest = dataset.read_manifest(plan.directory, plan.split)
     if manifest.fingerprint == fingerprint:
-        missing = [shard.file_name for shard in manifest.shards if not (plan.directory / shard.file_name).exists()]
-        if missing:
+        damaged = [text for shard in manifest.shards if (text := _damage(plan.directory, shard))]
+        if damaged:
             raise DataError(
-                f"{plan.directory}: prepared, but {len(missing)} shard(s) are gone, such as {missing[0]};"
+                f"{plan.directory}: prepared, but {len(damaged)} shard(s) are gone or changed, such as {damaged[0]};"
                 f" delete {dataset.manifest_path(plan.directory, plan.split).name} to prepare the split again"
             )
         return manifest
-    difference = _difference(manifest.source, plan.source) or "  the files below these folders"
+    difference = _difference(manifest.source, plan.source)
+    difference = difference or "  the files below these folders, or what tables of labels, clicks or boxes say of them"
     raise DataError(
         f"{plan.directory}: split {plan.split!r} was prepared from other input. Then -> now:\n{difference}\n"
         f"Choose another --out, or delete {dataset.manifest_path(plan.directory, plan.split).name} and the shards of"
         f" split {plan.split!r} to prepare it again"
     )
+
+
+def _damage(directory: Path, shard: Shard) -> str:
+    """What can be seen of it without reading the shard; nothing if it looks whole."""
+    try:
+        size = (directory / shard.file_name).stat().st_size
+    except OSError as e:
+        return f"{shard.file_name} ({e.strerror or e})"
+    return "" if size == shard.num_bytes else f"{shard.file_name} ({size:,} of {shard.num_bytes:,} bytes)"
 
 
 def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -123,6 +138,7 @@ def _manifest(plan: Plan, fingerprint: str, parts: list[Part]) -> Manifest:
         skipped=tuple(listed),
         source=plan.source,
         fingerprint=fingerprint,
+        expected_records=plan.expected_records,
     )
 
 
@@ -138,11 +154,16 @@ def _publish(plan: Plan, manifest: Manifest, parts: list[Part], others: list[Man
             f"{plan.directory}: index or manifest of split {plan.split!r} cannot be written ({e.strerror or e})."
             " The shards are kept: mend the cause and run the same command again"
         ) from e
-    # Sidecars, and whatever a killed run or one with another number of shards left behind.
+    _remove_leftovers(plan, manifest)
+
+
+def _remove_leftovers(plan: Plan, manifest: Manifest) -> None:
+    """Sidecars, and whatever a killed run or one with another number of shards left behind; they do no harm."""
     kept = {shard.file_name for shard in manifest.shards}
     for path in plan.directory.glob(f"{plan.dataset}-{plan.split}.tfrecord-*"):
         if path.name not in kept:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def write_tfds_metadata(directory: Path, manifests: list[Manifest]) -> None:

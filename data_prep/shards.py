@@ -38,7 +38,10 @@ PREPARATION_VERSION = 1
 
 
 class Item(Protocol):
-    """One image to read: anything with a name, picklable, whose `repr` shows all that its record depends on."""
+    """One image to read: anything with a name, picklable, whose `repr` shows all that its record depends on.
+
+    That is the size of every file that is read for it, and what tables (labels, clicks, boxes) say of it.
+    """
 
     @property
     def file_name(self) -> str: ...
@@ -72,6 +75,10 @@ class Plan:
     counts: Mapping[str, int] = field(default_factory=dict)
     """What listing found."""
     problems: tuple[Skipped, ...] = ()
+    expected_records: int | None = None
+    """The published count of a public set."""
+    reads: tuple[str, ...] = ()
+    """What records depend on beside the items and the class list: how other input is found and read."""
 
     def fingerprint(self) -> str:
         """Hash of everything the shards depend on; the place of the input is not part of it."""
@@ -82,6 +89,7 @@ class Plan:
             self.split,
             self.classes.hash,
             self.num_shards,
+            self.reads,
         )
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=12)
         for item in sorted(self.items, key=lambda item: item.file_name):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -23,15 +25,32 @@ def format_seconds(seconds: float) -> str:
     return f"{total // 60}m{total % 60:02d}s" if total >= 60 else f"{total}s"
 
 
-class Progress:
-    """Counts finished units against a total. Use as a context manager; `advance` may be called from any thread."""
+Item = TypeVar("Item")
 
-    def __init__(self, title: str, total: int, *, unit: str = "images", done: int = 0, every_s: float = 10.0):
+
+def watched(
+    items: Iterable[Item], title: str, *, unit: str, size: Callable[[Item], int] = lambda _: 1
+) -> Iterator[Item]:
+    """The same items, counted on the way; for work whose end is not known."""
+    with Progress(title, None, unit=unit) as progress:
+        for item in items:
+            yield item
+            progress.advance(size(item))
+
+
+class Progress:
+    """Counts finished units against a total. Use as a context manager; `advance` may be called from any thread.
+
+    Where the total is not known (`None`), work of less than `every_s` seconds says nothing.
+    """
+
+    def __init__(self, title: str, total: int | None, *, unit: str = "images", done: int = 0, every_s: float = 10.0):
         """`done` units were finished by an earlier run: they count as done but not in the rate."""
         self._title, self._total, self._unit = title, total, unit
         self._done = self._done_before = done
         self._every_s = every_s
         self._start = self._last_line = time.monotonic()
+        self._quiet = total is None
         self._bar: Bar | None = None
         if sys.stderr.isatty():
             self._bar = Bar(
@@ -41,6 +60,7 @@ class Progress:
                 TextColumn(f"{unit}  {{task.fields[rate]}}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
+                transient=total is None,
             )
             self._task = self._bar.add_task(title, total=total, completed=done, rate="")
 
@@ -60,23 +80,23 @@ class Progress:
             self._bar.update(self._task, completed=self._done, rate=f"{self.rate:,.0f}/s")
         elif (now := time.monotonic()) - self._last_line >= self._every_s:
             self._last_line = now
+            self._quiet = False
             self._print_line()
 
     def _print_line(self) -> None:
-        remaining = (self._total - self._done) / max(self.rate, 1e-9)
-        print(
-            f"{self._title}: {self._done:,}/{self._total:,} {self._unit}, {self.rate:,.0f}/s,"
-            f" {format_seconds(remaining)} left",
-            file=sys.stderr,
-            flush=True,
-        )
+        of, left = "", ""
+        if self._total is not None:
+            remaining = (self._total - self._done) / max(self.rate, 1e-9)
+            of, left = f"/{self._total:,}", f", {format_seconds(remaining)} left"
+        text = f"{self._title}: {self._done:,}{of} {self._unit}, {self.rate:,.0f}/s{left}"
+        print(text, file=sys.stderr, flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and not self._quiet:
             elapsed = time.monotonic() - self._start
             print(
                 f"{self._title}: {self._done:,} {self._unit} in {format_seconds(elapsed)}, {self.rate:,.0f}/s",

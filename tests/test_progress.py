@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from luab_jax import progress
-from luab_jax.progress import Progress, format_seconds
+from luab_jax.progress import Progress, format_seconds, watched
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,13 @@ def test_in_a_log_file_there_is_a_line_now_and_then_and_one_at_the_end(
         "prepare train: 800/1,000 images, 33/s, 6s left",
         "prepare train: 1,000 images in 30s, 33/s",
     ]
+
+
+def test_without_a_total_short_work_is_silent_and_long_work_counts(clock: Clock, capsys: pytest.CaptureFixture) -> None:
+    for pause, lines in ((1, []), (6, ["list x: 40 files, 3/s", "list x: 50 files in 18s, 3/s"])):
+        for _ in watched([10, 30, 10], "list x", unit="files", size=lambda count: count):
+            clock.now += pause
+        assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_the_work_of_an_earlier_run_counts_as_done_but_not_in_the_rate(

@@ -1,6 +1,7 @@
-"""Ground-truth boxes that come beside the images (`--boxes`), in one of three layouts.
+"""Ground-truth boxes that come beside the images (`--boxes`), in one of four layouts, the first two as an archive too.
 
     DIR/<class>/<stem>.xml    ILSVRC's XML: edges in pixels of its own <size>; read later, with the image
+    DIR/<stem>.xml            the same for its validation images, as in ILSVRC2012_bbox_val_v3.tgz
     DIR/<class>.txt           name TAB x0 TAB y0 TAB x1 TAB y1, one box a line, of the images of one class
     FILE.txt                  the same, or name TAB class TAB x0 TAB y0 TAB x1 TAB y1
 
@@ -9,12 +10,15 @@ Text boxes are pixels of the stored file, and the last pixel belongs to the box:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from data_prep.annotations.numbers import number
+from data_prep.packed import open_source
+from data_prep.sources import Source, Span
+from luab_jax.data.class_lists import ClassList
 from luab_jax.errors import DataError
 
 
@@ -32,33 +36,82 @@ class PixelBox(NamedTuple):
         return [self.x0, self.y0, self.x1 + 1, self.y1 + 1]
 
 
-@dataclass(frozen=True, slots=True)
+class _Named(Protocol):
+    """An item, as far as boxes go."""
+
+    @property
+    def file_name(self) -> str: ...
+    @property
+    def boxes(self) -> tuple[PixelBox, ...]: ...
+    @property
+    def box_xml(self) -> Span | None: ...
+
+
+@dataclass(slots=True)
 class BoxSource:
     """Where an image's boxes are."""
 
-    xml: Path | None = None
+    place: str | None = None
+    """For messages."""
+    xml: Source | None = None
     """Root of ILSVRC's XML."""
+    flat: bool = False
+    """Whether its XML lies in one folder, without classes."""
     text: dict[str, tuple[PixelBox, ...]] = field(default_factory=dict)
     """By `<class>/<file name>` where the class is known, else by file name."""
+    _listed: tuple[str, dict[str, Span]] | None = None
+    """The folder of XML that was listed last: images are asked for class by class."""
 
     def of(self, class_id: str, name: str) -> tuple[PixelBox, ...]:
         return self.text.get(f"{class_id}/{name}") or self.text.get(name, ())
 
+    def xml_of(self, class_id: str, stem: str) -> Span | None:
+        """The XML of an image, if it has one."""
+        if self.xml is None:
+            return None
+        folder = "" if self.flat else class_id
+        if self._listed is None or self._listed[0] != folder:
+            there = self.flat or class_id in self.xml.folders()
+            files = self.xml.files(folder) if there else []
+            self._listed = folder, {f.name[:-4]: f.span for f in files if f.name.endswith(".xml")}
+        return self._listed[1].get(stem)
 
-def open_boxes(path: Path | None) -> BoxSource:
+    def check(self, items: Sequence[_Named], place: str) -> None:
+        """Refuses boxes of which not one belongs to an image."""
+        if (self.xml is None and not self.text) or any(item.boxes or item.box_xml for item in items):
+            return
+        example = next(iter(self.text)) if self.text else "no XML of the same class and name"
+        raise DataError(
+            f"--boxes: none of its names is an image of {place}: {example!r} here, {items[0].file_name!r} there"
+        )
+
+
+def xml_path(flat: bool, key: str) -> str:
+    """Where the XML of `<class>/<stem>` lies below the root."""
+    return f"{key.rpartition('/')[2] if flat else key}.xml"
+
+
+def open_boxes(path: str | None, classes: ClassList, *, scratch: Path) -> BoxSource:
     """Reads text boxes into memory (about 250 bytes each), finds the root of XML boxes."""
     if path is None:
         return BoxSource()
-    if path.is_file():
-        return BoxSource(text=_gather(_read_text(path, "")))
-    if not path.is_dir():
-        raise DataError(f"{path}: no such folder or file of boxes (--boxes)")
-    texts = sorted(p for p in path.glob("*.txt") if not p.name.startswith("."))
+    local = Path(path)
+    if local.is_file() and local.suffix.lower() == ".txt":
+        return BoxSource(path, text=_gather(_read_text(local, "")))
+    texts = sorted(p for p in local.glob("*.txt") if not p.name.startswith(".")) if local.is_dir() else []
     if texts:
-        return BoxSource(text=_gather(pair for text in texts for pair in _read_text(text, text.stem)))
-    if any(p.is_dir() for p in path.iterdir()):
-        return BoxSource(xml=path)
-    raise DataError(f"{path}: holds neither <class>/<image>.xml nor <class>.txt (--boxes)")
+        return BoxSource(path, text=_gather(pair for text in texts for pair in _read_text(text, text.stem)))
+    source = open_source(path, "--boxes", scratch=scratch)
+    label_of = classes.label_of()
+    level = [""]
+    while level:
+        for folder in level:
+            if any(name in label_of for name in source.folders(folder)):
+                return BoxSource(path, xml=source.below(folder))
+            if any(file.name.endswith(".xml") for file in source.files(folder)):
+                return BoxSource(path, xml=source.below(folder), flat=True)
+        level = [f"{folder}/{name}" if folder else name for folder in level for name in source.folders(folder)]
+    raise DataError(f"{path}: holds neither <class>/<image>.xml nor <image>.xml nor <class>.txt (--boxes)")
 
 
 def _gather(pairs: Iterator[tuple[str, PixelBox]]) -> dict[str, tuple[PixelBox, ...]]:

@@ -8,7 +8,6 @@ read just those bytes. Records of an image that is not there are counted, not re
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +18,18 @@ from data_prep.annotations.json_stream import list_elements, parse
 from data_prep.annotations.numbers import json_id
 from data_prep.annotations.spans import Spans, read_spans
 from data_prep.coco_classes import CATEGORY_IDS
-from data_prep.datasets.class_folders import IMAGE_SUFFIXES, Listing
+from data_prep.datasets.class_folders import IMAGE_SUFFIXES, Listing, find_root
 from data_prep.datasets.coco_instances import Instances, read_instances, read_object, shown
 from data_prep.images import BadImage, check_image, upright
 from data_prep.problems import Problems, Reason
 from data_prep.shards import Outcome
+from data_prep.sources import Reader, Source, Span
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
+from luab_jax.progress import watched
 
 
 class Item(NamedTuple):
@@ -36,7 +37,7 @@ class Item(NamedTuple):
 
     file_name: str
     image_id: int
-    num_bytes: int
+    image: Span
     stated: Size
     """Of the instances file, whose boxes and masks are in its pixels."""
     objects: bytes
@@ -45,8 +46,13 @@ class Item(NamedTuple):
     """Spans of the byproduct file."""
 
 
+def image_root(source: Source) -> Source:
+    """The folder that holds the images themselves, wherever it lies in what was downloaded."""
+    return find_root(source, lambda s, f: any(n.lower().endswith(IMAGE_SUFFIXES) for n, _ in s.files(f)), "images")
+
+
 def list_images(
-    images: Path, instances: Path, byproducts: Path | None, classes: ClassList, *, min_match: float
+    images: Source, instances: Path, byproducts: Path | None, classes: ClassList, *, min_match: float
 ) -> Listing:
     """Lists the images of the instances file that are in the folder, in the order of their names.
 
@@ -56,35 +62,33 @@ def list_images(
     listing = Listing(problems=list(found.problems))
     records = _read_places(byproducts, listing) if byproducts else Spans()
     _count_records(listing, records, found, byproducts, min_match)
-    files = _files(images)
+    files = dict(images.files())
+    listing.problems.extend(images.problems)
     for image_id, entry in sorted(found.entries.items(), key=lambda pair: pair[1].file_name):
-        size = files.get(entry.file_name)
-        if size is None:
+        span = files.get(entry.file_name)
+        if span is None:
             listing.problems.append(Skipped(file=entry.file_name, reason=Reason.IMAGE_MISSING, detail=shown(image_id)))
             continue
         spans = found.objects.of(image_id), records.of(image_id)
-        listing.items.append(Item(entry.file_name, image_id, size, entry.size, *spans))
+        listing.items.append(Item(entry.file_name, image_id, span, entry.size, *spans))
     num_found, num_entries = len(listing.items), len(found.entries)
     if not num_found or num_found / num_entries < min_match:
         missing = next(s.file for s in listing.problems if s.reason is Reason.IMAGE_MISSING)
         raise DataError(
-            f"{images}: holds {num_found} of the {num_entries} images of {instances} (at least {min_match:.0%} wanted,"
-            f" and one); {missing!r} is not there. Correct --images or --instances, or accept it with --min_match"
+            f"{images.place}: holds {num_found} of the {num_entries} images of {instances} (at least {min_match:.0%}"
+            f" wanted, and one); {missing!r} is not there. Correct --images or --instances, or accept it with"
+            " --min_match"
         )
     listing.counts["images_in_instances_file"] = num_entries
     listing.counts["image_files_without_entry"] = sum(n.lower().endswith(IMAGE_SUFFIXES) for n in files) - num_found
     return listing
 
 
-def _files(folder: Path) -> dict[str, int]:
-    with os.scandir(folder) as entries:
-        return {e.name: e.stat().st_size for e in entries if not e.name.startswith(".") and e.is_file()}
-
-
 def _read_places(byproducts: Path, listing: Listing) -> Spans:
     """Where the records stand; a file that ends too early is an error, so that none of it is used."""
     records = Spans()
-    for element in list_elements(byproducts, "a list of COCO-AB records"):
+    elements = list_elements(byproducts, "a list of COCO-AB records")
+    for element in watched(elements, f"read {byproducts.name}", unit="records"):
         listing.counts["byproduct_records"] += 1
         image_id = json_id(element.value.get("image_id")) if isinstance(element.value, dict) else None
         if image_id is None:
@@ -122,7 +126,7 @@ def _count_records(
 class ReadImage:
     """Reads one listed image with its objects and all its byproducts."""
 
-    images: Path
+    images: Reader
     instances: Path
     byproducts: Path | None
     label_of: dict[str, int]
@@ -131,12 +135,12 @@ class ReadImage:
     def __call__(self, item: Item) -> Outcome:
         counts = Counter(images_found=1)
         try:
-            image = (self.images / item.file_name).read_bytes()
+            image = self.images(item.file_name, item.image)
             header = check_image(image)
         except BadImage as e:
             return _left_out(item, counts, e.reason, e.detail)
         except OSError as e:
-            return _left_out(item, counts, Reason.IMAGE_UNREADABLE, str(e.strerror))
+            return _left_out(item, counts, Reason.IMAGE_UNREADABLE, str(e.strerror or e))
         of_objects, of_records = Problems(), Problems()
         labels, boxes = self._objects(item, header.size, of_objects)
         record = ImageRecord(

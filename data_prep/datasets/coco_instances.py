@@ -22,6 +22,7 @@ from luab_jax.byproducts.records import Box, Size
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
+from luab_jax.progress import watched
 
 _EXPECTED = "COCO's object with `images`, `annotations` and `categories`"
 
@@ -47,7 +48,7 @@ def read_instances(path: Path, classes: ClassList) -> Instances:
     found = Instances()
     categories: dict[int, str] = {}
     names: set[str] = set()
-    for element in object_elements(path, _EXPECTED):
+    for element in watched(object_elements(path, _EXPECTED), f"read {path.name}", unit="records"):
         if element.key == "images":
             _add_entry(found, names, element, path)
         elif element.key == "annotations":
@@ -157,7 +158,7 @@ def _mask(segmentation: Any, size: Size, problems: Problems) -> str:
     else:
         valid = isinstance(segmentation, list) and all(map(_is_polygon, segmentation))
     if not valid:
-        problems.add(Reason.MASK, repr(segmentation)[:60])
+        problems.add(Reason.OBJECT_MASK, repr(segmentation)[:60])
         return ""
     return json.dumps(segmentation, separators=(",", ":"))
 

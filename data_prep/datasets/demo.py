@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.datasets.demo_drawing import SHAPES, TEXTURES, Array, Scene, corrupt, draw_scene
+from luab_jax.errors import DataError
 
 DRAWING_VERSION = 1  # raise it when a pixel or a coordinate changes: old folders are then refused
 CLASS_IDS = tuple(f"demo_{label}_{shape}" for label, shape in enumerate(SHAPES))
@@ -317,11 +318,21 @@ def _write_suite(out_dir: Path, suite_name: str, num_val: int, **drawing: Any) -
             _write_image(folder, class_id, f"{class_id}_{suite_name}_{index:05d}", scene.image)
 
 
+def _read_parameters(path: Path) -> Fields:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path}: cannot be read ({e}); delete {path.parent} to draw the data again") from e
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: holds no parameters; delete {path.parent} to draw the data again")
+    return found
+
+
 def _is_complete(out_dir: Path, parameters: Fields) -> bool:
     """Whether out_dir already holds this data set; raises when it holds anything else."""
     for name in ("COMPLETE.json", "STARTED.json"):
         if (out_dir / name).exists():
-            found = json.loads((out_dir / name).read_text())
+            found = _read_parameters(out_dir / name)
             keys = sorted(found.keys() | parameters.keys())
             differing = [
                 f"{key}: {found.get(key)!r} there, {parameters.get(key)!r} asked"
@@ -330,10 +341,10 @@ def _is_complete(out_dir: Path, parameters: Fields) -> bool:
             ]
             if differing:
                 listed = "; ".join(differing)
-                raise ValueError(f"{out_dir} holds another demo data set ({listed}); choose another folder")
+                raise DataError(f"{out_dir} holds another demo data set ({listed}); choose another folder")
             return name == "COMPLETE.json"
     if out_dir.exists() and any(out_dir.iterdir()):
-        raise ValueError(f"{out_dir} is not empty and holds no demo data set; choose another folder")
+        raise DataError(f"{out_dir} is not empty and holds no demo data set; choose another folder")
     return False
 
 
@@ -350,7 +361,10 @@ def write_raw(
 
     Files are a function of the parameters, so an interrupted run is finished by running it again.
     correlation: share of train and val images whose background is their class's own.
+    Raises `DataError` for a folder that holds something else or cannot be written.
     """
+    if seed < 0:
+        raise DataError(f"--seed={seed}: expected 0 or more")
     parameters = {
         "drawing_version": DRAWING_VERSION,
         "seed": seed,
@@ -359,16 +373,25 @@ def write_raw(
         "num_val": num_val,
         "side": side,
     }
-    if _is_complete(out_dir, parameters):
-        return
+    try:
+        if not _is_complete(out_dir, parameters):
+            _write_all(out_dir, parameters)
+    except OSError as e:
+        raise DataError(
+            f"{e.filename or out_dir}: cannot be written ({e.strerror or e}). What is drawn is kept: mend the cause and"
+            " run the same command again"
+        ) from e
+
+
+def _write_all(out_dir: Path, parameters: Fields) -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
     started = out_dir / "STARTED.json"
     started.write_text(json.dumps(parameters, indent=2) + "\n")
     rows = zip(CLASS_IDS, SHAPES, strict=True)
     (out_dir / "classes.txt").write_text("".join(f"{key}\t{name}\n" for key, name in rows))
-    drawing = {"seed": seed, "correlation": correlation, "side": side}
-    for split, num_images in (("train", num_train), ("val", num_val)):
-        _write_split(out_dir, split, num_images, **drawing)
+    drawing = {name: parameters[name] for name in ("seed", "correlation", "side")}
+    for split in ("train", "val"):
+        _write_split(out_dir, split, parameters[f"num_{split}"], **drawing)
     for suite_name in SUITES:
-        _write_suite(out_dir, suite_name, num_val, **drawing)
+        _write_suite(out_dir, suite_name, parameters["num_val"], **drawing)
     started.rename(out_dir / "COMPLETE.json")

@@ -5,16 +5,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from data_prep.annotations import imagenet_ab as annotation
 from data_prep.annotations.safe_xml import MAX_XML_BYTES
-from data_prep.datasets.class_folders import Item, stem_of
-from data_prep.images import BadImage, ImageHeader, check_image, undo_exif_orientation, upright, was_rotated
+from data_prep.annotations.tables import showings as table_showings
+from data_prep.datasets.class_folders import Item
+from data_prep.images import (
+    BadImage,
+    ImageHeader,
+    check_image,
+    mask_from_npy,
+    undo_exif_orientation,
+    upright,
+    was_rotated,
+)
 from data_prep.problems import Problems, Reason
 from data_prep.shards import Outcome
+from data_prep.sources import Reader, Span
 from luab_jax.byproducts.records import Box, ImageRecord, Size
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
@@ -24,53 +35,52 @@ from luab_jax.errors import DataError
 class ReadImage:
     """Reads one listed image with all its byproducts and boxes."""
 
-    images: Path
-    byproducts: Path | None
-    box_xml: Path | None
+    images: Reader
+    byproducts: Reader | None
+    boxes: Reader | None
+    box_path: Callable[[str], str]
     label_of: dict[str, int]
-    groups: bool = False
 
     def __call__(self, item: Item) -> Outcome:
-        group, name = item.file_name.split("/", 1) if self.groups else ("", item.file_name)
         counts = Counter(images_found=1)
         try:
-            image = (self.images / item.file_name).read_bytes()
+            image = self.images(item.path or item.file_name, item.image)
             header = check_image(image)
         except BadImage as e:
             return _left_out(item, counts, e.reason, e.detail)
         except OSError as e:
-            return _left_out(item, counts, Reason.IMAGE_UNREADABLE, str(e.strerror))
-        stem = stem_of(name)
-        of_xml, of_boxes = Problems(), Problems()
-        found = self._annotation(stem, item, counts, of_xml)
-        showings = upright(found.showings, header, counts) if found else ()
+            return _left_out(item, counts, Reason.IMAGE_UNREADABLE, str(e.strerror or e))
+        of_xml, of_image = Problems(), Problems()
+        found = self._annotation(item, counts, of_xml)
+        shown = found.showings if found else table_showings(item.points, of_image)
+        showings = upright(shown, header, counts)
         record = ImageRecord(
             file_name=item.file_name,
             image=image,
             height=header.size.height,
             width=header.size.width,
             label=item.label,
-            group=group,
-            boxes=self._boxes(stem, item, header, found, of_boxes),
+            labels=item.labels,
+            group=item.group,
+            boxes=self._boxes(item, header, found, of_image),
             showings=showings,
+            foreground_masks=self._masks(item, header, of_image),
         )
         _count(record, counts)
-        return Outcome(record, counts, (*of_xml.listed(f"{stem}.xml"), *of_boxes.listed(item.file_name)))
+        return Outcome(record, counts, (*of_xml.listed(f"{item.key}.xml"), *of_image.listed(item.file_name)))
 
-    def _annotation(
-        self, stem: str, item: Item, counts: Counter[str], problems: Problems
-    ) -> annotation.Annotation | None:
-        if self.byproducts is None or item.xml_bytes is None:
-            counts["images_without_byproduct_file"] += 1
+    def _annotation(self, item: Item, counts: Counter[str], problems: Problems) -> annotation.Annotation | None:
+        if self.byproducts is None or item.xml is None:
+            counts["images_without_byproduct_file"] += not item.points
             return None
-        found = _read_xml(self.byproducts / f"{stem}.xml", stem, problems, Reason.XML_UNREADABLE)
+        read = functools.partial(self.byproducts, f"{item.key}.xml", item.xml)
+        found = _read_xml(read, item.xml, item.key, problems, Reason.XML_UNREADABLE)
         if found is not None and not found.num_metadata:
             counts["byproduct_files_without_metadata"] += 1
         return found
 
     def _boxes(
         self,
-        stem: str,
         item: Item,
         header: ImageHeader,
         found: annotation.Annotation | None,
@@ -79,9 +89,19 @@ class ReadImage:
         """Boxes given by `--boxes` win over those in the byproduct's XML."""
         if item.boxes:
             return self._pixel_boxes(item, header.size, problems)
-        if self.box_xml is not None and (path := self.box_xml / f"{stem}.xml").exists():
-            found = _read_xml(path, stem, problems, Reason.BOX_FILE) or found
+        if self.boxes is not None and item.box_xml is not None:
+            read = functools.partial(self.boxes, self.box_path(item.key), item.box_xml)
+            found = _read_xml(read, item.box_xml, item.key, problems, Reason.BOX_FILE) or found
         return _turned_boxes(found, header, self.label_of) if found else ()
+
+    def _masks(self, item: Item, header: ImageHeader, problems: Problems) -> tuple[bytes, ...]:
+        if item.mask is None:
+            return ()
+        try:
+            return (mask_from_npy(self.images(item.mask.name, item.mask.span), header.size),)
+        except (OSError, DataError) as e:
+            problems.add(Reason.FOREGROUND_MASK, str(e))
+            return ()
 
     def _pixel_boxes(self, item: Item, size: Size, problems: Problems) -> tuple[Box, ...]:
         boxes = []
@@ -100,12 +120,16 @@ def _left_out(item: Item, counts: Counter[str], reason: Reason, detail: str) -> 
     return Outcome(None, counts, (Skipped(file=item.file_name, reason=reason, detail=detail),))
 
 
-def _read_xml(path: Path, image_id: str, problems: Problems, unreadable: Reason) -> annotation.Annotation | None:
+def _read_xml(
+    read: Callable[[], bytes], span: Span, image_id: str, problems: Problems, unreadable: Reason
+) -> annotation.Annotation | None:
     try:
-        with path.open("rb") as file:
-            return annotation.read_annotation(file.read(MAX_XML_BYTES + 1), image_id, problems)
+        # A folder's file may have grown since; the parser looks at the length again.
+        if span.size > MAX_XML_BYTES:
+            raise DataError(f"larger than {MAX_XML_BYTES >> 20} MiB, which no annotation is")
+        return annotation.read_annotation(read(), image_id, problems)
     except OSError as e:
-        problems.add(unreadable, str(e.strerror))
+        problems.add(unreadable, str(e.strerror or e))
     except DataError as e:
         problems.add(unreadable, str(e))
     return None

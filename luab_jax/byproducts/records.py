@@ -128,7 +128,8 @@ class ImageRecord:
 
     `file_name` is unique in a split and names the record in every message. `label` is -1 where the image has no single
     label; `labels` is the set of all correct labels where one is known (ReaL, COCO). `group` names the condition an
-    evaluation image was made under, such as `gaussian_noise,severity=3`.
+    evaluation image was made under, such as `gaussian_noise,severity=3`. `foreground_masks` are PNG images of one bit
+    a pixel, of the size of the image (Backgrounds Challenge); masks of objects are those of their boxes.
     """
 
     file_name: str
@@ -140,3 +141,4 @@ class ImageRecord:
     group: str = ""
     boxes: tuple[Box, ...] = ()
     showings: tuple[Showing, ...] = ()
+    foreground_masks: tuple[bytes, ...] = ()

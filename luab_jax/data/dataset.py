@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from luab_jax.data import tfds_directory
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.tfrecord import RandomAccessTFRecords
 from luab_jax.errors import DataError
@@ -139,6 +140,12 @@ def splits(directory: epath.PathLike) -> list[str]:
         return []
 
 
+def has_split(directory: epath.PathLike, split: str) -> bool:
+    """Whether `open_split` finds this split, prepared by data_prep or by TFDS."""
+    names = splits(directory)
+    return split in names or (not names and tfds_directory.find(directory, split) is not None)
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedSplit:
     """A split opened for reading."""
@@ -165,8 +172,13 @@ def read_manifest(directory: epath.PathLike, split: str) -> Manifest:
 
 
 def open_split(directory: epath.PathLike, split: str) -> PreparedSplit:
-    """Opens a split for random access, after checking that index and manifest agree."""
+    """Opens a split for random access, after checking that index and manifest agree.
+
+    A directory that TFDS prepared, which has no manifest, is read in place.
+    """
     directory = epath.Path(directory)
+    if not splits(directory) and (found := tfds_directory.read_split(directory, split)) is not None:
+        return _from_tfds(found, split)
     manifest = read_manifest(directory, split)
     path = index_path(directory, split)
     try:
@@ -179,3 +191,19 @@ def open_split(directory: epath.PathLike, split: str) -> PreparedSplit:
         raise DataError(f"{path}: {len(offsets)} records, but the manifest has {counts.sum()}; prepare the split again")
     paths = [directory / shard.file_name for shard in manifest.shards]
     return PreparedSplit(directory, manifest, RandomAccessTFRecords(paths, offsets, lengths, counts))
+
+
+def _from_tfds(found: tfds_directory.TfdsSplit, split: str) -> PreparedSplit:
+    shards = tuple(
+        Shard(file_name=path.name, num_records=count, num_bytes=size, crc32c=0)
+        for path, count, size in zip(found.paths, found.counts, found.sizes, strict=True)
+    )
+    manifest = Manifest(
+        dataset=found.dataset,
+        split=split,
+        classes=found.classes,
+        shards=shards,
+        source={"layout": "tfds", "directory": str(found.directory)},
+    )
+    records = RandomAccessTFRecords(found.paths, found.offsets, found.lengths, np.asarray(found.counts))
+    return PreparedSplit(found.directory, manifest, records)

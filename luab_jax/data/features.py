@@ -37,7 +37,7 @@ _proto: Any = tf_example_pb2
 """Its classes are made at run time, out of a type checker's sight."""
 
 SCHEMA_VERSION = 2
-"""2 added the table `masks` and the column `actions/label`."""
+"""2 added `foreground_mask`, the table `masks` (of boxes) and the column `actions/label`."""
 MISSING_INT = -1
 
 _TABLES: dict[str, dict[str, Any]] = {
@@ -110,6 +110,9 @@ def example_features(class_ids: Sequence[str]) -> tfds.features.FeaturesDict:
             "label": tfds.features.ClassLabel(names=list(class_ids)),
             "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_ids))),
             "group": tfds.features.Text(),
+            "foreground_mask": tfds.features.Sequence(
+                tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+            ),
             **{
                 table: tfds.features.Sequence({name: tensor(dtype) for name, dtype in columns.items()})
                 for table, columns in _TABLES.items()
@@ -133,6 +136,8 @@ def encode(record: ImageRecord) -> bytes:
     features["label"].int64_list.value.append(record.label)
     _fill(features["labels"], np.int64, record.labels)
     features["group"].bytes_list.value.append(record.group.encode())
+    features["foreground_mask"].bytes_list.value.extend(record.foreground_masks)
+    features["foreground_mask"].bytes_list.SetInParent()
     rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
     rows["boxes"] = [(b.x_min, b.y_min, b.x_max, b.y_max, b.label, b.is_crowd) for b in record.boxes]
     rows["masks"] = [(index, box.mask) for index, box in enumerate(record.boxes) if box.mask]
@@ -214,14 +219,17 @@ class Example:
             self._features = _proto.Example.FromString(serialized).features.feature
         except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
             raise DataError(f"not a tf.train.Example: {e}") from e
-        if "file_name" not in self._features or "image" not in self._features:
+        if "image" not in self._features or not any(name in self._features for name in ("file_name", "image_id")):
             raise DataError(
                 "the record has no `file_name` or no `image`: it was not written by this version of data_prep"
             )
 
     @property
     def file_name(self) -> str:
-        return self._features["file_name"].bytes_list.value[0].decode()
+        """TFDS's SI-Score has a number instead."""
+        if "file_name" in self._features:
+            return self._features["file_name"].bytes_list.value[0].decode()
+        return str(self._features["image_id"].int64_list.value[0])
 
     @property
     def image(self) -> bytes:
@@ -230,16 +238,24 @@ class Example:
 
     @property
     def label(self) -> int:
-        return self._features["label"].int64_list.value[0]
+        name = "label" if "label" in self._features else "original_label"  # as TFDS calls it in imagenet2012_real
+        return self._features[name].int64_list.value[0]
 
     @property
     def labels(self) -> np.ndarray:
         """All correct labels, `[n]`; empty where only `label` is known."""
-        return np.asarray(self._features["labels"].int64_list.value, np.int64)
+        name = "labels" if "labels" in self._features else "real_label"
+        return np.asarray(self._features[name].int64_list.value, np.int64)
 
     @property
     def group(self) -> str:
-        return self._features["group"].bytes_list.value[0].decode()
+        values = self._features["group"].bytes_list.value
+        return values[0].decode() if values else ""
+
+    @property
+    def foreground_masks(self) -> tuple[bytes, ...]:
+        """PNG images of one bit a pixel."""
+        return tuple(self._features["foreground_mask"].bytes_list.value)
 
     @property
     def size(self) -> Size:
@@ -296,6 +312,7 @@ class Example:
             label=self.label,
             labels=tuple(self.labels.tolist()),
             group=self.group,
+            foreground_masks=self.foreground_masks,
             boxes=self._boxes(),
             showings=self._showings(),
         )

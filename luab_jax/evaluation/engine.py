@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from luab_jax import checkpoint as checkpoint_lib
-from luab_jax.data.dataset import PreparedSplit, open_split, splits
+from luab_jax.data.dataset import PreparedSplit, has_split, open_split
 from luab_jax.errors import DataError, UserError
 from luab_jax.evaluation.loading import LoadedModel
 from luab_jax.evaluation.predict import Predictor
@@ -47,7 +47,7 @@ def find_part(data: epath.PathLike, part: Part) -> epath.Path | None:
     """The first of a part's directories that holds its split."""
     for name in part.directories:
         directory = epath.Path(data) / name if name != "." else epath.Path(data)
-        if part.split in splits(directory):
+        if has_split(directory, part.split):
             return directory
     return None
 

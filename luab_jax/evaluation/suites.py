@@ -80,8 +80,10 @@ def _backgrounds(parts: Mapping[str, Predictions]) -> Mapping[str, object]:
     }
 
 
-_VAL = ("imagenet", "prepared", ".")
-_GET_VAL = "python -m data_prep imagenet_ab --images=.../val --split=val --out=DATA"
+_VAL = ("imagenet", "imagenet_real", "prepared", ".")
+_REAL = ("imagenet_real", "imagenet", "prepared", ".")
+_GET_VAL = "python -m data_prep suite imagenet --source=ILSVRC2012_img_val.tar --out=DATA"
+_GET_REAL = "python -m data_prep suite imagenet_real --source=ILSVRC2012_img_val.tar --real=real.json --out=DATA"
 _GET_COCO = (
     "python -m data_prep coco_ab --images=val2014 --instances=instances_val2014.json --split=val --out=DATA/coco"
 )
@@ -94,7 +96,7 @@ def _demo(name: str) -> Part:
 
 SUITES: tuple[Suite, ...] = (
     Suite("imagenet", {"val": Part(_VAL, "val")}, _only(top_k), "top1", _GET_VAL),
-    Suite("imagenet_real", {"val": Part(_VAL, "val")}, _only(real), "top1", f"{_GET_VAL} --real=real.json"),
+    Suite("imagenet_real", {"val": Part(_REAL, "val")}, _only(real), "top1", _GET_REAL),
     Suite(
         "cocc",
         {"mean": Part(_VAL, "val", View.CENTRE_MEAN), "black": Part(_VAL, "val", View.CENTRE_BLACK)},
@@ -107,7 +109,7 @@ SUITES: tuple[Suite, ...] = (
         {"val": Part(_VAL, "val")},
         _only(byproduct_error),
         "median_distance",
-        f"{_GET_VAL} --byproducts=... (or --boxes=...)",
+        "python -m data_prep imagenet_ab --images=VAL --split=val --byproducts=... (or --boxes=...) --out=DATA",
         needs_byproduct_head=True,
     ),
     Suite("coco", {"val": Part(("coco", "."), "val")}, _only(label_set_map), "map", _GET_COCO, label_sets=True),

@@ -40,6 +40,12 @@ def png() -> bytes:
     return buffer.getvalue()
 
 
+def mask() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.eye(4, 5, dtype=np.uint8) * 255).convert("1").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 FULL = ImageRecord(
     file_name="n02123045/kätzchen.JPEG",
     image=png(),
@@ -48,6 +54,7 @@ FULL = ImageRecord(
     label=2,
     labels=(0, 2),
     group="gaussian_noise,severity=3",
+    foreground_masks=(mask(),),
     boxes=(
         Box(x_min=0.125, y_min=0.25, x_max=0.5, y_max=1.0, label=2),
         Box(x_min=0.0, y_min=0.0, x_max=1.0, y_max=1.0, mask="[[0,0,4,0,4,3]]"),
@@ -110,6 +117,7 @@ def as_tfds_example(record: ImageRecord) -> dict[str, Any]:
         "label": record.label,
         "labels": list(record.labels),
         "group": record.group,
+        "foreground_mask": [io.BytesIO(mask) for mask in record.foreground_masks],
         "boxes": {
             name: [getattr(box, name) for box in record.boxes]
             for name in ("x_min", "y_min", "x_max", "y_max", "label", "is_crowd")

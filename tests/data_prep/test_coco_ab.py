@@ -21,6 +21,7 @@ from luab_jax.byproducts.records import ActionKind, ImageRecord, Size
 from luab_jax.data.dataset import Manifest, open_split
 from luab_jax.data.features import Example, encode
 from tests.data_prep.conftest import shard_bytes
+from tests.data_prep.packing import zipped
 
 Prepared = tuple[Manifest, dict[int, ImageRecord]]
 
@@ -274,6 +275,14 @@ def test_images_that_are_not_there_are_listed(shared_data: Path, tmp_path: Path)
     assert len(records) == 30
     assert manifest.counts[Reason.IMAGE_MISSING] == 20 and manifest.counts["image_files_without_entry"] == 1
     assert {s.file for s in manifest.skipped} == {path.name for path in names[30:]}
+
+
+def test_images_in_an_archive_give_the_shards_of_their_folder(shared_data: Path, tmp_path: Path) -> None:
+    packed = zipped(shared_data / "coco_ab_mini" / "train", tmp_path / "train2014.zip", prefix="train2014/")
+    for out, images in ((tmp_path / "plain", []), (tmp_path / "packed", [f"--images={packed}"])):
+        source = shared_data / "coco_ab_mini" / "coco_ab.json"
+        assert main([*flags(shared_data, out, source), *images]) == 0
+    assert shard_bytes(tmp_path / "plain") == shard_bytes(tmp_path / "packed")
 
 
 def test_a_shorter_class_list_leaves_the_others_out_and_says_so(shared_data: Path, tmp_path: Path) -> None:

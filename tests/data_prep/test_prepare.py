@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.datasets.boxes import open_boxes
-from data_prep.datasets.class_folders import list_images
+from data_prep.datasets.class_folders import Inputs, list_images
+from data_prep.sources import Folder
 from luab_jax.data.class_lists import read_class_list
 from luab_jax.data.dataset import open_split, read_manifest
 from luab_jax.data.features import Example
@@ -206,7 +206,7 @@ def test_wrong_folders(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:
 
     assert "no such folder" in failure(images=tmp_path / "nowhere")
     assert "no images found" in failure(images=tmp_path / "empty")
-    assert "unpack the archive" in failure(images=tmp_path / "file.tar")
+    assert "the file is empty" in failure(images=tmp_path / "file.tar")
     assert "'horse'" in (message := failure(images=tmp_path / "strange")) and "--classes" in message
     assert "the folder is empty" in failure(byproducts=tmp_path / "empty")
     assert "no such folder" in failure(byproducts=tmp_path / "nowhere")
@@ -265,12 +265,12 @@ def test_listing_memory(make_raw: Make) -> None:
     import tracemalloc
 
     raw = make_raw(per_class=200)
-    classes, boxes = read_class_list(str(raw.classes)), open_boxes(None)
+    classes = read_class_list(str(raw.classes))
     tracemalloc.start()
-    listing = list_images(raw.images, raw.byproducts, classes, boxes=boxes, min_match=0.5)
+    listing = list_images(Inputs(images=Folder(raw.images), byproducts=Folder(raw.byproducts)), classes, min_match=0.5)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held / len(listing.items) < 400
+    assert held / len(listing.items) < 500
 
 
 def test_flipped_byte_is_found(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:

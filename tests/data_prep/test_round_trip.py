@@ -82,6 +82,7 @@ records = st.builds(
     group=words,
     boxes=st.lists(boxes, max_size=2).map(tuple),
     showings=st.lists(showings, max_size=2).map(tuple),
+    foreground_masks=st.lists(st.binary(max_size=9), max_size=2).map(tuple),
 )
 
 

@@ -12,6 +12,8 @@ from luab_jax.byproducts.records import ImageRecord
 from luab_jax.data.dataset import Manifest, open_split, read_manifest
 from luab_jax.data.features import Example, encode
 from luab_jax.errors import DataError
+from tests.data_prep.conftest import shard_bytes
+from tests.data_prep.packing import nested_tar, tar
 
 Prepared = tuple[Manifest, dict[str, ImageRecord]]
 
@@ -46,6 +48,19 @@ def test_counts_of_the_readme(mini: Prepared) -> None:
     assert sum(not s.trace and s.time_spent_ms == 0 for s in selected) == 52
     outside = [c for s in selected for c in s.clicks if not (0 <= c.x <= 1 and 0 <= c.y <= 1)]
     assert len(outside) == 5
+
+
+def test_archives_give_the_same_shards(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "imagenet_ab_mini"
+    images = nested_tar(source / "train", tmp_path / "ILSVRC2012_img_train.tar")
+    prefix = "Annotations/imagenet/train_enriched/"
+    xml = tar(source / "train_xml", tmp_path / "imagenet_ab_v1_0.tar.gz", prefix=prefix, mode="w:gz")
+    for out, flags in (
+        ("folders", (f"--images={source}/train", f"--byproducts={source}/train_xml")),
+        ("archives", (f"--images={images}", f"--byproducts={xml}")),
+    ):
+        assert main(["imagenet_ab", *flags, f"--out={tmp_path / out}", "--strict", "--workers=1", "--shards=3"]) == 0
+    assert shard_bytes(tmp_path / "folders") == shard_bytes(tmp_path / "archives")
 
 
 def test_one_point_traces(mini: Prepared) -> None:

@@ -1,0 +1,146 @@
+"""What was downloaded for a suite, listed by split, and refused where it is another suite."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from data_prep.datasets.class_folders import Inputs, Item, Listing, images_in, list_images, stem_of
+from data_prep.datasets.suites import SUITES, Meaning, Suite
+from data_prep.datasets.val_labels import NUM_VAL, number_of
+from data_prep.sources import File, Source, walk
+from luab_jax.data.class_lists import ClassList, imagenet
+from luab_jax.errors import DataError
+from luab_jax.progress import watched
+
+
+def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Listing]:
+    """Every split of the suite that is there, or the one that is asked for. Raises `DataError`."""
+    listings: dict[str, Listing] = {}
+    left_out: Counter[str] = Counter()
+    masks: dict[str, File] = {}
+    found = watched(walk(source), f"list {source.name}", unit="files", size=lambda pair: len(pair[1]))
+    for folder, files in found:
+        path = tuple(part for part in (source.name, *folder.split("/")) if part)
+        meaning = suite.meaning(path) if path else None
+        if meaning is not None and suite.masks and meaning.split == suite.masks[0]:
+            masks |= {f"{meaning.key}/{stem_of(f.name)}": File(f"{folder}/{f.name}", f.span) for f in files}
+            continue
+        listing = Listing()
+        images = list(images_in(listing, folder, files))
+        if meaning is None:
+            left_out[path[-1] if path else ""] += len(images)
+            continue
+        name = meaning.split or split or ""
+        if split is None or name == split:
+            _add(listings.setdefault(name, Listing()), listing, meaning, folder, images)
+    _check(suite, source, listings, split, left_out)
+    for listing in listings.values():
+        listing.counts["images_of_other_folders_left_out"] = left_out.total()
+        listing.problems.extend(source.problems)
+    if suite.masks and suite.masks[1] in listings:
+        _attach(listings[suite.masks[1]], masks)
+    return listings
+
+
+def _add(listing: Listing, found: Listing, meaning: Meaning, folder: str, images: list[File]) -> None:
+    listing.counts += found.counts
+    listing.problems += found.problems
+    for name, span in images:
+        listing.items.append(
+            Item(
+                f"{meaning.key}/{name}",
+                meaning.label,
+                span,
+                labels=meaning.labels,
+                group=meaning.group,
+                path=f"{folder}/{name}" if folder else name,
+            )
+        )
+
+
+def _attach(listing: Listing, masks: dict[str, File]) -> None:
+    listing.items = [item._replace(mask=masks.get(stem_of(item.file_name))) for item in listing.items]
+    listing.counts["images_with_mask"] = sum(item.mask is not None for item in listing.items)
+
+
+def _check(
+    suite: Suite, source: Source, listings: dict[str, Listing], split: str | None, left_out: Counter[str]
+) -> None:
+    wanted = f"{suite.name} as {suite.layout}"
+    if not any(listing.items for listing in listings.values()):
+        there = f"; it has folders such as {', '.join(list(left_out)[:3])!r}" if left_out else "; it has no images"
+        raise DataError(f"{source.place}: holds no image of {wanted}{f' in split {split}' if split else ''}{there}")
+    if "" in listings:
+        raise DataError(
+            f"{source.place}: its folders do not tell which split this is; say it with --split, one of"
+            f" {', '.join(suite.published)}"
+        )
+    if unknown := listings.keys() - suite.published.keys():
+        raise DataError(f"{source.place}: {suite.name} has no split {min(unknown)!r}, but {', '.join(suite.published)}")
+    for name, listing in listings.items():
+        _check_classes(suite, source, listing)
+        if len(listing.items) > suite.published[name]:
+            raise DataError(
+                f"{source.place}: {len(listing.items):,} images, but split {name!r} of {suite.name} was published with"
+                f" {suite.published[name]:,}; this is another set"
+            )
+        twice = [name for name, count in Counter(item.file_name for item in listing.items).items() if count > 1]
+        if twice:
+            raise DataError(f"{source.place}: {twice[0]} is there twice; give the folder of one copy")
+
+
+def _check_classes(suite: Suite, source: Source, listing: Listing) -> None:
+    """Suites of wnid folders look alike; what tells them apart is which classes they have."""
+    if not suite.by_wnid:
+        return
+    label_of = imagenet().label_of()
+    found = {label_of[item.file_name.partition("/")[0]] for item in listing.items}
+    others = [s.name for s in SUITES.values() if s.subset is not None and s.name != suite.name]
+    like = [name for name in others if found == set(SUITES[name].subset or ())]
+    outside = found - set(suite.subset) if suite.subset is not None else set()
+    hint = f": these are the classes of {like[0]}" if like else ""
+    if outside or like:
+        example = imagenet().ids[min(outside or found)]
+        raise DataError(
+            f"{source.place}: not {suite.name}{hint}; {len(outside)} of its {len(found)} classes are not of"
+            f" {suite.name}'s {len(suite.subset or label_of)}, such as {example}"
+        )
+
+
+def list_val(inputs: Inputs, classes: ClassList, real: str | None) -> Listing:
+    """ILSVRC's validation images, with ReaL's labels if its file is given."""
+    listing = list_images(inputs, classes, min_match=0)
+    if len(listing.items) > NUM_VAL:
+        raise DataError(
+            f"{inputs.images.place}: {len(listing.items):,} images, but the validation set has {NUM_VAL:,}; is this"
+            " the training set?"
+        )
+    if real is not None:
+        labels = read_real(Path(real))
+        listing.items = [item._replace(labels=labels[_number(item)]) for item in listing.items]
+        listing.counts["images_with_real_labels"] = sum(bool(item.labels) for item in listing.items)
+    return listing
+
+
+def _number(item: Item) -> int:
+    number = number_of(item.file_name.rpartition("/")[2])
+    if number is None:
+        raise DataError(f"{item.file_name}: ReaL's labels go by the number in ILSVRC2012_val_<number>.JPEG")
+    return number - 1
+
+
+def read_real(path: Path) -> tuple[tuple[int, ...], ...]:
+    """`real.json`: the labels of each image in the order of file numbers; an empty list is not scored."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path}: cannot be read as real.json ({e})") from e
+    if not (isinstance(rows, list) and len(rows) == NUM_VAL and all(_is_label_list(row) for row in rows)):
+        raise DataError(f"{path}: expected {NUM_VAL:,} lists of labels from 0 to 999, as in real.json of ReaL")
+    return tuple(map(tuple, rows))
+
+
+def _is_label_list(row: object) -> bool:
+    return isinstance(row, list) and all(type(label) is int and 0 <= label < 1000 for label in row)

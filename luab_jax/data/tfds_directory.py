@@ -1,0 +1,168 @@
+"""Directories that TFDS prepared, read in place: an index is made by one pass over the record headers.
+
+    DIR/dataset_info.json                       the directory of a version
+    DIR/<version>/dataset_info.json             its parent, if there is one version (the highest is taken)
+    DIR/<config>/<version>/dataset_info.json    config `matched-frequency` read as split `matched_frequency`
+
+Features are taken by name: `image`; `label` or `original_label`; `real_label`; `file_name` or `image_id`. The split
+`val` is TFDS's `validation`. The pass reads 12 bytes a record, and its result, 12 bytes a record, is kept in
+`$XDG_CACHE_HOME/luab_jax` (or `~/.cache/luab_jax`), never in the directory itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from luab_jax.data.class_lists import ClassList, imagenet
+from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc32c
+from luab_jax.errors import DataError
+
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_ALIASES = {"val": "validation"}
+
+
+def find(directory: epath.PathLike, split: str) -> tuple[epath.Path, str] | None:
+    """The directory of a version and its name for the split; `None` where TFDS prepared no such split here."""
+    root = epath.Path(directory)
+    places = [(root, split), (root, _ALIASES.get(split, split))]
+    configs = [child for child in _folders(root) if _plain(child.name) == _plain(split)]
+    places += [(config, "test") for config in configs]
+    for place, name in places:
+        version = _version(place)
+        if version is not None and name in _splits(version):
+            return version, name
+    return None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _folders(path: epath.Path) -> list[epath.Path]:
+    try:
+        return sorted(child for child in path.iterdir() if child.is_dir())
+    except OSError:
+        return []
+
+
+def _version(path: epath.Path) -> epath.Path | None:
+    if (path / "dataset_info.json").exists():
+        return path
+    versions = [child for child in _folders(path) if _VERSION.fullmatch(child.name)]
+    versions = [child for child in versions if (child / "dataset_info.json").exists()]
+    return max(versions, key=lambda child: [int(n) for n in child.name.split(".")], default=None)
+
+
+def _info(version: epath.Path) -> Mapping[str, Any]:
+    path = version / "dataset_info.json"
+    try:
+        info = json.loads(path.read_text())
+        if not isinstance(info, dict) or not isinstance(info.get("splits", []), list):
+            raise ValueError("no object with a list of splits")
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path}: cannot be read as TFDS's description of a data set ({e})") from e
+    return info
+
+
+def _splits(version: epath.Path) -> dict[str, list[int]]:
+    """Records of every shard, by split."""
+    return {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in _info(version).get("splits", [])}
+
+
+class TfdsSplit(NamedTuple):
+    """What is needed to read a split."""
+
+    directory: epath.Path
+    dataset: str
+    classes: ClassList
+    paths: list[epath.Path]
+    counts: list[int]
+    """Records of each shard."""
+    sizes: list[int]
+    """Bytes of each shard."""
+    offsets: np.ndarray
+    lengths: np.ndarray
+
+
+def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
+    """A split that TFDS prepared, or `None` where there is none. Raises `DataError` for a damaged one."""
+    found = find(directory, split)
+    if found is None:
+        return None
+    version, name = found
+    dataset, counts = str(_info(version)["name"]), _splits(version)[name]
+    total = len(counts)
+    paths = [version / f"{dataset}-{name}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)]
+    offsets, lengths = _index(paths, counts)
+    sizes = [path.stat().length for path in paths]
+    return TfdsSplit(version, dataset, _classes(version), paths, counts, sizes, offsets, lengths)
+
+
+def _classes(version: epath.Path) -> ClassList:
+    """The names beside the features; 1,000 classes without names are ImageNet's (SI-Score)."""
+    for feature in ("label", "original_label"):
+        path = version / f"{feature}.labels.txt"
+        if path.exists():
+            names = tuple(path.read_text().split("\n"))
+            names = names[:-1] if names and not names[-1] else names
+            return (
+                imagenet() if len(names) == 1000 and names == tuple(map(str, range(1000))) else ClassList(names, names)
+            )
+    features = (version / "features.json").read_text() if (version / "features.json").exists() else ""
+    if '"numClasses": "1000"' in features:
+        return imagenet()
+    raise DataError(f"{version}: has neither `label` nor `original_label` with names, so its labels mean nothing here")
+
+
+def _index(paths: list[epath.Path], counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and lengths of all records, from the cache or by one pass."""
+    try:
+        facts = [(str(path), path.stat().length, path.stat().mtime) for path in paths]
+    except OSError as e:
+        raise DataError(f"{paths[0].parent}: a shard is missing ({e}); is the data set complete?") from e
+    key = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "luab_jax" / f"tfds-{key}.npz"
+    try:
+        with np.load(cache) as arrays:
+            return arrays["offsets"], arrays["lengths"]
+    except (OSError, ValueError, KeyError, EOFError):
+        pass  # none yet, or a damaged one, which is written anew
+    rows = [_scan(path, count, size) for path, count, (_, size, _) in zip(paths, counts, facts, strict=True)]
+    offsets = np.concatenate([np.zeros(0, np.uint64), *(row[0] for row in rows)])
+    lengths = np.concatenate([np.zeros(0, np.uint32), *(row[1] for row in rows)])
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        partial = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
+        with partial.open("wb") as file:
+            np.savez(file, offsets=offsets, lengths=lengths)
+        partial.replace(cache)
+    except OSError:
+        pass  # a cache that cannot be written costs the next run a pass
+    return offsets, lengths
+
+
+def _scan(path: epath.Path, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    offsets, lengths, offset = [], [], 0
+    with path.open("rb") as file:
+        while offset < size:
+            file.seek(offset)
+            header = file.read(HEADER_BYTES)
+            if len(header) < HEADER_BYTES or struct.unpack_from("<I", header, 8)[0] != masked_crc32c(header[:8]):
+                raise DataError(f"{path}: no record at byte {offset:,}; the shard is cut off or damaged")
+            (length,) = struct.unpack_from("<Q", header)
+            offsets.append(offset)
+            lengths.append(length)
+            offset += HEADER_BYTES + length + FOOTER_BYTES
+    if len(offsets) != count or offset != size:
+        raise DataError(f"{path}: {len(offsets)} records, dataset_info.json says {count}; the shard is cut off")
+    return np.asarray(offsets, np.uint64), np.asarray(lengths, np.uint32)

@@ -1,0 +1,151 @@
+"""Paths that cannot be used, and parts of the input that cannot be listed: told in one line, or counted and listed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_prep import sources
+from data_prep.__main__ import main
+from data_prep.problems import Reason
+from luab_jax.data.dataset import read_manifest
+from luab_jax.errors import ExitCode
+from tests.data_prep.conftest import RawData, image_bytes
+
+Make = Callable[..., RawData]
+Capture = pytest.CaptureFixture[str]
+
+
+def failure(arguments: list[str], capsys: Capture) -> str:
+    capsys.readouterr()
+    assert main(arguments) == ExitCode.FAILED
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1, message
+    return message
+
+
+IMAGENET_AB = ("imagenet_ab", "--images=x", "--out=x")
+BUCKETS: list[tuple[tuple[str, ...], str]] = [
+    *((IMAGENET_AB, flag) for flag in ("images", "byproducts", "boxes", "val_labels", "classes", "out")),
+    *((("coco_ab", "--images=x", "--instances=x", "--out=x"), flag) for flag in ("images", "instances", "byproducts")),
+    *((("suite", "imagenet_real", "--source=x", "--out=x"), flag) for flag in ("source", "real", "boxes", "out")),
+    *((("folder", "--source=x", "--out=x"), flag) for flag in ("source", "byproducts", "classes")),
+    (("demo",), "out"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "flag"), BUCKETS)
+def test_a_bucket_is_not_taken_for_a_local_folder(
+    arguments: tuple[str, ...], flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = failure([*arguments, f"--{flag}=gs://bucket/a"], capsys)
+    assert f"--{flag}=gs://bucket/a: only local files" in message
+    assert ("prepare locally, then copy" if flag == "out" else "copy it here first") in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_a_prepared_directory_in_a_bucket_is_refused(command: str, capsys: Capture) -> None:
+    assert "only local files" in failure([command, "gs://bucket/a"], capsys)
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_out_that_is_a_file(make_raw: Make, tmp_path: Path, capsys: Capture, below: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert f"{file} is a file" in failure(make_raw(1).arguments(file / below), capsys)
+    assert f"{file} is a file" in failure(["demo", f"--out={file / below}"], capsys)
+    assert file.read_text() == "mine"
+
+
+def test_out_that_cannot_be_made(
+    make_raw: Make, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = make_raw(1)
+
+    def denied(self: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    assert "Permission denied" in failure(raw.arguments(tmp_path / "out"), capsys)
+    assert "Permission denied" in failure(["demo", f"--out={tmp_path / 'out'}"], capsys)
+
+
+def test_demo_refuses_in_one_line(tmp_path: Path, capsys: Capture) -> None:
+    small = ["--num_train=8", "--num_val=8", "--side=8", "--workers=1"]
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    assert "--seed=-1" in failure(["demo", f"--out={tmp_path}", "--seed=-1", *small], capsys)
+    for torn in ('{"seed": 0, "num_tr', "[]", ""):
+        (raw / "STARTED.json").write_text(torn)
+        assert "STARTED.json" in failure(["demo", f"--out={tmp_path}", *small], capsys)
+    (raw / "STARTED.json").write_text('{"seed": 1}')
+    assert "seed: 1 there, 0 asked" in failure(["demo", f"--out={tmp_path}", *small], capsys)
+    (raw / "STARTED.json").rename(raw / "photo.jpg")
+    assert "is not empty" in failure(["demo", f"--out={tmp_path}", *small], capsys)
+
+
+def test_what_cannot_be_listed_is_counted_and_listed(
+    make_raw: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, out = make_raw(), tmp_path / "out"
+    (raw.images / "cat" / "gone.JPEG").symlink_to(tmp_path / "nowhere.JPEG")
+    (raw.images / "cat" / "itself.JPEG").symlink_to("itself.JPEG")
+    (raw.images / "cat" / ".hidden.JPEG").symlink_to("nowhere")
+    (raw.images / "cat" / "good.JPEG").symlink_to(raw.images / "dog" / "dog_0.JPEG")
+    os.mkfifo(raw.images / "cat" / "pipe.JPEG")
+    (raw.byproducts / "dog" / "gone.xml").symlink_to(tmp_path / "nowhere.xml")
+    scandir = os.scandir
+
+    def denied(path: Any) -> Any:
+        if path == raw.images / "dog":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(sources.os, "scandir", denied)
+    assert main(raw.arguments(out, "--min_match=0")) == 0
+    manifest = read_manifest(out, "train")
+    assert manifest.num_records == 9
+    assert manifest.counts[Reason.NOT_A_FILE] == 4 and manifest.counts[Reason.FOLDER_UNREADABLE] == 1
+    listed = {s.file: s.detail for s in manifest.skipped if s.reason in (Reason.NOT_A_FILE, Reason.FOLDER_UNREADABLE)}
+    assert listed == {
+        "cat/gone.JPEG": f"link to {tmp_path / 'nowhere.JPEG'}",
+        "cat/itself.JPEG": "link to itself.JPEG",
+        "cat/pipe.JPEG": "",
+        "dog": "Permission denied",
+        "dog/gone.xml": f"link to {tmp_path / 'nowhere.xml'}",
+    }
+    assert main(raw.arguments(tmp_path / "strict", "--min_match=0", "--strict")) == ExitCode.FAILED
+
+
+def test_broken_links_of_a_suite_and_of_a_folder_above_the_classes(tmp_path: Path) -> None:
+    top = tmp_path / "imagenetv2-matched-frequency-format-val"
+    for index in ("0", "1"):
+        (top / index).mkdir(parents=True)
+        (top / index / "a.jpeg").write_bytes(image_bytes(int(index)))
+    (top / "0" / "b.jpeg").symlink_to("nowhere")
+    assert main(["suite", "imagenet_v2", f"--source={top}", f"--out={tmp_path}", "--workers=1"]) == 0
+    manifest = read_manifest(tmp_path / "imagenet_v2", "matched_frequency")
+    assert [(s.file, s.reason) for s in manifest.skipped] == [("0/b.jpeg", Reason.NOT_A_FILE)]
+
+
+def test_a_folder_that_links_to_itself_ends(make_raw: Make, tmp_path: Path) -> None:
+    raw = make_raw()
+    (raw.images / "cat" / "again").symlink_to(raw.images / "cat")
+    assert main(raw.arguments(tmp_path / "out", "--strict")) == 0
+
+
+def test_classes_without_images_are_counted(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:
+    raw = make_raw()
+    assert main(raw.arguments(tmp_path / "whole")) == 0
+    assert read_manifest(tmp_path / "whole", "train").counts["classes_without_images"] == 0
+    assert "classes without images" not in capsys.readouterr().out
+    raw.classes.write_text("cat\ncow\ndog\nhorse\n")
+    assert main(raw.arguments(tmp_path / "part")) == 0
+    assert read_manifest(tmp_path / "part", "train").counts["classes_without_images"] == 2
+    assert "classes without images     2 of 4" in capsys.readouterr().out
