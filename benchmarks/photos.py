@@ -56,7 +56,7 @@ def write_annotations(photos: list[Path], folder: Path) -> None:
         path.write_text(annotation(f"{photo.parent.name}/{photo.stem}"))
 
 
-def prepare(folder: Path, annotations: Path, out: Path) -> PreparedSplit:
+def prepare(folder: Path, annotations: Path | None, out: Path) -> PreparedSplit:
     """The photos of `folder` as a split, prepared by this package."""
     with contextlib.redirect_stdout(io.StringIO()):
         prepare_folders(
