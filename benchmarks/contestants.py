@@ -94,7 +94,7 @@ class TorchPhotos:
     """A map-style data set, picklable for worker processes."""
 
     def __init__(self, photos: list[Path]):
-        from torchvision import transforms
+        from torchvision import transforms  # pyright: ignore[reportMissingImports]
 
         self._photos = photos
         self._transform = transforms.Compose(
@@ -116,8 +116,8 @@ class TorchPhotos:
 
 def torch_loader(photos: list[Path]) -> Contestant:
     """torchvision's transforms in a DataLoader; in this process for one core, in worker processes for more."""
-    import torch
-    from torch.utils.data import DataLoader
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch.utils.data import DataLoader  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
 

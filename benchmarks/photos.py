@@ -83,7 +83,7 @@ def as_large_split(split: PreparedSplit, seed: int, copies: int = 125) -> Prepar
     total = copies * len(offsets)
     shuffled = grain.MapDataset.range(total).shuffle(seed=derived_seed(seed, "shuffle"))
     photo_of = np.empty(total, np.int64)
-    photo_of[[shuffled[i] for i in range(total)]] = np.arange(total) % len(offsets)
+    photo_of[np.asarray([shuffled[i] for i in range(total)], np.int64)] = np.arange(total) % len(offsets)
     paths = [split.directory / shard.file_name for shard in split.manifest.shards]
     records = RandomAccessTFRecords(paths, offsets[photo_of], lengths[photo_of], np.array([total]))
     return PreparedSplit(split.directory, split.manifest, records)

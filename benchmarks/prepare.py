@@ -55,7 +55,7 @@ class PhotosByTfds(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for photo in self._photos:
-            example = {"image": str(photo), "file_name": photo.name, "label": photo.parent.name}
+            example: dict[str, Any] = {"image": str(photo), "file_name": photo.name, "label": photo.parent.name}
             if self._annotations:
                 stem = f"{photo.parent.name}/{photo.stem}"
                 found = read_annotation((self._annotations / f"{stem}.xml").read_bytes(), stem, Problems())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -248,7 +248,7 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
-def _stack_train(rows: list[TrainExample]) -> Batch:
+def _stack_train(rows: Sequence[TrainExample]) -> Batch:
     return Batch(
         images=np.stack([row.image for row in rows]),
         labels=np.asarray([row.label for row in rows], np.int32),
