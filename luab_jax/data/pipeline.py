@@ -36,7 +36,6 @@ from luab_jax.data.transforms import (
 )
 from luab_jax.errors import DataError
 
-
 _MAX_CHUNK = 32
 """Training examples that a thread makes and stacks before it hands them over: one by one, waking the other side for
 each costs a tenth of the time of making it."""
