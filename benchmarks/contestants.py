@@ -20,7 +20,7 @@ from luab_jax.byproducts.records import Size
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Augmentation, Reading, train_batches
-from luab_jax.data.transforms import ResizeFilter, sample_crop
+from luab_jax.data.transforms import EncodedImage, ResizeFilter, crop_and_resize, sample_crop
 
 BATCH, SEED = 32, 0
 SIDE = 224
@@ -40,7 +40,7 @@ def ours(split: PreparedSplit, filter: ResizeFilter) -> Contestant:
             target=Target.CLICK_LAST,
             seed=SEED,
             batch_size=BATCH,
-            reading=Reading(num_threads=threads, prefetch_examples=2 * threads),
+            reading=Reading(num_threads=threads, prefetch_examples=2 * BATCH * threads),
         )
         return (len(batch.labels) for batch in batches)
 
@@ -72,11 +72,29 @@ def pillow(photos: list[Path]) -> Contestant:
     return run
 
 
+def ours_alone(photos: list[Path], filter: ResizeFilter) -> Contestant:
+    """The same bare loop around this package's transforms."""
+
+    def run(threads: int) -> Iterator[int]:
+        rng = np.random.default_rng(0)
+        turns = itertools.cycle(photos)
+
+        def example(photo: Path) -> np.ndarray:
+            image = EncodedImage(photo.read_bytes(), photo.name)
+            box = sample_crop(rng, image.size, (0.08, 1.0))
+            return crop_and_resize(image, box, SIDE, filter, flip=bool(rng.random() < 0.5))[0]
+
+        while True:
+            yield len(np.stack([example(next(turns)) for _ in range(BATCH)]))
+
+    return run
+
+
 class TorchPhotos:
     """A map-style data set, picklable for worker processes."""
 
     def __init__(self, photos: list[Path]):
-        from torchvision import transforms  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+        from torchvision import transforms  # pyright: ignore[reportMissingImports]
 
         self._photos = photos
         self._transform = transforms.Compose(
@@ -98,8 +116,8 @@ class TorchPhotos:
 
 def torch_loader(photos: list[Path]) -> Contestant:
     """torchvision's transforms in a DataLoader; in this process for one core, in worker processes for more."""
-    import torch  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
-    from torch.utils.data import DataLoader  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch.utils.data import DataLoader  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
 
@@ -120,7 +138,7 @@ def torch_loader(photos: list[Path]) -> Contestant:
 
 def tf_data(photos: list[Path], *, antialias: bool) -> Contestant:
     """Crop-only decoding in a tf.data graph, by TensorFlow's own crop law, which is the same."""
-    import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+    import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
 
@@ -154,7 +172,7 @@ def tf_data(photos: list[Path], *, antialias: bool) -> Contestant:
 
 def contestants(photos: list[Path], split: PreparedSplit) -> dict[str, Contestant]:
     """All that can run here, the reference first; a line for each that cannot."""
-    all_of_them: dict[str, Contestant] = {"PIL, as the official loader does it": pillow(photos)}
+    all_of_them: dict[str, Contestant] = {"PIL, as the official loader, bare loop": pillow(photos)}
     if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision"):
         all_of_them["torch DataLoader + torchvision on PIL"] = torch_loader(photos)
     else:
@@ -164,6 +182,8 @@ def contestants(photos: list[Path], split: PreparedSplit) -> dict[str, Contestan
         all_of_them["tf.data, plain bilinear"] = tf_data(photos, antialias=False)
     else:
         print("tf.data: skipped, tensorflow is not installed")
+    all_of_them["ours, bicubic, bare loop"] = ours_alone(photos, ResizeFilter.BICUBIC)
+    all_of_them["ours, bilinear_plain, bare loop"] = ours_alone(photos, ResizeFilter.BILINEAR_PLAIN)
     all_of_them["ours, bicubic: PIL's pixels"] = ours(split, ResizeFilter.BICUBIC)
     all_of_them["ours, bilinear_plain: the fast mode"] = ours(split, ResizeFilter.BILINEAR_PLAIN)
     return all_of_them

@@ -58,12 +58,12 @@ def write_annotations(photos: list[Path], folder: Path) -> None:
         path.write_text(annotation(f"{photo.parent.name}/{photo.stem}"))
 
 
-def prepare(folder: Path, annotations: Path, out: Path) -> PreparedSplit:
+def prepare(folder: Path, annotations: Path | None, out: Path) -> PreparedSplit:
     """The photos of `folder` as a split, prepared by this package."""
     with contextlib.redirect_stdout(io.StringIO()):
         classes = classes_of(list_photos(folder))
         job = Job(out=out, split="train", dataset="photos", classes=classes, num_shards=1, workers=1)
-        prepare_folders(Inputs(images=Folder(folder), byproducts=Folder(annotations)), job)
+        prepare_folders(Inputs(images=Folder(folder), byproducts=Folder(annotations) if annotations else None), job)
     return open_split(out, "train")
 
 
@@ -78,7 +78,7 @@ def as_large_split(split: PreparedSplit, seed: int, copies: int = 125) -> Prepar
     total = copies * len(offsets)
     shuffled = grain.MapDataset.range(total).shuffle(seed=derived_seed(seed, "shuffle"))
     photo_of = np.empty(total, np.int64)
-    photo_of[np.asarray([shuffled[i] for i in range(total)])] = np.arange(total) % len(offsets)
+    photo_of[np.asarray([shuffled[i] for i in range(total)], np.int64)] = np.arange(total) % len(offsets)
     paths = [split.directory / shard.file_name for shard in split.manifest.shards]
     records = RandomAccessTFRecords(paths, offsets[photo_of], lengths[photo_of], np.array([total]))
     return PreparedSplit(split.directory, split.manifest, records)

@@ -1,8 +1,8 @@
 """XML from outside: parsed without DTD, entities or external references, and only up to a size.
 
 All of these begin with a document type, and expat reports one where it begins, before anything in it is read, expanded
-or opened: there the parser stops. defusedxml does the same, but on ElementTree's parser in Python; this is the one in
-C, twice as fast, to which a builder may say no.
+or opened: there the parser stops. defusedxml does the same on ElementTree's parser in Python; this is the one in C, to
+which a builder may say no.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ Missing integers are -1, missing floats NaN, and coordinates are float32 (the on
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -128,6 +129,7 @@ def encode(record: ImageRecord) -> bytes:
     long mouse trace, and its output is not ordered.
     """
     example = _proto.Example()
+    example.CopyFrom(_without_rows())
     features = example.features.feature
     features["file_name"].bytes_list.value.append(record.file_name.encode())
     features["image"].bytes_list.value.append(record.image)
@@ -144,10 +146,20 @@ def encode(record: ImageRecord) -> bytes:
     for index, showing in enumerate(record.showings):
         _add_showing(rows, index, showing)
     for table, columns in _TABLES.items():
-        values_of_column = list(zip(*rows[table], strict=True)) or [()] * len(columns)
-        for (name, dtype), values in zip(columns.items(), values_of_column, strict=True):
+        # Tables without rows are there already; most records have rows in few of them.
+        for (name, dtype), values in zip(columns.items(), zip(*rows[table], strict=True), strict=bool(rows[table])):
             _fill(features[f"{table}/{name}"], dtype, values)
     return example.SerializeToString(deterministic=True)
+
+
+@functools.cache
+def _without_rows() -> Any:
+    """Every column of every table, empty."""
+    example = _proto.Example()
+    for table, columns in _TABLES.items():
+        for name, dtype in columns.items():
+            _fill(example.features.feature[f"{table}/{name}"], dtype, ())
+    return example
 
 
 def _fill(feature: Any, dtype: Any, values: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -298,7 +298,7 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
-def _stack_train(rows: Sequence[Any]) -> Batch:
+def _stack_train(rows: Sequence[TrainExample]) -> Batch:
     return Batch(
         images=np.stack([row.image for row in rows]),
         labels=_stack_labels([row.label for row in rows]),
