@@ -1,6 +1,6 @@
 """What the experiments on ImageNet-AB, and those on COCO-AB, share.
 
-The paper does not state its recipes (suites.md §16). Schedule and optimiser of the ResNets are ReLabel's (Yun et al.
+The paper does not state its recipes. Schedule and optimiser of the ResNets are ReLabel's (Yun et al.
 2021, §4.1), whose vanilla results the baselines of the paper match to 0.1; those of the ViTs are DeiT's (Touvron et al.
 2021, defaults of `main.py`), whose results the ViT-S baseline matches to 0.4. Both are inferred, not stated by the
 authors, and both are without the augmentation of their papers beyond crop and flip (no RandAugment, mixup, cutmix,
@@ -61,8 +61,8 @@ def imagenet_vit(name: str) -> Config:
 def coco(name: str) -> Config:
     """COCO at 224 pixels: batch 128, AdamW at 2e-4 with a cosine, weight decay 0.01; all inferred.
 
-    The paper states no recipe. Batch, crop and flip are those of its COCO loader (suites.md §13). The optimiser follows
-    ReLabel (Yun et al. 2021, appendix D.3; AdamP, which optax lacks, became AdamW), whose ResNet-50 reaches 69.0 mAP
+    The paper states no recipe. Batch, crop and flip are those of its COCO loader (coco_dataloader.ipynb). The optimiser
+    follows ReLabel (Yun et al. 2021, appendix D.3; AdamP, which optax lacks, became AdamW), whose ResNet-50 reaches 69.0 mAP
     from ImageNet weights where the paper's baseline has 73.0: close, not equal. That the paper starts from ImageNet
     weights too is inferred from its mAP. 30 epochs and no warm-up are choices made here. The loader's colour jitter of
     0.4 is not part of this recipe. The loader's labels follow the points: --config.byproduct.label_follows_point=True.

@@ -3,7 +3,7 @@
 Every target has a fixed shape `[K, D]` with `valid [K]`: K things located on the image by D numbers each. Images with
 one label have K = 1; images with a set of labels have K = number of classes, and only rows of present classes are
 valid. A target is made in fractions of the whole image and then moved with the crop; what leaves the crop is invalid
-and does not count in the loss (the ImageNet loader of the paper masks it likewise, suites.md §16).
+and does not count in the loss (the ImageNet loader of the paper masks it likewise: imagenet_dataloader.ipynb).
 
 | target      | Z                                                               | seed of the idea                  |
 |-------------|-----------------------------------------------------------------|-----------------------------------|

@@ -34,7 +34,7 @@ class ClassList:
 
 
 def imagenet() -> ClassList:
-    """The 1,000 classes of ILSVRC2012: wnids in sorted order, the label order of every suite (suites.md §0).
+    """The 1,000 classes of ILSVRC2012: wnids in sorted order, the label order of every suite.
 
     Read from the list that TFDS ships for `imagenet2012`, and checked, so that a changed file cannot change labels.
     """

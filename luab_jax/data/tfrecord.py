@@ -1,8 +1,8 @@
 """Random access to the records of TFRecord shards, every read checked by CRC.
 
-Grain's own TFRecord source reads in sequence and checks nothing, and ArrayRecord is not what DESIGN's contract asks
-for (TFRecord that TFDS opens); hence these few lines. The format: length (uint64), masked CRC-32C of the length,
-data, masked CRC-32C of the data; all little-endian (tensorflow/core/lib/io/record_writer.h).
+Grain's own TFRecord source reads in sequence and checks nothing; ArrayRecord has random access, but fewer programs read
+it. Hence these few lines. The format: length (uint64), masked CRC-32C of the length, data, masked CRC-32C of the data;
+all little-endian (tensorflow/core/lib/io/record_writer.h).
 """
 
 from __future__ import annotations

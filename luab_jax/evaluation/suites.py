@@ -61,7 +61,7 @@ def _only(
 def _centre_occlusion(parts: Mapping[str, Predictions]) -> Mapping[str, object]:
     """PiT (Heo et al. 2021, §4.3): top-1 with the centre of the input set to zero.
 
-    Whether that zero is a normalised one is not stated there (suites.md §9); the network's input being the normalised
+    Whether that zero is a normalised one is not stated there; the network's input being the normalised
     image, that reading is the headline, and black stands beside it.
     """
     mean, black = top_k(parts["mean"]), top_k(parts["black"])
