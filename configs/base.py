@@ -62,10 +62,11 @@ def coco(name: str) -> Config:
     """COCO at 224 pixels: batch 128, AdamW at 2e-4 with a cosine, weight decay 0.01; all inferred.
 
     The paper states no recipe. Batch, crop and flip are those of its COCO loader (coco_dataloader.ipynb). The optimiser
-    follows ReLabel (Yun et al. 2021, appendix D.3; AdamP, which optax lacks, became AdamW), whose ResNet-50 reaches 69.0 mAP
-    from ImageNet weights where the paper's baseline has 73.0: close, not equal. That the paper starts from ImageNet
-    weights too is inferred from its mAP. 30 epochs and no warm-up are choices made here. The loader's colour jitter of
-    0.4 is not part of this recipe. The loader's labels follow the points: --config.byproduct.label_follows_point=True.
+    follows ReLabel (Yun et al. 2021, appendix D.3; AdamP, which optax lacks, became AdamW), whose ResNet-50 reaches
+    69.0 mAP from ImageNet weights where the paper's baseline has 73.0: close, not equal. That the paper starts from
+    ImageNet weights too is inferred from its mAP. 30 epochs and no warm-up are choices made here. The loader's colour
+    jitter of 0.4 is not part of this recipe. The loader's labels follow the points:
+    --config.byproduct.label_follows_point=True.
     """
     return Config(
         task=Task.MULTI_LABEL,

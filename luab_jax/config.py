@@ -76,10 +76,10 @@ class ByproductConfig:
     """Where smooth-L1 turns from quadratic to linear, in fractions of the crop; 1 is torch's default."""
     label_follows_point: bool = False
     """For sets of labels: a class whose icon lies outside of the training crop gets label 0, a class without an icon
-    keeps its 1. The paper's COCO loader (coco_dataloader.ipynb) does so, since a crop at 8 % of the area often loses the
-    object; its ImageNet loader only masks the regression. Off by default: with it labels come from byproducts too, in the
-    baseline (target `none`) as well, and a gain of LUAB would mix with that of cleaner labels. A class of which another
-    instance is still in the crop loses its label wrongly."""
+    keeps its 1. The paper's COCO loader (coco_dataloader.ipynb) does so, since a crop at 8 % of the area often loses
+    the object; its ImageNet loader only masks the regression. Off by default: with it labels come from byproducts too,
+    in the baseline (target `none`) as well, and a gain of LUAB would mix with that of cleaner labels. A class of which
+    another instance is still in the crop loses its label wrongly."""
 
 
 @dataclass(slots=True, kw_only=True)
