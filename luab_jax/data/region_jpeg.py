@@ -26,11 +26,18 @@ _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _TRAILER_BYTES = 256  # what a camera may have left behind the end
 _EXTENSIONS = "NVIMGCODEC_EXTENSIONS_PATH"
 _threads = threading.local()
+_loading = threading.Lock()
+
+
+def _library() -> Any:
+    """The module; None where it is not installed."""
+    with _loading:  # the cache alone lets threads in side by side
+        return _load()
 
 
 @functools.cache
-def _library() -> Any:
-    """The module, with its CPU JPEG decoder alone; None where it is not installed.
+def _load() -> Any:
+    """Imports the module with its CPU JPEG decoder alone.
 
     Its other decoders look for CUDA's libraries at import and complain on stderr, hence a folder with just the one.
     """
