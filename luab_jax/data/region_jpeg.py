@@ -30,13 +30,14 @@ _loading = threading.Lock()
 
 
 def _library() -> Any:
-    with _loading:  # decoding threads all ask at once, and loading changes the environment for a moment
+    """The module; None where it is not installed."""
+    with _loading:  # the cache alone lets threads in side by side
         return _load()
 
 
 @functools.cache
 def _load() -> Any:
-    """The module, with its CPU JPEG decoder alone; None where it is not installed.
+    """Imports the module with its CPU JPEG decoder alone.
 
     Its other decoders look for CUDA's libraries at import and complain on stderr, hence a folder with just the one.
     """
