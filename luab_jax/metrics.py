@@ -41,9 +41,9 @@ def top_k_correct(logits: Float[Array, "b c"], labels: Int[Array, " b"], k: int)
 
 
 def summarise(means: Iterable[Means]) -> dict[str, float]:
-    """Adds means on the host in float64 and divides once; NaN where nothing was counted."""
+    """Adds means on the host in float64 and divides once; without the names for which nothing was counted."""
     totals: dict[str, np.ndarray] = {}
     for batch in jax.device_get(list(means)):
         for name, mean in batch.items():
             totals[name] = totals.get(name, np.zeros(2)) + np.asarray([mean.total, mean.count], np.float64)
-    return {name: float(t / c) if c else float("nan") for name, (t, c) in totals.items()}
+    return {name: float(t / c) for name, (t, c) in totals.items() if c}
