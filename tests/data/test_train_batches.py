@@ -9,7 +9,9 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from data_prep.commands import prepare_folders
+from data_prep.commands import Job, prepare_folders
+from data_prep.datasets.class_folders import Inputs
+from data_prep.sources import Folder
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.batch import Batch
 from luab_jax.data.class_lists import ClassList
@@ -28,14 +30,9 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> PreparedSplit:
         for k in range(20):
             pixels = rng.integers(0, 256, (40 + k, 60 - k, 3), np.uint8)
             Image.fromarray(pixels).save(root / "raw" / name / f"{name}_{k}.JPEG")
-    prepare_folders(
-        Path(root, "raw"),
-        out=Path(root, "out"),
-        split="train",
-        dataset="photos",
-        classes=ClassList(("cat", "dog"), ("cat", "dog")),
-        workers=1,
-    )
+    classes = ClassList(("cat", "dog"), ("cat", "dog"))
+    job = Job(out=Path(root, "out"), split="train", dataset="photos", classes=classes, workers=1)
+    prepare_folders(Inputs(images=Folder(Path(root, "raw"))), job)
     return open_split(epath.Path(root) / "out", "train")
 
 
