@@ -241,7 +241,8 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu
 
 def _wait_for_checkpoint(process: subprocess.Popen[str], workdir: Path) -> None:
     deadline = time.monotonic() + 120
-    while not any((workdir / "checkpoints").glob("[0-9]*/commit_success.txt")):
+    # A name that is not a number belongs to a checkpoint still being written, whatever it holds.
+    while not any(path.parent.name.isdigit() for path in (workdir / "checkpoints").glob("*/commit_success.txt")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "no checkpoint within two minutes"
         time.sleep(0.02)
