@@ -78,8 +78,8 @@ def _checked(content: bytes, start: int, length: int, where: str) -> bytes:
 class RandomAccessTFRecords:
     """The records of many shards as one sequence of `bytes`; safe in threads and in spawned workers.
 
-    Every read opens its shard anew: about 10 µs, thousands of times less than decoding the image, for which any number
-    of shards fits under the system's limit on open files. Elsewhere than on a local disk a read is one ranged request,
+    Every read opens its shard anew, which costs far less than decoding the image; so any number of shards fits under
+    the system's limit on open files. Elsewhere than on a local disk a read is one ranged request,
     without read-ahead. Nothing is cached in memory: the index costs 12 bytes per record.
     """
 
