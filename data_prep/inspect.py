@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from data_prep.parallel import run_tasks
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import Box, ImageRecord, TimedPoint
-from luab_jax.data import dataset, tfrecord
+from luab_jax.data import dataset, storage, tfrecord
 from luab_jax.data.features import Example
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 from luab_jax.progress import Progress
 
@@ -74,7 +74,7 @@ def _inside(point: TimedPoint, box: Box) -> bool:
     return box.x_min <= point.x <= box.x_max and box.y_min <= point.y <= box.y_max
 
 
-def inspect(directory: Path, *, workers: int) -> str:
+def inspect(directory: Place, *, workers: int) -> str:
     """Reads every record of every split; returns the report."""
     names = dataset.splits(directory)
     if not names:
@@ -82,7 +82,7 @@ def inspect(directory: Path, *, workers: int) -> str:
     return "\n\n".join(_report(directory, split, workers) for split in names)
 
 
-def _report(directory: Path, split: str, workers: int) -> str:
+def _report(directory: Place, split: str, workers: int) -> str:
     manifest = dataset.read_manifest(directory, split)
     statistics = Statistics()
     paths = [directory / shard.file_name for shard in manifest.shards]
@@ -99,10 +99,10 @@ def _report(directory: Path, split: str, workers: int) -> str:
     return "\n".join(lines)
 
 
-def _read_shard(path: Path) -> Statistics:
+def _read_shard(path: Place) -> Statistics:
     statistics = Statistics()
     try:
-        with path.open("rb") as file:
+        with storage.open_forwards(path) as file:
             for _, data in tfrecord.scan(file, str(path)):
                 statistics.add(Example(data).record())
     except OSError as e:

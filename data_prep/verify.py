@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import google_crc32c
 import numpy as np
@@ -13,8 +13,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.images import check_image
 from data_prep.parallel import run_tasks
-from luab_jax.data import dataset, features
+from luab_jax.data import dataset, features, storage
 from luab_jax.data.dataset import Shard
+from luab_jax.data.storage import Place
 from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, frame
 from luab_jax.errors import DataError
 from luab_jax.progress import Progress
@@ -25,7 +26,7 @@ MAX_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    path: Path
+    path: Place
     shard: Shard
     offsets: np.ndarray
     lengths: np.ndarray
@@ -36,7 +37,7 @@ class _Task:
         return self.shard.file_name
 
 
-def verify(directory: Path, *, workers: int) -> list[str]:
+def verify(directory: Place, *, workers: int) -> list[str]:
     """Checks all splits of a directory; returns one line per failure, naming shard, record and offset."""
     names = dataset.splits(directory)
     if not names:
@@ -53,9 +54,9 @@ def verify(directory: Path, *, workers: int) -> list[str]:
     return sorted(failures)
 
 
-def _tasks(directory: Path, split: str) -> list[_Task]:
+def _tasks(directory: Place, split: str) -> list[_Task]:
     manifest = dataset.open_split(directory, split).manifest
-    with np.load(Path(dataset.index_path(directory, split))) as index:
+    with np.load(io.BytesIO(storage.read_all(dataset.index_path(directory, split)))) as index:
         offsets, lengths = index["offsets"], index["lengths"]
     ends = np.cumsum([shard.num_records for shard in manifest.shards])
     return [
@@ -72,13 +73,13 @@ def _tasks(directory: Path, split: str) -> list[_Task]:
 
 def _verify_shard(task: _Task) -> tuple[str, list[str]]:
     try:
-        with task.path.open("rb") as file:
+        with storage.open_forwards(task.path) as file:
             return task.name, _failures(task, file)
     except OSError as e:
         return task.name, [f"{task.path}: cannot be read ({e.strerror or e})"]
 
 
-def _failures(task: _Task, file: BinaryIO) -> list[str]:
+def _failures(task: _Task, file: IO[bytes]) -> list[str]:
     found: list[str] = []
     crc, position = 0, 0
     for index, (offset, length) in enumerate(zip(task.offsets.tolist(), task.lengths.tolist(), strict=True)):
