@@ -113,13 +113,20 @@ def prepare_coco(
     instances, byproducts = storage.absolute(instances), storage.absolute(byproducts) if byproducts else None
     read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of())
     tables = tuple(map(str, filter(None, (instances, byproducts))))
-    manifest = _prepare(listing, read, source, job, coco_summary_rows, start, inputs, tables=tables)
+    plan = _plan(listing, read, source, job, inputs, tables=tables)
+    manifest = _prepare(plan, job, coco_summary_rows, start)
     inputs.discard()
     return manifest
 
 
 def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
     """Writes what was listed, and prints a summary."""
+    start = time.monotonic()
+    return _prepare(plan_folders(listing, inputs, job), job, summary_rows, start)
+
+
+def plan_folders(listing: Listing, inputs: Inputs, job: Job) -> shards.Plan:
+    """How what was listed becomes a split."""
     byproducts, box_xml = inputs.byproducts, inputs.boxes.xml
     source = {
         "layout": "imagenet_ab",
@@ -139,21 +146,19 @@ def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
         label_of=job.classes.label_of(),
     )
     reads = ("boxes as <image>.xml" if inputs.boxes.flat else "boxes as <class>/<image>.xml",) if box_xml else ()
-    return _prepare(listing, read, source, job, summary_rows, time.monotonic(), inputs, reads=reads)
+    return _plan(listing, read, source, job, inputs, reads=reads)
 
 
-def _prepare(
+def _plan(
     listing: Listing,
     read: Callable[[Any], Outcome],
     source: dict[str, str | int | None],
     job: Job,
-    rows: Callable[[Manifest], Rows],
-    start: float,
     inputs: Inputs,
     *,
     reads: tuple[str, ...] = (),
     tables: tuple[str, ...] = (),
-) -> Manifest:
+) -> shards.Plan:
     """`source`: where a split comes from, in the terms in which a later run with other input is refused.
 
     `tables` are the files that workers read beside `inputs`.
@@ -166,7 +171,7 @@ def _prepare(
         "num_shards": num_shards,
         "shard_schema": features.SCHEMA_VERSION,
     }
-    plan = shards.Plan(
+    return shards.Plan(
         directory=job.out,
         dataset=job.dataset,
         split=job.split,
@@ -182,6 +187,9 @@ def _prepare(
         places=(*inputs.places, *tables),
         make_readable=inputs.make_readable,
     )
+
+
+def _prepare(plan: shards.Plan, job: Job, rows: Callable[[Manifest], Rows], start: float) -> Manifest:
     manifest, written = publish.prepare(plan, workers=job.workers, strict=job.strict, beam_options=job.beam_options)
     if written:
         print(summary(manifest, rows(manifest), job.out, time.monotonic() - start))
