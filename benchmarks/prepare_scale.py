@@ -2,8 +2,8 @@
 
 Synthetic data in the form in which ImageNet-AB comes: class tars in one tar, and a compressed tar of XML for 86 % of
 the images (1.1 of 1.28 million), 1.2 showings each with a click and a trace as long as those of the release. The
-images are tiny, so that what is measured is what depends on their number. Each size is prepared by a process of its
-own; the table ends with the line fitted to the sizes, read off at all of ImageNet.
+images are tiny, so that what is measured is what depends on their number. The table ends with the line fitted to the
+sizes, read off at all of ImageNet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from PIL import Image
 
 from data_prep import publish, shards
 from data_prep.commands import Job, open_inputs, plan_folders
-from data_prep.datasets.class_folders import list_images
+from data_prep.datasets.class_folders import Inputs, list_images
 from data_prep.parallel import run_tasks
 from data_prep.verify import verify
 from luab_jax.data.class_lists import imagenet
@@ -42,6 +42,7 @@ WITH_XML, SECOND_SHOWING = 0.86, 0.2
 NUM_CLASSES = 1000
 MEAN_TRACE = 25
 """Samples of a showing."""
+LOOKUP = "id -> byproduct of all images"
 
 
 def main() -> None:
@@ -51,12 +52,13 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="scratch of 1 GB for 100,000 images (default: among temporary files)"
     )
-    parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=PARTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
+        measured = Measured(arguments.folder, arguments.workers)
         with contextlib.redirect_stdout(sys.stderr):
-            found = list(measure(arguments.folder, arguments.measure, arguments.workers))
-        print(json.dumps(found))
+            PARTS[arguments.measure](measured)
+        print(json.dumps(measured.rows))
         return
     from benchmarks.input_pipeline import machine  # what it loads is not in the processes that are measured
 
@@ -65,12 +67,16 @@ def main() -> None:
     for num_images in arguments.images:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             sizes = make(Path(folder), num_images)
-            command = [sys.executable, "-m", "benchmarks.prepare_scale", f"--measure={num_images}"]
-            command += [f"--folder={folder}", f"--workers={arguments.workers}"]
-            tables.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+            tables.append([row for part in PARTS for row in in_own_process(part, folder, arguments.workers)])
             size = sum(path.stat().st_size for path in Path(folder, "out").iterdir())
         print(f"{num_images:,} images: {sizes}, {size / 1e6:,.0f} MB prepared", flush=True)
     print_table(arguments.images, tables)
+
+
+def in_own_process(part: str, folder: str, workers: int) -> list[Row]:
+    command = [sys.executable, "-m", "benchmarks.prepare_scale", f"--measure={part}"]
+    command += [f"--folder={folder}", f"--workers={workers}"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def make(folder: Path, num_images: int) -> str:
@@ -134,9 +140,7 @@ class Peaks:
 
     def __init__(self) -> None:
         self.children = 0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def reset(self) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # of VmHWM; see proc(5)
@@ -147,15 +151,12 @@ class Peaks:
         return _high_water(os.getpid())
 
     def _watch(self) -> None:
-        while not self._end.wait(0.05):
+        while True:
+            time.sleep(0.05)
             for child in psutil.Process().children():
                 with contextlib.suppress(OSError, StopIteration, psutil.Error):
                     if any("spawn_main" in part for part in child.cmdline()):  # not multiprocessing's own helper
                         self.children = max(self.children, _high_water(child.pid))
-
-    def close(self) -> None:
-        self._end.set()
-        self._thread.join()
 
 
 def _high_water(process: int) -> int:
@@ -163,58 +164,89 @@ def _high_water(process: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def measure(folder: Path, num_images: int, workers: int) -> Iterator[tuple[str, float, int, int]]:
-    """Yields (step, seconds, bytes of the parent, bytes of the largest worker), in the order of a preparation."""
-    peaks, out, classes = Peaks(), folder / "out", imagenet()
-    job = Job(out=out, split="train", dataset="imagenet_ab", classes=classes, workers=workers)
-    flags = {"images": str(folder / "images.tar"), "boxes": None, "out": out, "val_labels": None, "classes": classes}
+Row = tuple[str, float, int, int]
+"""Step, seconds, bytes of the launching process, bytes of the largest worker."""
+
+
+class Measured:
+    """The steps of one process."""
+
+    def __init__(self, folder: Path, workers: int):
+        self.rows: list[Row] = []
+        self.out, self._folder, self.workers, self._peaks = folder / "out", folder, workers, Peaks()
 
     @contextlib.contextmanager
-    def step(name: str) -> Iterator[None]:
-        peaks.reset()
+    def step(self, name: str) -> Iterator[None]:
+        self._peaks.reset()
         start = time.monotonic()
         yield
-        found.append((name, time.monotonic() - start, peaks.parent, peaks.children))
+        self.rows.append((name, time.monotonic() - start, self._peaks.parent, self._peaks.children))
 
-    found: list[tuple[str, float, int, int]] = []
-    with step("nothing yet (the libraries)"):
+    def open(self, *, byproducts: bool = True) -> Inputs:
+        images, xml = str(self._folder / "images.tar"), str(self._folder / "xml.tar.gz") if byproducts else None
+        return open_inputs(images, xml, None, imagenet(), out=self.out, val_labels=None)
+
+    def plan(self, inputs: Inputs) -> shards.Plan:
+        classes = imagenet()
+        job = Job(out=self.out, split="train", dataset="imagenet_ab", classes=classes, workers=self.workers)
+        return plan_folders(list_images(inputs, classes, min_match=0.5), inputs, job)
+
+
+def measure_preparation(measured: Measured) -> None:
+    with measured.step("nothing yet (the libraries)"):
         pass
-    with step("list the tar of images"):
-        open_inputs(byproducts=None, **flags)
-    with step("that, and unpack the XML"):
-        inputs = open_inputs(byproducts=str(folder / "xml.tar.gz"), **flags)
-    with step("id -> byproduct of all images"):
-        plan = plan_folders(list_images(inputs, classes, min_match=0.5), inputs, job)
-    with step("write the shards"):
-        out.mkdir(exist_ok=True)
-        run = functools.partial(run_tasks, shards.write_shard, workers=workers, name_of=shards.name_of)
+    with measured.step("list the tar of images"):
+        measured.open(byproducts=False)
+    with measured.step("that, and unpack the XML"):
+        inputs = measured.open()
+    with measured.step(LOOKUP):
+        plan = measured.plan(inputs)
+    with measured.step("write the shards"):
+        measured.out.mkdir(exist_ok=True)
+        run = functools.partial(run_tasks, shards.write_shard, workers=measured.workers, name_of=shards.name_of)
         shards.write_shards(plan, fingerprint=plan.fingerprint(), run=run)
-    with step("publish them"):
-        publish.prepare(plan, workers=workers, strict=True)
+    with measured.step("publish them"):
+        publish.prepare(plan, workers=measured.workers, strict=True)
     inputs.discard()
-    del plan, inputs
-    with step("the same command again"):
-        inputs = open_inputs(byproducts=str(folder / "xml.tar.gz"), **flags)
-        plan = plan_folders(list_images(inputs, classes, min_match=0.5), inputs, job)
-        publish.prepare(plan, workers=workers, strict=True)
-    del plan, inputs
-    with step("verify"):
-        failures = verify(out, workers=workers)
+
+
+def measure_second_run(measured: Measured) -> None:
+    with measured.step("the same command again"):
+        publish.prepare(measured.plan(measured.open()), workers=measured.workers, strict=True)
+
+
+def measure_verify(measured: Measured) -> None:
+    with measured.step("verify"):
+        failures = verify(measured.out, workers=measured.workers)
     if failures:
         raise SystemExit(failures[0])
-    with step("open for training, one record"):
-        split = open_split(out, "train")
-        _ = split.records[num_images // 2]
-    peaks.close()
-    yield from found
 
 
-def print_table(sizes: list[int], tables: list[list[tuple[str, float, int, int]]]) -> None:
-    print("\nseconds; MB of the launching process / of the largest worker (-: none). Last column: the line through the")
+def measure_opening(measured: Measured) -> None:
+    with measured.step("open for training, one record"):
+        split = open_split(measured.out, "train")
+        _ = split.records[len(split.records) // 2]
+
+
+PARTS = {
+    "preparation": measure_preparation,
+    "second_run": measure_second_run,
+    "verify": measure_verify,
+    "opening": measure_opening,
+}
+"""Each in a process of its own, since one that has held much gives little back."""
+
+
+def print_table(sizes: list[int], tables: list[list[Row]]) -> None:
     print(
-        f"sizes by least squares, at {FULL:,} images in {shards.default_num_shards(FULL):,} shards: it is assumed that"
+        "\nseconds; peak MB of the launching process / of the largest worker (-: none). Last column: the line through"
     )
-    print("every cost is a constant and a share for each image, as on one disk and one machine of the same cores\n")
+    print(
+        f"the sizes by least squares, at {FULL:,} images in {shards.default_num_shards(FULL):,} shards: it is assumed"
+    )
+    print(
+        "that every cost is a constant and a share for each image, as on one disk and one machine of the same cores\n"
+    )
     print(f"{'':<30}" + "".join(f"{size:>22,}" for size in [*sizes, FULL]))
     for rows in zip(*tables, strict=True):
         cells = []
@@ -224,7 +256,7 @@ def print_table(sizes: list[int], tables: list[list[tuple[str, float, int, int]]
             cells.append(f"{seconds:>9,.1f} {memory:>12}")
         print(f"{rows[0][0]:<30}" + "".join(cells))
     lookup = {row[0]: row[2] for row in tables[-1]}
-    grown = lookup["id -> byproduct of all images"] - lookup["nothing yet (the libraries)"]
+    grown = lookup[LOOKUP] - lookup["nothing yet (the libraries)"]
     print(f"\nmemory of all that is listed and planned, at {sizes[-1]:,}: {grown / sizes[-1]:.0f} bytes an image")
 
 

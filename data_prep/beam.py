@@ -29,11 +29,15 @@ def run_on_beam(tasks: Sequence[ShardTask], *, options: Sequence[str], places: S
     workers cannot reach a place, or the pipeline fails; shards that were finished are kept.
     """
     if importlib.util.find_spec("apache_beam") is None:
-        raise UserError("--beam_options: Apache Beam is not installed: pip install 'luab_jax[beam]'")
+        raise UserError("--beam_options: Apache Beam is not installed: pip install apache-beam")
     if not tasks:
         return
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    # pyright sees an extra only where it is installed
+    import apache_beam as beam  # pyright: ignore[reportMissingImports]
+    from apache_beam.options.pipeline_options import (  # pyright: ignore[reportMissingImports]
+        PipelineOptions,
+        StandardOptions,
+    )
 
     try:
         pipeline_options = PipelineOptions(list(options))
@@ -109,7 +113,7 @@ def _parts(tasks: Sequence[ShardTask], folder: Place) -> Iterator[Part]:
         yield part
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if "luab_jax.errors." in line]
     line = (named or lines or [type(error).__name__])[-1].strip()

@@ -22,6 +22,8 @@ OWNERS = {
     "grain": ("luab_jax.data.pipeline",),
     "orbax": ("luab_jax.checkpoint",),
     "optax": ("luab_jax.losses", "luab_jax.optim", "luab_jax.step"),
+    "apache_beam": ("data_prep.beam",),
+    "fsspec": ("luab_jax.data.storage",),
     "absl": ("luab_jax.cli", "luab_jax.main", "luab_jax.evaluate", "luab_jax.report", "luab_jax.preflight"),
     "ml_collections": ("luab_jax.main", "luab_jax.preflight"),
     "tensorflow_datasets": ("luab_jax.data.features", "data_prep"),

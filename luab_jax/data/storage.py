@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import os
 import socket
 import tempfile
@@ -35,6 +36,9 @@ _LOGIN = {
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
     "hf": "run `hf auth login`",
 }
+
+# gcsfs logs its retries with tracebacks; what comes of them is in the error that it raises in the end.
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -61,14 +65,14 @@ def absolute(path: Place) -> Place:
 def explained(path: epath.PathLike, doing: str = "read") -> Iterator[None]:
     """Turns the errors of a bucket, which has error classes of its own, into `StorageError` with a remedy.
 
-    A file that is not there stays `FileNotFoundError`, and all errors of local paths stay what they are.
+    A file to be read that is not there stays `FileNotFoundError`, and all errors of local paths stay what they are.
     """
     try:
         yield
-    except (UserError, FileNotFoundError):
+    except UserError:
         raise
     except Exception as e:
-        if not is_remote(path):
+        if not is_remote(path) or (isinstance(e, FileNotFoundError) and doing != "written"):
             raise
         raise StorageError(f"{os.fspath(path)}: cannot be {doing}: {_cause(e, os.fspath(path))}") from e
 
@@ -76,6 +80,8 @@ def explained(path: epath.PathLike, doing: str = "read") -> Iterator[None]:
 def _cause(error: Exception, path: str) -> str:
     """One line with the remedy."""
     scheme = path.partition("://")[0]
+    if isinstance(error, FileNotFoundError):
+        return "there is no such bucket"
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:300]
     if isinstance(error, ImportError):
         plugin = PLUGINS.get(scheme, "")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,22 +18,6 @@ from tests.data_prep.packing import nested_tar, tar, zipped
 
 Make = Callable[..., RawData]
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder that is gs://bucket, here and in spawned workers, which are given this process's `sys.path`."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "buckets"))
-    monkeypatch.delitem(sys.modules, "gcsfs", raising=False)
-    monkeypatch.setenv("LUAB_JAX_TEST_BUCKETS", str(tmp_path / "buckets"))
-    classes = importlib.import_module("fsspec.registry")._registry
-    before = {name: classes.pop(name) for name in ("gs", "gcs") if name in classes}
-    (tmp_path / "buckets" / "bucket").mkdir(parents=True)
-    yield tmp_path / "buckets" / "bucket"
-    for name in ("gs", "gcs"):
-        classes.pop(name, None)
-    classes.update(before)
-    sys.modules.pop("gcsfs", None)
 
 
 @pytest.fixture
@@ -183,6 +165,11 @@ def test_storage_errors_name_the_remedy() -> None:
     assert "gcloud auth" in message(PermissionError("Forbidden"))
     assert "run the same command again" in message(TimeoutError())
     assert "pip install gcsfs" in message(ImportError("Please install gcsfs to access Google Storage"))
+    no_bucket = pytest.raises(StorageError, match="cannot be written: there is no such bucket")
+    with no_bucket, storage.explained("gs://bucket/a", "written"):
+        raise FileNotFoundError("https://...")
+    with pytest.raises(FileNotFoundError), storage.explained("gs://bucket/a"):
+        raise FileNotFoundError("gs://bucket/a")
     assert message(ValueError("two\nlines")) == "gs://bucket/a: cannot be read: two lines"
     with pytest.raises(DataError), storage.explained("gs://bucket/a"):
         raise DataError("of the caller")

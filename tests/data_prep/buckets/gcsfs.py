@@ -31,7 +31,7 @@ class GCSFileSystem(LocalFileSystem):
             text = os.path.join(os.environ["LUAB_JAX_TEST_BUCKETS"], inner)
         return super()._strip_protocol(text)
 
-    def cat_file(self, path: str, *arguments: object, **options: object) -> bytes:
+    def cat_file(self, path: str, *arguments: object, **options: object) -> bytes | str:
         _refuse_closed(path)
         return super().cat_file(path, *arguments, **options)
 
