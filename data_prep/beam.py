@@ -12,6 +12,7 @@ import importlib.util
 import pickle
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from data_prep.shards import Part, ShardTask, read_part, write_shard
 from luab_jax.data import storage
@@ -77,7 +78,7 @@ def _hand_over(tasks: Sequence[ShardTask], folder: Place, places: Sequence[str])
     for task in tasks:
         file = folder / f"{task.name}.task"
         with storage.atomic_file(file) as temporary:
-            moved = ShardTask(folder / task.name, task.items, task.read, task.fingerprint)
+            moved = replace(task, path=folder / task.name)
             temporary.write_bytes(pickle.dumps((moved, tuple(places))))
         files.append(file)
     return files

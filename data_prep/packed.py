@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,9 +33,13 @@ class ArchiveReader:
         self._paths = tuple(map(storage.absolute, paths))
         self._zipped, self._password = zipped, password
         self._open: dict[int, IO[bytes]] = {}
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": {}}
+        return {"_paths": self._paths, "_zipped": self._zipped, "_password": self._password}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_open": {}, "_lock": threading.Lock()}
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -43,7 +48,8 @@ class ArchiveReader:
     def __call__(self, path: str, span: Span) -> bytes:
         number, offset = span.at >> OFFSET_BITS, span.at & ((1 << OFFSET_BITS) - 1)
         if self._zipped:
-            return archives.read_zipped(self._file(number), offset, span.size, self._password)
+            with self._lock:  # a file has one position
+                return archives.read_zipped(self._file(number), offset, span.size, self._password)
         data = self._read(number, offset, span.size)
         while len(data) < span.size and (more := self._read(number, offset + len(data), span.size - len(data))):
             data += more
@@ -55,7 +61,9 @@ class ArchiveReader:
         """In a bucket one request; on a disk from a file that stays open."""
         path = self._paths[number]
         if not storage.is_remote(path):
-            return os.pread(self._file(number).fileno(), size, offset)
+            with self._lock:
+                file = self._file(number)
+            return os.pread(file.fileno(), size, offset)
         with storage.explained(path):
             return storage.read_range(str(path), offset, size) if size else b""
 

@@ -14,9 +14,9 @@ import io
 import json
 import math
 import zipfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -39,7 +39,7 @@ PREPARATION_VERSION = 1
 
 
 _REQUESTS = 16
-"""Sidecars that are read at a time; in a bucket each takes a round trip."""
+"""Files of a bucket that are asked for at a time; each takes a round trip."""
 
 
 class Item(Protocol):
@@ -133,6 +133,8 @@ class ShardTask:
     items: tuple[Any, ...]
     read: Callable[[Any], Outcome]
     fingerprint: str
+    from_bucket: bool = False
+    """Whether reading an item mostly means to wait."""
 
     @property
     def name(self) -> str:
@@ -176,6 +178,7 @@ def _parts_there(tasks: Sequence[ShardTask], directory: Place) -> dict[str, Part
 
 def _tasks(plan: Plan, fingerprint: str) -> list[ShardTask]:
     ordered = sorted(plan.items, key=lambda item: (_stable_hash(item.file_name), item.file_name))
+    from_bucket = any(map(storage.is_remote, plan.places))
     cuts = [len(ordered) * i // plan.num_shards for i in range(plan.num_shards + 1)]
     return [
         ShardTask(
@@ -183,6 +186,7 @@ def _tasks(plan: Plan, fingerprint: str) -> list[ShardTask]:
             tuple(ordered[cuts[i] : cuts[i + 1]]),
             plan.read,
             fingerprint,
+            from_bucket,
         )
         for i in range(plan.num_shards)
     ]
@@ -212,12 +216,7 @@ def _write_records(task: ShardTask, file: Any) -> Part:
     offsets, lengths = [], []
     counts: Counter[str] = Counter()
     problems: list[Skipped] = []
-    for item in task.items:
-        try:
-            outcome = task.read(item)
-        except Exception as e:
-            e.add_note(f"while reading {item.file_name} for shard {task.name}")
-            raise
+    for outcome in _outcomes(task):
         counts.update(outcome.counts)
         problems.extend(outcome.problems)
         if outcome.record is None:
@@ -231,6 +230,29 @@ def _write_records(task: ShardTask, file: Any) -> Part:
         offset += len(framed)
     shard = Shard(file_name=task.name, num_records=len(offsets), num_bytes=offset, crc32c=crc)
     return Part(shard, np.asarray(offsets, np.uint64), np.asarray(lengths, np.uint32), counts, tuple(problems))
+
+
+def _outcomes(task: ShardTask) -> Iterator[Outcome]:
+    """Of the task's items, in their order; those of a bucket are read several at a time."""
+    if not task.from_bucket:
+        yield from (_read(task, item) for item in task.items)
+        return
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        waiting: deque[Future[Outcome]] = deque()
+        for item in task.items:
+            waiting.append(pool.submit(_read, task, item))
+            if len(waiting) > _REQUESTS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _read(task: ShardTask, item: Any) -> Outcome:
+    try:
+        return task.read(item)
+    except Exception as e:
+        e.add_note(f"while reading {item.file_name} for shard {task.name}")
+        raise
 
 
 def part_path(shard: Place) -> Place:

@@ -37,6 +37,8 @@ _LOGIN = {
     "hf": "run `hf auth login`",
 }
 
+# Where TensorFlow is installed, etils would load it for gs://; it is to read as fsspec does.
+os.environ.setdefault("EPATH_USE_TF", "false")
 # gcsfs logs its retries with tracebacks; what comes of them is in the error that it raises in the end.
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 
@@ -150,11 +152,13 @@ def names(directory: Place) -> dict[str, int]:
     """Names and sizes of the files in a folder, local or not; empty where there is none."""
     if is_remote(directory):
         return {name: found.size for name, found in listing(directory).items() if not found.is_folder}
-    try:
-        with os.scandir(directory) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    sizes: dict[str, int] = {}
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # it went since it was listed
+                if entry.is_file():
+                    sizes[entry.name] = entry.stat().st_size
+    return sizes
 
 
 def read_range(path: str, start: int, num_bytes: int) -> bytes:
