@@ -54,6 +54,8 @@ def run_on_beam(tasks: Sequence[ShardTask], *, options: Sequence[str], places: S
             # Reshuffled, or a runner may give them all to one worker.
             _ = pipeline | beam.Create([str(file) for file in files]) | beam.Reshuffle() | beam.Map(write_handed_over)
     except (Exception, SystemExit) as e:  # a worker's error reaches us as text in an error of the runner
+        if _last_line(e).startswith("KeyboardInterrupt"):  # met inside a shard
+            raise KeyboardInterrupt from e
         raise UserError(
             f"--beam_options: the pipeline failed: {_last_line(e)}\nFinished shards are kept: the same command goes on"
         ) from e
