@@ -28,7 +28,7 @@ OWNERS = {
     "tensorboardX": ("luab_jax.log",),
     "PIL": ("luab_jax.data.transforms", "luab_jax.data.resampling", "data_prep", "benchmarks"),
     "cv2": (
-        *("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.evaluation.object_removal"),
+        *("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.evaluation"),
         "benchmarks",
     ),
     "pycocotools": ("luab_jax.data.masks",),
