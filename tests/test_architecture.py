@@ -29,7 +29,11 @@ OWNERS = {
     "tensorflow_datasets": ("luab_jax.data.features", "data_prep"),
     "tensorboardX": ("luab_jax.log",),
     "PIL": ("luab_jax.data.transforms", "luab_jax.data.resampling", "data_prep", "benchmarks"),
-    "cv2": ("luab_jax.data.transforms", "luab_jax.data.resampling", "benchmarks"),
+    "cv2": (
+        *("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.evaluation"),
+        "benchmarks",
+    ),
+    "pycocotools": ("luab_jax.data.masks",),
     "safetensors": ("luab_jax.models.timm_weights",),
     "tensorflow": (),
     "torch": (),
