@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from luab_jax.byproducts.columns import ACTION_KINDS, Actions, ByproductColumns, Points
+from luab_jax.byproducts.columns import ACTION_KINDS, Actions, ByproductColumns, Hovers, Points
 from luab_jax.byproducts.records import (
     Action,
     Box,
@@ -301,6 +301,8 @@ class Example:
             label=lambda: self.label,
             labels=lambda: self.labels,
             actions=self._actions,
+            hovers=lambda: Hovers(*(self._column("hovers", name) for name in ("showing", "time_ms", "entered"))),
+            worker_ids=lambda: self._column("showings", "worker_id"),
         )
 
     def _actions(self) -> Actions:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, UInt8
 
 from luab_jax import sharding
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Reading, Truth, eval_batches
 from luab_jax.evaluation.loading import LoadedModel
@@ -66,7 +67,7 @@ class Predictor:
                 truths += batch_truths
                 progress.advance(len(batch_truths))
         mask = np.concatenate(masks) if masks else np.zeros(0, bool)
-        return {view: _gather(outputs[view], mask, truths) for view in views}
+        return {view: _gather(outputs[view], mask, truths, self._loaded.target) for view in views}
 
 
 def occlusion(view: View, side: int) -> tuple[Bool[np.ndarray, "h w"], np.bool_]:
@@ -102,10 +103,10 @@ def _make_predict(loaded: LoadedModel) -> Callable[..., tuple[Array, Array | Non
     return predict
 
 
-def _gather(outputs: list[Output], mask: np.ndarray, truths: list[Truth]) -> Predictions:
+def _gather(outputs: list[Output], mask: np.ndarray, truths: list[Truth], target: Target | None) -> Predictions:
     fetched = jax.device_get(outputs)
     if not fetched:
-        return Predictions(np.zeros((0, 0), np.float32), None, [])
+        return Predictions(np.zeros((0, 0), np.float32), None, [], target)
     logits = np.concatenate([logits for logits, _ in fetched])[mask]
     byproduct = None if fetched[0][1] is None else np.concatenate([b for _, b in fetched])[mask]
-    return Predictions(logits, byproduct, truths)
+    return Predictions(logits, byproduct, truths, target)
