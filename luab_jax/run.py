@@ -16,9 +16,10 @@ from jax.sharding import Mesh
 from luab_jax import checkpoint as checkpoint_lib
 from luab_jax import config as config_lib
 from luab_jax import optim, sharding
+from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.statistics import STATISTICS_KEY
-from luab_jax.byproducts.targets import TargetSettings, head_shape, target_shape
+from luab_jax.byproducts.targets import head_shape, target_shape
 from luab_jax.config import Config, Task, label_set_size
 from luab_jax.data.batch import Batch
 from luab_jax.data.dataset import PreparedSplit, open_split

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from luab_jax.byproducts.targets import Target, TargetKind, kind_of
+from luab_jax.byproducts.kinds import TargetKind
+from luab_jax.byproducts.targets import Target, kind_of
 from luab_jax.config import Config, Task
 from luab_jax.data.batch import Batch
 from luab_jax.losses import (
@@ -124,7 +125,7 @@ def _click_distance(points: Float[Array, "b k 2"], clicks: Float[Array, "b k 2"]
 
 
 def _number_error(numbers: Float[Array, "b k 1"], targets: Float[Array, "b k 1"]) -> Float[Array, "b k"]:
-    """In standard deviations of the training split; to know only its mean costs about 0.8."""
+    """In standard deviations of the training split; to know only the mean costs 0.8 where they are normal."""
     return jnp.abs(numbers - targets)[..., 0]
 
 

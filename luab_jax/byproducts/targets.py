@@ -43,7 +43,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -51,10 +50,10 @@ from jaxtyping import Bool, Float
 
 from luab_jax.byproducts import points, responses, traces
 from luab_jax.byproducts.columns import ByproductColumns
-from luab_jax.byproducts.geometry import Affine, clip_boxes, inside
+from luab_jax.byproducts.geometry import Affine, inside
 from luab_jax.byproducts.icons import IconRule
+from luab_jax.byproducts.kinds import DEFAULT_SETTINGS, TargetKind, TargetSettings, TargetValues, moved, width
 from luab_jax.byproducts.responses import Response
-from luab_jax.byproducts.statistics import TargetStatistics
 
 
 class Target(enum.Enum):
@@ -74,42 +73,6 @@ class Target(enum.Enum):
     TIME_TO_CLICK = "time_to_click"
     NUM_CORRECTIONS = "num_corrections"
     ANNOTATOR = "annotator"
-
-
-class TargetKind(enum.Enum):
-    """What the D numbers are; from it follow how they move, the loss and the metric."""
-
-    POINT = "point"
-    """x, y in fractions of the crop; smooth-L1."""
-    BOX = "box"
-    """x_min, y_min, x_max, y_max in fractions of the crop; smooth-L1."""
-    NUMBER = "number"
-    """One number, standardised, without a place; smooth-L1."""
-    DISTRIBUTION = "distribution"
-    """Shares of the cells of a grid on the crop, with sum 1; Kullback-Leibler divergence of the head's softmax."""
-    CLASS = "class"
-    """The number of a class, without a place; softmax cross-entropy."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetSettings:
-    """What a target needs to know beside the image."""
-
-    heat_map_side: int = 7
-    """G, cells along each side."""
-    statistics: TargetStatistics = field(default_factory=TargetStatistics)
-    """Of the training split."""
-
-
-DEFAULT_SETTINGS = TargetSettings()
-"""Enough for targets without statistics."""
-
-
-class TargetValues(NamedTuple):
-    """Z of one image; rows that are not valid hold zeros."""
-
-    values: Float[np.ndarray, "k d"]
-    valid: Bool[np.ndarray, " k"]
 
 
 class _Request(NamedTuple):
@@ -157,8 +120,7 @@ def target_shape(
     kind = kind_of(target)
     if kind is None:
         return None
-    widths = {TargetKind.POINT: 2, TargetKind.BOX: 4, TargetKind.DISTRIBUTION: settings.heat_map_side**2}
-    return (num_classes or 1, widths.get(kind, 1))
+    return (num_classes or 1, width(kind, settings))
 
 
 def head_shape(
@@ -221,19 +183,7 @@ def make_target(
     rows = rule(byproducts, _Request(view, seed, shape[0], settings))
     if rows is None:
         return TargetValues(np.zeros(shape, np.float32), np.zeros(shape[0], bool))
-    return _moved(_TABLE[target].kind, rows.reshape(shape), view)
-
-
-def _moved(kind: TargetKind, rows: Float[np.ndarray, "k d"], view: Affine) -> TargetValues:
-    """Rows as `view` shows them; NaN, and what it does not show, is not valid."""
-    if kind is TargetKind.POINT:
-        moved = view.points(rows)
-        valid: np.ndarray = inside(moved)
-    elif kind is TargetKind.BOX:
-        moved, valid = clip_boxes(view.boxes(rows))
-    else:  # without a place, or made in the view
-        moved, valid = rows, np.all(~np.isnan(rows), axis=-1)
-    return TargetValues(np.where(valid[:, None], moved, 0).astype(np.float32), valid)
+    return moved(_TABLE[target].kind, rows.reshape(shape), view)
 
 
 _ICON_RULES = {Target.COCO_FINAL: IconRule.FINAL, Target.COCO_ADDED: IconRule.ADDED}

@@ -21,17 +21,9 @@ from jaxtyping import Bool, Float, UInt8
 
 from luab_jax.byproducts.columns import ByproductColumns
 from luab_jax.byproducts.geometry import Affine
+from luab_jax.byproducts.kinds import DEFAULT_SETTINGS, TargetSettings, TargetValues
 from luab_jax.byproducts.responses import SampleWeight, log_response, sample_weight
-from luab_jax.byproducts.targets import (
-    DEFAULT_SETTINGS,
-    Target,
-    TargetSettings,
-    TargetValues,
-    classes_outside,
-    make_target,
-    scored_target,
-    target_shape,
-)
+from luab_jax.byproducts.targets import Target, classes_outside, make_target, scored_target, target_shape
 from luab_jax.data.batch import Batch
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example

@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 from luab_jax import checkpoint as checkpoint_lib
 from luab_jax import config as config_lib
 from luab_jax import sharding
+from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.statistics import STATISTICS_KEY, TargetStatistics
-from luab_jax.byproducts.targets import Target, TargetSettings, head_shape
+from luab_jax.byproducts.targets import Target, head_shape
 from luab_jax.config import Config, Task
 from luab_jax.data.transforms import Preprocessing
 from luab_jax.models.functional import Model, create_model

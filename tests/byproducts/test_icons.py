@@ -8,11 +8,12 @@ import pytest
 from luab_jax.byproducts import geometry
 from luab_jax.byproducts.columns import ByproductColumns, Points
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
+from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.points import random_point
 from luab_jax.byproducts.records import Action, ActionKind, Point, Showing
 from luab_jax.byproducts.responses import Response
 from luab_jax.byproducts.statistics import Scale, TargetStatistics
-from luab_jax.byproducts.targets import Target, TargetSettings, classes_outside, fits, make_target, target_shape
+from luab_jax.byproducts.targets import Target, classes_outside, fits, make_target, target_shape
 
 A, B, C = Point(0.125, 0.25), Point(0.5, 0.75), Point(1.0, 0.0)
 CAT, DOG, NONE = 1, 2, -1

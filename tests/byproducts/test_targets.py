@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from luab_jax.byproducts import geometry
 from luab_jax.byproducts.columns import ByproductColumns, Points
 from luab_jax.byproducts.geometry import Affine
+from luab_jax.byproducts.kinds import TargetSettings, TargetValues
 from luab_jax.byproducts.points import random_point
 from luab_jax.byproducts.responses import Response
 from luab_jax.byproducts.statistics import Scale, TargetStatistics
-from luab_jax.byproducts.targets import Target, TargetSettings, TargetValues, fits, make_target, target_shape
+from luab_jax.byproducts.targets import Target, fits, make_target, target_shape
 
 Click = tuple[float, float]
 WHOLE = geometry.identity()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from luab_jax.byproducts.targets import Target, TargetKind, kind_of
+from luab_jax.byproducts.kinds import TargetKind
+from luab_jax.byproducts.targets import Target, kind_of
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
 
