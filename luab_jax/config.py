@@ -72,9 +72,11 @@ class ByproductConfig:
     target: Target = Target.CLICK_LAST
     """`none` gives the baseline, `random` the Rand control."""
     weight: float = 1.0
-    """λ of the combined loss."""
+    """λ of the combined loss. What suits depends on the target: a smooth-L1 of places is about 0.03, one of standardised
+    numbers about 0.4, a divergence or cross-entropy 2 and more."""
     smooth_l1_beta: float = 1.0
-    """Where smooth-L1 turns from quadratic to linear, in fractions of the crop; 1 is torch's default."""
+    """Where smooth-L1 turns from quadratic to linear, in fractions of the crop (of numbers: in standard deviations); 1
+    is torch's default."""
     label_follows_point: bool = False
     """For sets of labels: a class whose icon lies outside of the training crop gets label 0, a class without an icon
     keeps its 1. The paper's COCO loader (coco_dataloader.ipynb) does so, since a crop at 8 % of the area often loses
@@ -377,7 +379,7 @@ def scientific_fields(config: Any) -> dict[str, Any]:
 
 def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
     """Scientific fields in which two configs differ: name to (old, new)."""
-    a, b = scientific_fields(old), scientific_fields(new)
+    a, b = _ADDED | scientific_fields(old), _ADDED | scientific_fields(new)
     return {k: (a.get(k), b.get(k)) for k in sorted(a | b) if a.get(k) != b.get(k)}
 
 

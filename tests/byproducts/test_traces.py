@@ -187,9 +187,7 @@ def test_the_box_holds_the_whole_trace_and_is_averaged_over_selected_showings() 
     two = showing(trace=[(0.5, 0.5, 0), (1.0, 1.0, 1)])
     hidden = showing(trace=[(0.0, 0.0, 0), (1.0, 1.0, 1)], selected=False)
     np.testing.assert_allclose(target(Target.TRACE_BOX, WHOLE, one).values, [[0.25, 0.125, 0.75, 0.5]])
-    np.testing.assert_allclose(
-        target(Target.TRACE_BOX, WHOLE, one, hidden, two).values, [[0.375, 0.3125, 0.875, 0.75]]
-    )
+    np.testing.assert_allclose(target(Target.TRACE_BOX, WHOLE, one, hidden, two).values, [[0.375, 0.3125, 0.875, 0.75]])
 
 
 def test_a_trace_of_one_point_has_no_box() -> None:
