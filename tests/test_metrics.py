@@ -85,7 +85,7 @@ corners = st.lists(st.integers(0, 8), min_size=4, max_size=4)
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(corners, corners), min_size=1, max_size=5))
-def test_intersection_over_union_is_that_of_the_unit_squares_they_cover(
+def test_intersection_over_union_counts_unit_squares(
     pairs: list[tuple[list[int], list[int]]],
 ) -> None:
     def squares(box: list[int]) -> set[tuple[int, int]]:
