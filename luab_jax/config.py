@@ -72,8 +72,8 @@ class ByproductConfig:
     target: Target = Target.CLICK_LAST
     """`none` gives the baseline, `random` the Rand control."""
     weight: float = 1.0
-    """λ of the combined loss. What suits depends on the target: a smooth-L1 of places is about 0.03, one of standardised
-    numbers about 0.4, a divergence or cross-entropy 2 and more."""
+    """λ of the combined loss. What suits depends on the target: an early smooth-L1 of places is about 0.1, that of
+    standardised numbers 0.4, a divergence or cross-entropy 2 and more."""
     smooth_l1_beta: float = 1.0
     """Where smooth-L1 turns from quadratic to linear, in fractions of the crop (of numbers: in standard deviations); 1
     is torch's default."""
