@@ -51,7 +51,7 @@ def log_time_to_click(byproducts: ByproductColumns) -> float | None:
     image several times; without a recorded entry, at the first sample of its trace. Mean over the selected showings
     that have both times in this order.
     """
-    clicks, hovers, trace = byproducts.clicks, byproducts.hovers, byproducts.trace
+    clicks, hovers = byproducts.clicks, byproducts.hovers
     logs = []
     for index in np.flatnonzero(byproducts.selected):
         of_clicks = clicks.time_ms[clicks.showing == index]
@@ -61,6 +61,7 @@ def log_time_to_click(byproducts: ByproductColumns) -> float | None:
         came = hovers.time_ms[(hovers.showing == index) & hovers.entered]
         came = came[(came >= 0) & (came <= click)]
         if not len(came):
+            trace = byproducts.trace
             came = trace.time_ms[trace.showing == index][:1]
             came = came[(came >= 0) & (came <= click)]
         if len(came):
