@@ -37,7 +37,7 @@ def _run_lengths(value: Any, size: Size) -> Any:
             return value
         if sum(value["counts"]) != height * width:
             raise ValueError("the runs do not fill the image")
-        return coco_mask.frPyObjects(value, height, width)
+        return coco_mask.frPyObjects(value, height, width)  # pyright: ignore[reportCallIssue, reportArgumentType]
     # What lies far outside is cut, or the scan along a polygon's edge would take memory for all of it.
     polygons = [np.clip(np.asarray(p, float).reshape(-1, 2), 0, (width, height)).ravel().tolist() for p in value]
     if not polygons or min(map(len, polygons)) < 6:
