@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from data_prep.__main__ import main
 from data_prep.annotations.coco_ab import read_record
-from data_prep.coco_classes import CATEGORY_IDS, ICON_NAMES, UNUSED_IDS, coco
+from luab_jax.data.coco_classes import CATEGORY_IDS, ICON_NAMES, UNUSED_IDS, coco
 from data_prep.datasets.coco_instances import read_object
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
