@@ -191,9 +191,9 @@ def _folder(arguments: argparse.Namespace) -> None:
 
 
 def _coco_ab(arguments: argparse.Namespace) -> None:
-    from luab_jax.data.coco_classes import coco
     from data_prep.commands import Job, prepare_coco
     from luab_jax.data.class_lists import read_class_list
+    from luab_jax.data.coco_classes import coco
 
     job = Job(
         out=Path(arguments.out),

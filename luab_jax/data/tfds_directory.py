@@ -5,8 +5,9 @@
     DIR/<config>/<version>/dataset_info.json    config `matched-frequency` read as split `matched_frequency`; else the
                                                 only config that has the split, as `coco/2014` if 2017 is not there
 
-The fields of the records are in `tfds_examples.py`. The split `val` is TFDS's `validation`. The pass reads 12 bytes a record, and its result, 12 bytes a record, is kept in
-`$XDG_CACHE_HOME/luab_jax` (or `~/.cache/luab_jax`), never in the directory itself.
+The fields of the records are those in `tfds_examples.py`. The split `val` is TFDS's `validation`. The pass reads 12
+bytes a record, and its result, 12 bytes a record, is kept in `$XDG_CACHE_HOME/luab_jax` (or `~/.cache/luab_jax`), never
+in the directory itself.
 """
 
 from __future__ import annotations
