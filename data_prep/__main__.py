@@ -11,7 +11,19 @@ from data_prep.datasets.suites import NAMES as SUITE_NAMES
 from data_prep.parallel import default_workers
 from luab_jax.errors import DataError, ExitCode, UserError
 
-_PATHS = ("images", "instances", "byproducts", "boxes", "source", "real", "val_labels", "classes", "out", "directory")
+_PATHS = (
+    "html",
+    "images",
+    "instances",
+    "byproducts",
+    "boxes",
+    "source",
+    "real",
+    "val_labels",
+    "classes",
+    "out",
+    "directory",
+)
 _SUITE_OPTIONS = ("split", "boxes", "real", "val_labels", "password", "strict")
 
 
@@ -94,9 +106,17 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--num_val", type=_positive)
     demo.add_argument("--side", type=_positive, help="pixels")
 
-    for name, text in (("inspect", "what a prepared directory holds"), ("verify", "check every record of it")):
-        command = commands.add_parser(name, parents=[workers], help=text)
-        command.add_argument("directory")
+    inspect = commands.add_parser("inspect", parents=[workers], help="what a directory holds, as text and as a page")
+    inspect.add_argument("directory", help="prepared by data_prep or by TFDS")
+    inspect.add_argument("--split", help="only this one (default: all)")
+    inspect.add_argument("--html", help="also write a page of images with clicks, traces, boxes and masks to this file")
+    inspect.add_argument(
+        "--images", dest="num_images", type=_positive, default=60, help="images of each split on the page"
+    )
+    inspect.add_argument("--seed", type=int, default=0, help="chooses these images")
+
+    verify = commands.add_parser("verify", parents=[workers], help="check every record: CRC, schema, image header")
+    verify.add_argument("directory")
     return root
 
 
@@ -124,9 +144,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
                 **sizes,
             )
         case "inspect":
-            from data_prep.inspect import inspect
-
-            print(inspect(Path(arguments.directory), workers=arguments.workers))
+            _inspect(arguments)
         case "verify":
             from data_prep.verify import verify
 
@@ -211,6 +229,17 @@ def _coco_ab(arguments: argparse.Namespace) -> None:
         job,
         min_match=arguments.min_match,
     )
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from data_prep.inspect import Gallery, inspect
+
+    gallery = None
+    if arguments.html is not None:
+        gallery = Gallery(path=Path(arguments.html), num_images=arguments.num_images, seed=arguments.seed)
+    print(inspect(Path(arguments.directory), workers=arguments.workers, split=arguments.split, gallery=gallery))
+    if gallery is not None:
+        print(f"\n{gallery.path}: a page that any browser opens, {gallery.path.stat().st_size / 1e6:.1f} MB")
 
 
 def _check_paths(arguments: argparse.Namespace) -> None:
