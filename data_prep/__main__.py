@@ -148,11 +148,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         case "verify":
             from data_prep.verify import verify
 
-            failures = verify(Path(arguments.directory), workers=arguments.workers)
-            if failures:
-                print("\n".join(failures))
-                raise UserError(f"{arguments.directory}: {len(failures)} failure(s); prepare these shards again")
-            print(f"{arguments.directory}: every record is as it was written")
+            checked = verify(Path(arguments.directory), workers=arguments.workers)
+            print("\n".join([*checked.lines, f"{arguments.directory}: {checked}"]))
+            if failures := checked.failures():
+                raise UserError(f"{arguments.directory}: {failures} fail; prepare these shards again")
+            print("every record is as it was written")
     return ExitCode.DONE
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.gallery_card import card
-from data_prep.gallery_page import PAGE
+from data_prep.gallery_page import PAGE, layer_boxes
 from data_prep.statistics_rows import Row
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
@@ -46,6 +46,7 @@ def write_gallery(path: Path, reports: Sequence[Report], *, num_images: int, see
             for label, name in sorted(labels.items(), key=lambda pair: pair[1])
         ),
         reports="".join(_table(title, found) for _, title, found in reports),
+        layers=layer_boxes("".join(cards)),
         cards="".join(cards),
     )
     try:

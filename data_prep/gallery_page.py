@@ -81,10 +81,15 @@ for (const card of cards) card.querySelector('svg').addEventListener('click', ()
 show();
 """
 
-_LAYERS = "".join(
-    f'<label><input type="checkbox" id="{name}" checked> {name}</label>'
-    for name in ("trace", "clicks", "boxes", "masks", "icons", "times")
-)
+LAYERS = ("trace", "clicks", "boxes", "masks", "icons", "times")
+"""What can be hidden, by the class of its groups."""
+
+
+def layer_boxes(cards: str) -> str:
+    """A box to tick for every layer that some image has."""
+    there = [name for name in LAYERS if f'class="{name}"' in cards]
+    return "".join(f'<label><input type="checkbox" id="{name}" checked> {name}</label>' for name in there)
+
 
 PAGE = Template(
     f"""<!doctype html>
@@ -106,7 +111,7 @@ $reports
 <label>split <select id="split"><option value="">all</option>$splits</select></label>
 <label>class <select id="class"><option value="">all</option>$classes</select></label>
 <label><input type="checkbox" id="with"> with byproducts</label>
-{_LAYERS}
+$layers
 <span class="legend">earlier <span></span> later</span>
 <span class="legend"><svg viewBox="-8 -8 16 16"><circle class="first"/></svg>first
  <svg viewBox="-8 -8 16 16"><circle class="last"/></svg>last click</span>
@@ -118,4 +123,5 @@ $reports
 </html>
 """
 )
-"""Placeholders: title, directory, num_cards, num_images, seed, reports, splits, classes, cards; all escaped before."""
+"""Placeholders: title, directory, num_cards, num_images, seed, reports, splits, classes, layers, cards; all
+escaped before."""

@@ -198,6 +198,11 @@ def open_split(directory: epath.PathLike, split: str) -> PreparedSplit:
     return PreparedSplit(directory, manifest, RandomAccessTFRecords(paths, offsets, lengths, counts))
 
 
+def is_of_tfds(manifest: Manifest) -> bool:
+    """Whether TFDS prepared the split, with a schema and without a manifest of its own."""
+    return manifest.source.get("layout") == "tfds"
+
+
 def _from_tfds(found: tfds_directory.TfdsSplit, split: str) -> PreparedSplit:
     shards = tuple(
         Shard(file_name=path.name, num_records=count, num_bytes=size, crc32c=0)

@@ -218,6 +218,10 @@ def _add_showing(rows: dict[str, list[tuple[Any, ...]]], index: int, showing: Sh
     )
 
 
+NO_RECORD = ImageRecord(file_name="", image=b"", height=0, width=0)
+"""Encoded, it has every column and nothing in them."""
+
+
 def _or_missing(value: int | None) -> int:
     return MISSING_INT if value is None else value
 

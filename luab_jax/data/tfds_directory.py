@@ -71,9 +71,14 @@ def find(directory: epath.PathLike, split: str) -> tuple[epath.Path, str] | None
 
 def _in_only_config(root: epath.Path, name: str) -> tuple[epath.Path, str] | None:
     """The split where one config alone has it: with two, whoever gives their common folder has not chosen."""
-    versions = [version for config in _folders(root) if (version := _version(config)) is not None]
-    having = [version for version in versions if version != root and name in _splits(version)]
+    having = [version for version in _configs(root).values() if name in _splits(version)]
     return (having[0], name) if len(having) == 1 else None
+
+
+def _configs(root: epath.Path) -> dict[str, epath.Path]:
+    """The version of every config that says of itself that it is one; other data sets below `root` do not."""
+    versions = {folder.name: version for folder in _folders(root) if (version := _version(folder)) is not None}
+    return {name: version for name, version in versions.items() if _info(version).get("configName") == name}
 
 
 def splits(directory: epath.PathLike) -> list[str]:
@@ -82,7 +87,7 @@ def splits(directory: epath.PathLike) -> list[str]:
     version = _version(root)
     if version is not None:
         return sorted(_splits(version))
-    configs = {config.name: version for config in _folders(root) if (version := _version(config)) is not None}
+    configs = _configs(root)
     names = {name for version in configs.values() for name in _splits(version)}
     if names == {"test"}:  # every config is a test set of its own: imagenet_v2, siscore
         return sorted(configs)

@@ -220,6 +220,14 @@ def test_two_configs_with_the_same_split_are_not_guessed(coco_2014: Path, tmp_pa
     assert open_split(coco_2014 / "2017", "val").manifest.expected_records is None
 
 
+def test_another_data_set_below_is_not_taken_for_a_config(coco_2014: Path, tmp_path: Path) -> None:
+    """As where all that TFDS prepared lies in one folder, or several prepared directories."""
+    row = {"image": image(tmp_path / "raw", 5), "label": 5, "file_name": "5.JPEG"}
+    write(tmp_path, "imagenet2012", "validation", [row, row])
+    assert not has_split(tmp_path, "val") and readable_splits(tmp_path) == []
+    assert readable_splits(coco_2014) == ["validation"]
+
+
 def test_labels_in_another_order_are_refused(coco_2014: Path) -> None:
     names = coco_2014 / "2014" / "1.1.0" / "objects-label.labels.txt"
     names.write_text("\n".join(sorted(CATEGORY_IDS)))
