@@ -13,6 +13,7 @@ from etils import epath
 from tensorflow_datasets.core import naming
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+from data_prep.__main__ import main
 from luab_jax.data import label_tables
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.coco_classes import CATEGORY_IDS, coco
@@ -21,7 +22,7 @@ from luab_jax.data.features import Example
 from luab_jax.data.pipeline import Reading, eval_batches
 from luab_jax.data.tfrecord import frame
 from luab_jax.data.transforms import Preprocessing
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, ExitCode
 from tests.data_prep.conftest import image_bytes
 
 Row = dict[str, Any]
@@ -258,3 +259,17 @@ def test_a_record_whose_columns_do_not_go_together_is_refused() -> None:
     )
     with pytest.raises(DataError, match="siscore or coco"):
         Example(data)
+
+
+def test_inspect_and_verify_read_them_too(coco_2014: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(coco_2014), "--workers=1", f"--html={coco_2014.parent / 'page.html'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "validation of coco: 2 images in 2 shard(s), PARTIAL: 40,504 are published" in printed
+    assert "1 images, 3 boxes" in printed and "person" in (coco_2014.parent / "page.html").read_text()
+    assert main(["verify", str(coco_2014), "--workers=1"]) == 0
+    shard = next(coco_2014.rglob("*-00000-of-00002"))
+    data = bytearray(shard.read_bytes())
+    data[-9] ^= 1
+    shard.write_bytes(data)
+    assert main(["verify", str(coco_2014), "--workers=1"]) == ExitCode.FAILED
+    assert "1 of 2 records, in 1 of 2 shards fail" in capsys.readouterr().err
