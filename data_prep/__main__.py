@@ -70,7 +70,10 @@ def parser() -> argparse.ArgumentParser:
     suite.add_argument("--source", required=True, help="the archive as downloaded, or the folder it unpacks to")
     suite.add_argument("--out", required=True, help="folder of all prepared suites; this one goes to OUT/NAME")
     suite.add_argument("--split", type=_split_name, help="only this variant, or which one it is (default: all found)")
-    suite.add_argument("--boxes", help="imagenet: ILSVRC2012_bbox_val_v3.tgz, its folder, or text")
+    suite.add_argument("--boxes", help="imagenet_localisation: ILSVRC2012_bbox_val_v3.tgz, its folder, or text")
+    suite.add_argument(
+        "--instances", help="coco: instances_val2014.json, or the zip that holds it (default: looked for)"
+    )
     suite.add_argument("--real", help="imagenet, imagenet_real: real.json")
     suite.add_argument("--val_labels", help="imagenet: lines `name wnid` (default: built in)")
     suite.add_argument("--password", help="objectnet: the phrase printed on its download page")
@@ -127,6 +130,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             _imagenet_ab(arguments)
         case "coco_ab":
             _coco_ab(arguments)
+        case "suite" if arguments.name == "coco":
+            _coco_suite(arguments)
         case "suite":
             _suite(arguments)
         case "folder":
@@ -186,6 +191,20 @@ def _suite(arguments: argparse.Namespace) -> None:
 
     options = SuiteOptions(num_shards=arguments.shards, **{name: getattr(arguments, name) for name in _SUITE_OPTIONS})
     prepare_suite(arguments.name, arguments.source, Path(arguments.out), options, workers=arguments.workers)
+
+
+def _coco_suite(arguments: argparse.Namespace) -> None:
+    from data_prep.coco_suite import prepare_coco_suite
+
+    prepare_coco_suite(
+        arguments.source,
+        arguments.instances,
+        Path(arguments.out),
+        split=arguments.split or "val",
+        workers=arguments.workers,
+        num_shards=arguments.shards,
+        strict=arguments.strict,
+    )
 
 
 def _folder(arguments: argparse.Namespace) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from etils import epath
+
 from data_prep.byproduct_statistics import Statistics
 from data_prep.gallery import write_gallery
 from data_prep.parallel import run_tasks
@@ -28,7 +30,9 @@ class Gallery:
     """Chooses the images."""
 
 
-def inspect(directory: Path, *, workers: int, split: str | None = None, gallery: Gallery | None = None) -> str:
+def inspect(
+    directory: epath.PathLike, *, workers: int, split: str | None = None, gallery: Gallery | None = None
+) -> str:
     """Reads every record of every split, or of one; returns the report and writes the gallery if there is to be one."""
     opened = open_splits(directory, split)
     if gallery is not None:
@@ -39,7 +43,7 @@ def inspect(directory: Path, *, workers: int, split: str | None = None, gallery:
     return "\n\n".join("\n".join([title, *_lines(found)]) for _, title, found in reports)
 
 
-def open_splits(directory: Path, split: str | None = None) -> list[PreparedSplit]:
+def open_splits(directory: epath.PathLike, split: str | None = None) -> list[PreparedSplit]:
     """The splits of a directory that data_prep or TFDS prepared, or the one that is asked for."""
     names = dataset.readable_splits(directory)
     if not names:
@@ -59,7 +63,7 @@ def _report(split: PreparedSplit, workers: int) -> tuple[str, list[Row]]:
     """A title, and the rows below it."""
     manifest = split.manifest
     statistics = Statistics()
-    paths = [Path(split.directory) / shard.file_name for shard in manifest.shards]
+    paths = [split.directory / shard.file_name for shard in manifest.shards]
     with Progress(f"inspect {manifest.split}", manifest.num_records) as progress:
         for part in run_tasks(_read_shard, paths, workers=workers, name_of=lambda path: path.name):
             statistics.merge(part)
@@ -77,7 +81,7 @@ def _lines(found: Sequence[Row]) -> list[str]:
     return [f"  {name:<{width}}  {value}" for name, value in found]
 
 
-def _read_shard(path: Path) -> Statistics:
+def _read_shard(path: epath.Path) -> Statistics:
     statistics = Statistics()
     try:
         with path.open("rb") as file:

@@ -9,11 +9,11 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import google_crc32c
 import numpy as np
+from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.images import check_image
@@ -33,7 +33,7 @@ _proto: Any = tf_example_pb2
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    path: Path
+    path: epath.Path
     shard: Shard
     offsets: np.ndarray
     lengths: np.ndarray
@@ -82,7 +82,7 @@ class Checked:
         return f"{records}, in {self.bad_shards:,} of {self.shards:,} shards"
 
 
-def verify(directory: Path, *, workers: int) -> Checked:
+def verify(directory: epath.PathLike, *, workers: int) -> Checked:
     """Checks all splits of a directory. Raises `DataError` if there are none."""
     start = time.monotonic()
     checked = Checked()
@@ -104,7 +104,7 @@ def _tasks(split: PreparedSplit) -> list[_Task]:
     ends = np.cumsum([shard.num_records for shard in manifest.shards])
     return [
         _Task(
-            Path(split.directory) / shard.file_name,
+            split.directory / shard.file_name,
             shard,
             offsets[end - shard.num_records : end],
             lengths[end - shard.num_records : end],
@@ -129,7 +129,7 @@ def _verify_shard(task: _Task) -> Checked:
     return checked
 
 
-def _check_records(task: _Task, file: BinaryIO, checked: Checked) -> None:
+def _check_records(task: _Task, file: IO[bytes], checked: Checked) -> None:
     crc = 0
     for index, (offset, length) in enumerate(zip(task.offsets.tolist(), task.lengths.tolist(), strict=True)):
         where = f"{task.path}: record {index} at byte {offset}"
