@@ -10,7 +10,7 @@ from pathlib import Path
 from etils import epath
 
 from data_prep.byproduct_statistics import Statistics
-from data_prep.gallery import write_gallery
+from data_prep.gallery.write import write_gallery
 from data_prep.parallel import run_tasks
 from data_prep.statistics_rows import Row, rows
 from luab_jax.data import dataset, tfrecord

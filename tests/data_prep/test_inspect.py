@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from data_prep.__main__ import main
 from data_prep.byproduct_statistics import Histogram, Statistics, time_to_click, trace_length
-from data_prep.gallery import sample
-from data_prep.gallery_card import card
-from data_prep.gallery_page import PAGE
+from data_prep.gallery.card import card
+from data_prep.gallery.page import PAGE
+from data_prep.gallery.write import sample
 from data_prep.statistics_rows import rows
 from luab_jax.byproducts.records import (
     Action,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from data_prep.gallery_overlay import time_colour
+from data_prep.gallery.overlay import time_colour
 from luab_jax.byproducts.records import ImageRecord, Showing
 
 _WIDTH, _LANE = 360, 16

@@ -10,9 +10,9 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from data_prep import gallery_overlay
 from data_prep.byproduct_statistics import time_to_click
-from data_prep.gallery_timeline import timeline
+from data_prep.gallery.overlay import overlay
+from data_prep.gallery.timeline import timeline
 from luab_jax.byproducts.records import ImageRecord, Size
 from luab_jax.data import transforms
 from luab_jax.errors import DataError
@@ -50,7 +50,7 @@ def _picture(record: ImageRecord, names: Mapping[int, str]) -> str:
         f'<image href="data:image/jpeg;base64,{encoded}" width="{size.width}" height="{size.height}"'
         ' preserveAspectRatio="none"/>'
     )
-    return f'<svg {box} role="img">{picture}{gallery_overlay.overlay(record, size, names)}</svg>'
+    return f'<svg {box} role="img">{picture}{overlay(record, size, names)}</svg>'
 
 
 def thumbnail(record: ImageRecord) -> bytes:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.gallery_card import card
-from data_prep.gallery_page import PAGE, layer_boxes
+from data_prep.gallery.card import card
+from data_prep.gallery.page import PAGE, layer_boxes
 from data_prep.statistics_rows import Row
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
