@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data_prep import masks
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import ActionKind, Box, ImageRecord, Showing, Size, TimedPoint
+from luab_jax.data.masks import rasterise
 
 _BIN = math.log(1.02)
 
@@ -115,7 +115,7 @@ class Statistics:
             self.facts[f"{name}_in_box"] += any(_inside(x, y, box) for box in boxes)
         if texts := [box.mask for box in boxes if box.mask]:
             self.facts[f"{name}_with_mask"] += 1
-            self.facts[f"{name}_in_mask"] += any(masks.contains(text, size, x, y) for text in texts)
+            self.facts[f"{name}_in_mask"] += any(_on_mask(x, y, text, size) for text in texts)
 
     def _add_showing(self, showing: Showing, size: Size) -> None:
         self.facts["showings"] += 1
@@ -165,6 +165,12 @@ def _icons(rule: IconRule, showings: Sequence[Showing], record: ImageRecord) -> 
 
 def _inside(x: float, y: float, box: Box) -> bool:
     return box.x_min <= x <= box.x_max and box.y_min <= y <= box.y_max
+
+
+def _on_mask(x: float, y: float, mask: str, size: Size) -> bool:
+    """Whether the pixel under the point is on the mask."""
+    column, row = int(np.clip(x * size.width, 0, size.width - 1)), int(np.clip(y * size.height, 0, size.height - 1))
+    return bool(rasterise(mask, size)[row, column])
 
 
 def time_to_click(showing: Showing) -> int | None:

@@ -10,24 +10,26 @@ import contextlib
 import shutil
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from data_prep.commands import Job, prepare_coco
 from data_prep.datasets.suites import COCO_PUBLISHED
+from luab_jax.data import storage
 from luab_jax.data.coco_classes import coco
 from luab_jax.data.dataset import Manifest
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 
 def prepare_coco_suite(
     source: str,
     instances: str | None,
-    data: Path,
+    data: Place,
     *,
     split: str,
     workers: int,
     num_shards: int | None = None,
     strict: bool = False,
+    beam_options: tuple[str, ...] | None = None,
 ) -> Manifest:
     """Prepares one split into `data/coco`. A part of the images is usable, and marked as partial."""
     if split not in COCO_PUBLISHED:
@@ -41,20 +43,23 @@ def prepare_coco_suite(
         num_shards=num_shards,
         strict=strict,
         expected=COCO_PUBLISHED[split],
+        beam_options=beam_options,
     )
-    inside = Path(source) / f"{split}2014"
+    inside = storage.place(source) / f"{split}2014"
     images = str(inside) if inside.is_dir() else source
     with _instances(source, instances, split, job.out) as file:
         return prepare_coco(images, file, None, job, min_match=0)
 
 
 @contextlib.contextmanager
-def _instances(source: str, given: str | None, split: str, out: Path) -> Iterator[Path]:
+def _instances(source: str, given: str | None, split: str, out: Place) -> Iterator[Place]:
     """The instances file as a file; one inside an archive is unpacked to `out` for the time of the preparation."""
-    path = Path(given) if given is not None else _found(Path(source), split)
+    path = storage.place(given) if given is not None else _found(storage.place(source), split)
     if not path.is_file():
         raise DataError(f"--instances={path}: {'a folder, expected a file' if path.is_dir() else 'no such file'}")
-    if not zipfile.is_zipfile(path):
+    with path.open("rb") as file:
+        packed = zipfile.is_zipfile(file)
+    if not packed:
         yield path
         return
     scratch = out / f"scratch-{_name(split)}"
@@ -65,9 +70,9 @@ def _instances(source: str, given: str | None, split: str, out: Path) -> Iterato
         scratch.unlink(missing_ok=True)
 
 
-def _unpack(path: Path, name: str, to: Path) -> None:
+def _unpack(path: Place, name: str, to: Place) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             member = next((m for m in archive.namelist() if m.rpartition("/")[2] == name), None)
             if member is None:
                 raise DataError(f"--instances={path}: holds no {name}")
@@ -82,7 +87,7 @@ def _name(split: str) -> str:
     return f"instances_{split}2014.json"
 
 
-def _found(source: Path, split: str) -> Path:
+def _found(source: Place, split: str) -> Place:
     """Where it lies beside or inside what was given, unpacked or not."""
     names = (_name(split), f"annotations/{_name(split)}", "annotations_trainval2014.zip")
     folders = [source, source.parent] if source.is_dir() else [source.parent]

@@ -23,9 +23,10 @@ from data_prep.packed import open_source
 from data_prep.shards import Outcome
 from data_prep.sources import Folder, Source
 from data_prep.summaries import Rows, coco_summary_rows, summary, summary_rows
-from luab_jax.data import features
+from luab_jax.data import features, storage
 from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
 from luab_jax.data.dataset import Manifest
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 CLASSES_FILE = "classes.txt"
@@ -33,7 +34,7 @@ CLASSES_FILE = "classes.txt"
 
 
 def open_inputs(
-    images: str, byproducts: str | None, boxes: str | None, classes: ClassList, *, out: Path, val_labels: str | None
+    images: str, byproducts: str | None, boxes: str | None, classes: ClassList, *, out: Place, val_labels: str | None
 ) -> Inputs:
     """Opens the folders or archives of class folders, or of ILSVRC's validation images without them."""
     source = open_source(images, "--images", scratch=out)
@@ -62,7 +63,7 @@ def flat_root(source: Source, val_labels: str | None) -> Source | None:
 class Job:
     """One split to be written, and how."""
 
-    out: Path
+    out: Place
     split: str
     dataset: str
     classes: ClassList
@@ -71,6 +72,8 @@ class Job:
     strict: bool = False
     expected: int | None = None
     """The published count of a public set."""
+    beam_options: tuple[str, ...] | None = None
+    """Flags of an Apache Beam pipeline that writes the shards; `None` for processes of this machine."""
 
 
 @contextlib.contextmanager
@@ -79,7 +82,7 @@ def _kept_if_listed(inputs: Inputs) -> Iterator[None]:
     try:
         yield
     except DataError:
-        inputs.discard()
+        inputs.discard(listing=True)
         raise
 
 
@@ -93,7 +96,7 @@ def prepare_folders(inputs: Inputs, job: Job, *, min_match: float = 0.5, groups:
 
 
 def prepare_coco(
-    images: str, instances: Path, byproducts: Path | None, job: Job, *, min_match: float = 0.5
+    images: str, instances: Place, byproducts: Place | None, job: Job, *, min_match: float = 0.5
 ) -> Manifest:
     """Prepares one split of COCO with its label sets, boxes, masks and byproducts, and prints its summary."""
     start = time.monotonic()
@@ -107,14 +110,24 @@ def prepare_coco(
         "byproducts": None if byproducts is None else str(byproducts),
         "byproduct_records_listed": listing.counts["byproduct_records"],
     }
+    # Workers may run in another folder.
+    instances, byproducts = storage.absolute(instances), storage.absolute(byproducts) if byproducts else None
     read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of())
-    manifest = _prepare(listing, read, source, job, coco_summary_rows, start)
+    tables = tuple(map(str, filter(None, (instances, byproducts))))
+    plan = _plan(listing, read, source, job, inputs, tables=tables)
+    manifest = _prepare(plan, job, coco_summary_rows, start)
     inputs.discard()
     return manifest
 
 
 def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
     """Writes what was listed, and prints a summary."""
+    start = time.monotonic()
+    return _prepare(plan_folders(listing, inputs, job), job, summary_rows, start)
+
+
+def plan_folders(listing: Listing, inputs: Inputs, job: Job) -> shards.Plan:
+    """How what was listed becomes a split."""
     byproducts, box_xml = inputs.byproducts, inputs.boxes.xml
     source = {
         "layout": "imagenet_ab",
@@ -134,19 +147,23 @@ def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
         label_of=job.classes.label_of(),
     )
     reads = ("boxes as <image>.xml" if inputs.boxes.flat else "boxes as <class>/<image>.xml",) if box_xml else ()
-    return _prepare(listing, read, source, job, summary_rows, time.monotonic(), reads)
+    return _plan(listing, read, source, job, inputs, reads=reads)
 
 
-def _prepare(
+def _plan(
     listing: Listing,
     read: Callable[[Any], Outcome],
     source: dict[str, str | int | None],
     job: Job,
-    rows: Callable[[Manifest], Rows],
-    start: float,
+    inputs: Inputs,
+    *,
     reads: tuple[str, ...] = (),
-) -> Manifest:
-    """`source`: where a split comes from, in the terms in which a later run with other input is refused."""
+    tables: tuple[str, ...] = (),
+) -> shards.Plan:
+    """`source`: where a split comes from, in the terms in which a later run with other input is refused.
+
+    `tables` are the files that workers read beside `inputs`.
+    """
     num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
     facts = {
         "images_listed": len(listing.items),
@@ -155,7 +172,7 @@ def _prepare(
         "num_shards": num_shards,
         "shard_schema": features.SCHEMA_VERSION,
     }
-    plan = shards.Plan(
+    return shards.Plan(
         directory=job.out,
         dataset=job.dataset,
         split=job.split,
@@ -168,8 +185,13 @@ def _prepare(
         problems=tuple(listing.problems),
         expected_records=job.expected,
         reads=reads,
+        places=(*inputs.places, *tables),
+        make_readable=inputs.make_readable,
     )
-    manifest, written = publish.prepare(plan, workers=job.workers, strict=job.strict)
+
+
+def _prepare(plan: shards.Plan, job: Job, rows: Callable[[Manifest], Rows], start: float) -> Manifest:
+    manifest, written = publish.prepare(plan, workers=job.workers, strict=job.strict, beam_options=job.beam_options)
     if written:
         print(summary(manifest, rows(manifest), job.out, time.monotonic() - start))
     else:
@@ -188,9 +210,10 @@ class SuiteOptions:
     password: str | None = None
     num_shards: int | None = None
     strict: bool = False
+    beam_options: tuple[str, ...] | None = None
 
 
-def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, workers: int) -> list[Manifest]:
+def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *, workers: int) -> list[Manifest]:
     """Prepares the splits of a suite that `source` holds into `data/<name>`."""
 
     def job(split: str, published: int, classes: ClassList) -> Job:
@@ -203,6 +226,7 @@ def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, 
             num_shards=options.num_shards,
             strict=options.strict,
             expected=published,
+            beam_options=options.beam_options,
         )
 
     if name in suites.VAL_SUITES:
@@ -238,12 +262,12 @@ def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, 
 
 
 def prepare_own(
-    source: str, byproducts: str | None, classes: str | None, job: Callable[[ClassList], Job], *, out: Path
+    source: str, byproducts: str | None, classes: str | None, job: Callable[[ClassList], Job], *, out: Place
 ) -> Manifest:
     """Prepares class folders of the user's own, with byproducts as XML in class folders or as a table of clicks."""
     images = open_source(source, "--source", scratch=out)
     class_list = _own_classes(images, source, classes, out)
-    table = Path(byproducts) if byproducts and is_table(Path(byproducts)) else None
+    table = storage.place(byproducts) if byproducts and is_table(storage.place(byproducts)) else None
     inputs = Inputs(
         images=images,
         byproducts=open_source(byproducts, "--byproducts", scratch=out) if byproducts and not table else None,
@@ -252,23 +276,26 @@ def prepare_own(
     )
     manifest = prepare_folders(inputs, job(class_list), min_match=0.5 if table else 0)
     written = out / CLASSES_FILE
-    if not written.exists():
+    if storage.facts(written) is None:
         lines = (f"{i}\t{name}\n" for i, name in zip(class_list.ids, class_list.names, strict=True))
         try:
-            written.write_text("".join(lines), encoding="utf-8")
+            with storage.atomic_file(written) as temporary:
+                temporary.write_text("".join(lines), encoding="utf-8")
         except OSError as e:
             raise DataError(f"{written}: cannot be written ({e.strerror or e})") from e
         print(f"{written}: the {len(class_list)} classes in label order")
     return manifest
 
 
-def _own_classes(images: Source, source: str, classes: str | None, out: Path) -> ClassList:
+def _own_classes(images: Source, source: str, classes: str | None, out: Place) -> ClassList:
     """What was asked for, else a list beside the images or of an earlier split, else the folders' names, sorted.
 
     The last is the only place where an order of folders makes labels; it is written out, and later splits keep it.
     """
-    for path in (classes, Path(source) / CLASSES_FILE, out / CLASSES_FILE):
-        if path is not None and (path == classes or Path(path).is_file()):
+    if classes is not None:
+        return read_class_list(classes)
+    for path in (storage.place(source) / CLASSES_FILE, out / CLASSES_FILE):
+        if (facts := storage.facts(path)) is not None and not facts.is_folder:
             return read_class_list(str(path))
     names = tuple(images.folders())
     if not names:

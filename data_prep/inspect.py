@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from etils import epath
-
 from data_prep.byproduct_statistics import Statistics
 from data_prep.gallery.write import write_gallery
 from data_prep.parallel import run_tasks
 from data_prep.statistics_rows import Row, rows
-from luab_jax.data import dataset, tfrecord
+from luab_jax.data import dataset, storage, tfrecord
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 from luab_jax.progress import Progress
 
@@ -30,9 +29,7 @@ class Gallery:
     """Chooses the images."""
 
 
-def inspect(
-    directory: epath.PathLike, *, workers: int, split: str | None = None, gallery: Gallery | None = None
-) -> str:
+def inspect(directory: Place, *, workers: int, split: str | None = None, gallery: Gallery | None = None) -> str:
     """Reads every record of every split, or of one; returns the report and writes the gallery if there is to be one."""
     opened = open_splits(directory, split)
     if gallery is not None:
@@ -43,7 +40,7 @@ def inspect(
     return "\n\n".join("\n".join([title, *_lines(found)]) for _, title, found in reports)
 
 
-def open_splits(directory: epath.PathLike, split: str | None = None) -> list[PreparedSplit]:
+def open_splits(directory: Place, split: str | None = None) -> list[PreparedSplit]:
     """The splits of a directory that data_prep or TFDS prepared, or the one that is asked for."""
     names = dataset.readable_splits(directory)
     if not names:
@@ -81,10 +78,10 @@ def _lines(found: Sequence[Row]) -> list[str]:
     return [f"  {name:<{width}}  {value}" for name, value in found]
 
 
-def _read_shard(path: epath.Path) -> Statistics:
+def _read_shard(path: Place) -> Statistics:
     statistics = Statistics()
     try:
-        with path.open("rb") as file:
+        with storage.open_forwards(path) as file:
             for _, data in tfrecord.scan(file, str(path)):
                 statistics.add(Example(data).record())
     except OSError as e:

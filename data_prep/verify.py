@@ -13,14 +13,14 @@ from typing import IO, Any
 
 import google_crc32c
 import numpy as np
-from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.images import check_image
 from data_prep.inspect import open_splits
 from data_prep.parallel import run_tasks
-from luab_jax.data import dataset, features
+from luab_jax.data import dataset, features, storage
 from luab_jax.data.dataset import PreparedSplit, Shard
+from luab_jax.data.storage import Place
 from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, frame
 from luab_jax.errors import DataError
 from luab_jax.progress import Progress
@@ -33,7 +33,7 @@ _proto: Any = tf_example_pb2
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    path: epath.Path
+    path: Place
     shard: Shard
     offsets: np.ndarray
     lengths: np.ndarray
@@ -82,7 +82,7 @@ class Checked:
         return f"{records}, in {self.bad_shards:,} of {self.shards:,} shards"
 
 
-def verify(directory: epath.PathLike, *, workers: int) -> Checked:
+def verify(directory: Place, *, workers: int) -> Checked:
     """Checks all splits of a directory. Raises `DataError` if there are none."""
     start = time.monotonic()
     checked = Checked()
@@ -118,7 +118,7 @@ def _tasks(split: PreparedSplit) -> list[_Task]:
 def _verify_shard(task: _Task) -> Checked:
     checked = Checked(records=task.shard.num_records, shards=1)
     try:
-        with task.path.open("rb") as file:
+        with storage.open_forwards(task.path) as file:
             _check_records(task, file, checked)
     except OSError as e:
         checked.bad_records = checked.records

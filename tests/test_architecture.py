@@ -22,6 +22,8 @@ OWNERS = {
     "grain": ("luab_jax.data.pipeline",),
     "orbax": ("luab_jax.checkpoint",),
     "optax": ("luab_jax.losses", "luab_jax.optim", "luab_jax.step"),
+    "apache_beam": ("data_prep.beam",),
+    "fsspec": ("luab_jax.data.storage",),
     "absl": (
         "luab_jax.cli",
         "luab_jax.main",
@@ -34,6 +36,11 @@ OWNERS = {
     "tensorflow_datasets": ("luab_jax.data.features", "data_prep"),
     "tensorboardX": ("luab_jax.log",),
     "PIL": ("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.preview_grid", "data_prep", "benchmarks"),
+    "cv2": (
+        *("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.evaluation"),
+        "benchmarks",
+    ),
+    "pycocotools": ("luab_jax.data.masks",),
     "safetensors": ("luab_jax.models.timm_weights",),
     "tensorflow": (),
     "torch": (),

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from data_prep.annotations import safe_xml
-from data_prep.annotations.numbers import MAX_OVERSHOOT, count, number, ratio
+from data_prep.annotations.numbers import MAX_OVERSHOOT, count, counts, number, ratio, ratios
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Hover, PagePosition, Showing, Size, TimedPoint
 from luab_jax.errors import DataError
@@ -170,6 +170,11 @@ def _read_selected(fields: dict[str, list[Element]], problems: Problems) -> bool
 
 
 def _read_points(elements: list[Element], reason: Reason, problems: Problems) -> tuple[TimedPoint, ...]:
+    if elements:
+        x, y = (ratios([element.findtext(tag) for element in elements]) for tag in ("x", "y"))
+        times = counts([element.findtext("time") for element in elements])
+        if x is not None and y is not None and times is not None:
+            return tuple(map(TimedPoint, x, y, times))
     points = []
     for element in elements:
         x_text, y_text = element.findtext("x"), element.findtext("y")

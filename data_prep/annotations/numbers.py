@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 MAX_OVERSHOOT = 0.1
@@ -15,6 +16,9 @@ MAX_INTEGER = 2**53
 
 # float() and int() would also take `nan`, `1_000` and digits of other scripts.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+_PLAIN = b"0123456789.-e\n"
+"""With these characters alone, float() takes what `number` takes."""
 
 
 def number(text: str | None) -> float | None:
@@ -35,6 +39,27 @@ def ratio(text: str | None) -> float | None:
     """A coordinate as a fraction of the image, at most `MAX_OVERSHOOT` outside it."""
     value = number(text)
     return value if value is not None and -MAX_OVERSHOOT <= value <= 1 + MAX_OVERSHOOT else None
+
+
+def ratios(texts: Sequence[str | None]) -> list[float] | None:
+    """As `ratio` of each, several times faster; `None` unless all are plainly written and all of them good."""
+    return _plain_numbers(texts, -MAX_OVERSHOOT, 1 + MAX_OVERSHOOT)
+
+
+def counts(texts: Sequence[str | None]) -> list[int] | None:
+    """As `count` of each, under the terms of `ratios`."""
+    values = _plain_numbers(texts, 0, MAX_INTEGER - 1)
+    return None if values is None else list(map(round, values))
+
+
+def _plain_numbers(texts: Sequence[str | None], least: float, largest: float) -> list[float] | None:
+    try:
+        if "\n".join(texts).encode().translate(None, _PLAIN):  # type: ignore[arg-type]
+            return None
+        values = list(map(float, texts))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a text that is missing, or that is no number
+        return None
+    return values if not values or (least <= min(values) and max(values) <= largest) else None
 
 
 def json_number(value: Any) -> float | None:

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from data_prep.annotations.numbers import number
 from data_prep.packed import open_source
 from data_prep.sources import Source, Span
+from luab_jax.data import storage
 from luab_jax.data.class_lists import ClassList
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 
@@ -94,14 +95,16 @@ def xml_path(flat: bool, key: str) -> str:
     return f"{key.rpartition('/')[2] if flat else key}.xml"
 
 
-def open_boxes(path: str | None, classes: ClassList, *, scratch: Path) -> BoxSource:
+def open_boxes(path: str | None, classes: ClassList, *, scratch: Place) -> BoxSource:
     """Reads text boxes into memory (about 250 bytes each), finds the root of XML boxes."""
     if path is None:
         return BoxSource()
-    local = Path(path)
-    if local.is_file() and local.suffix.lower() == ".txt":
-        return BoxSource(path, text=_gather(_read_text(local, "")))
-    texts = sorted(p for p in local.glob("*.txt") if not p.name.startswith(".")) if local.is_dir() else []
+    whole = storage.place(path)
+    facts = storage.facts(whole)
+    if facts is not None and not facts.is_folder and whole.suffix.lower() == ".txt":
+        return BoxSource(path, text=_gather(_read_text(whole, "")))
+    names = storage.names(whole) if facts is not None and facts.is_folder else {}
+    texts = sorted(whole / name for name in names if name.endswith(".txt") and not name.startswith("."))
     if texts:
         return BoxSource(path, text=_gather(pair for text in texts for pair in _read_text(text, text.stem)))
     source = open_source(path, "--boxes", scratch=scratch)
@@ -124,9 +127,9 @@ def _gather(pairs: Iterator[tuple[str, PixelBox]]) -> dict[str, tuple[PixelBox, 
     return boxes
 
 
-def _read_text(path: Path, file_class: str) -> Iterator[tuple[str, PixelBox]]:
+def _read_text(path: Place, file_class: str) -> Iterator[tuple[str, PixelBox]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = storage.read_all(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{path}: cannot be read as a list of boxes ({e})") from e
     for line_number, line in enumerate(lines, 1):

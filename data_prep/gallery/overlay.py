@@ -9,14 +9,15 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from html import escape
 
 import numpy as np
 from PIL import Image
 
-from data_prep import masks
 from luab_jax.byproducts.records import Action, ActionKind, Box, ImageRecord, Point, Showing, Size
+from luab_jax.data.masks import rasterise
 
 _TIME_COLOURS = ((13, 8, 135), (106, 0, 168), (177, 42, 144), (225, 100, 98), (252, 166, 54), (240, 249, 33))
 """Matplotlib's plasma at equal steps: dark is early, and it reads in grey and to the colour-blind."""
@@ -65,12 +66,14 @@ def _masks(record: ImageRecord, size: Size) -> Iterator[str]:
     for box in record.boxes:
         if not box.mask:
             continue
-        for corners in masks.polygons(box.mask):
-            path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in corners * scale) + "Z"
+        segmentation = json.loads(box.mask)
+        if isinstance(segmentation, dict):
+            yield _pixels(rasterise(box.mask, Size(record.width, record.height)), size)
+            continue
+        for polygon in segmentation:
+            corners = np.asarray(polygon, float).reshape(-1, 2) * scale
+            path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in corners) + "Z"
             yield f'<path d="{path}" fill="{_colour(box.label)}" stroke="{_colour(box.label)}"/>'
-        pixels = masks.runs(box.mask, Size(record.width, record.height))
-        if pixels is not None:
-            yield _pixels(pixels, size)
     for png in record.foreground_masks:
         yield _pixels(np.asarray(Image.open(io.BytesIO(png)), bool), size)
 

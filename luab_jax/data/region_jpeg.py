@@ -95,14 +95,19 @@ class RegionJpeg:
         self.num_channels = int(stream.num_channels)
 
     def region(
-        self, left: int, top: int, width: int, height: int, *, smooth_chroma: bool = True
+        self, left: int, top: int, width: int, height: int, *, smooth_chroma: bool = True, transient: bool = False
     ) -> UInt8[np.ndarray, "h w 3"] | None:
         """RGB pixels of a part; None if the data is broken or cut off.
 
         `smooth_chroma=False` repeats subsampled chroma instead of interpolating it and takes the fast inverse DCT.
+        `transient` pixels stand in this thread's one buffer, which its next transient part overwrites.
         """
-        part = _library().Region(top, left, top + height, left + width)
-        image = _decoder(smooth_chroma).decode(self._stream.get_sub_code_stream(region=part), params=_parameters())
+        part = self._stream.get_sub_code_stream(region=_library().Region(top, left, top + height, left + width))
+        buffer = getattr(_threads, "buffer", None) if transient else None
+        reused = {} if buffer is None else {"image": buffer}
+        image = _decoder(smooth_chroma).decode(part, params=_parameters(), **reused)
+        if transient and image is not None:
+            _threads.buffer = image
         return None if image is None else np.asarray(image)
 
 

@@ -1,8 +1,8 @@
 """Resizing pixels as Pillow does it, several times faster where `cykooz_resizer` (SIMD, of Rust) is installed.
 
-Antialiased filters go over the rows first and over the columns then, with 8 bits in between. That is every Pillow up
-to 12, and so the published numbers; from 13 on a single call of Pillow goes the other way for some shapes, which
-changes where bicubic's overshoot is cut, hence two calls.
+Plain bilinear is OpenCV's, which antialiases nothing. The antialiased filters go over the rows first and over the
+columns then, with 8 bits in between. That is every Pillow up to 12, and so the published numbers; from 13 on a single
+call of Pillow goes the other way for some shapes, which changes where bicubic's overshoot is cut, hence two calls.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib.util
 import threading
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -38,6 +39,7 @@ _PILLOW_FILTERS = {
 """Of the antialiased."""
 
 _threads = threading.local()
+cv2.setNumThreads(1)  # the callers are threads already, one for each core
 
 
 @functools.cache
@@ -56,17 +58,11 @@ def is_available() -> bool:
 @functools.cache
 def _options(filter: ResizeFilter) -> Any:
     library = _library()
-    options = library.ResizeOptions(use_alpha=False)
-    if filter is ResizeFilter.BILINEAR_PLAIN:  # the one algorithm without a constructor in `ResizeAlg`
-        algorithm, kernel = library.Algorithm.interpolation, library.FilterType.bilinear
-        options.rust_options = options.rust_options.set_resize_alg(algorithm.value, kernel.value, 2)
-    else:
-        kernels = {
-            ResizeFilter.BILINEAR: library.FilterType.bilinear,
-            ResizeFilter.BICUBIC: library.FilterType.catmull_rom,  # a = -0.5, as Pillow's bicubic
-        }
-        options.resize_alg = library.ResizeAlg.convolution(kernels[filter])
-    return options
+    kernels = {
+        ResizeFilter.BILINEAR: library.FilterType.bilinear,
+        ResizeFilter.BICUBIC: library.FilterType.catmull_rom,  # a = -0.5, as Pillow's bicubic
+    }
+    return library.ResizeOptions(resize_alg=library.ResizeAlg.convolution(kernels[filter]), use_alpha=False)
 
 
 def _resizer() -> Any:
@@ -78,18 +74,18 @@ def _resizer() -> Any:
 
 def resize(pixels: UInt8[np.ndarray, "h w 3"], size: Size, filter: ResizeFilter) -> UInt8[np.ndarray, "h2 w2 3"]:
     """All of `pixels` at another size."""
+    if filter is ResizeFilter.BILINEAR_PLAIN:
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR))
     if not is_available():
         return np.asarray(resize_by_pillow(Image.fromarray(pixels), size, filter))
     library = _library()
     height, width = pixels.shape[:2]
     options, kind = _options(filter), library.PixelType.U8x3
     image = library.ImageData(width, height, kind, pixels.tobytes())
-    if filter is not ResizeFilter.BILINEAR_PLAIN:
-        rows = library.ImageData(size.width, height, kind)
-        _resizer().resize(image, rows, options)
-        image = rows
+    rows = library.ImageData(size.width, height, kind)
+    _resizer().resize(image, rows, options)
     resized = library.ImageData(size.width, size.height, kind)
-    _resizer().resize(image, resized, options)
+    _resizer().resize(rows, resized, options)
     return np.frombuffer(resized.get_buffer(), np.uint8).reshape(size.height, size.width, 3)
 
 

@@ -12,11 +12,11 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-import fsspec
 import google_crc32c
 import numpy as np
 from etils import epath
 
+from luab_jax.data import storage
 from luab_jax.errors import DataError
 
 HEADER_BYTES = 12
@@ -127,14 +127,7 @@ class RandomAccessTFRecords:
 def _read(path: str, start: int, num_bytes: int) -> bytes:
     """Part of a file; shorter only where the file ends."""
     try:
-        if "://" in path:
-            system, inner = fsspec.url_to_fs(path)
-            return system.cat_file(inner, start, start + num_bytes)
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        try:
-            return os.pread(descriptor, num_bytes, start)
-        finally:
-            os.close(descriptor)
+        return storage.read_range(path, start, num_bytes)
     except Exception as e:  # object stores have error classes of their own
         raise DataError(
             f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); is the data set complete?"

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -76,9 +77,16 @@ class EncodedImage:
             self._decoded = decode(self._encoded, self._file_name)
         return self._decoded
 
-    def region(self, box: PixelBox, *, smooth_chroma: bool = True) -> UInt8[np.ndarray, "h w 3"]:
-        """RGB pixels of a part; the same by either decoder unless `smooth_chroma=False`, which only one knows."""
-        pixels = self._jpeg.region(*box, smooth_chroma=smooth_chroma) if self._jpeg else None
+    def region(
+        self, box: PixelBox, *, smooth_chroma: bool = True, transient: bool = False
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """RGB pixels of a part; the same by either decoder unless `smooth_chroma=False`, which only one knows.
+
+        `transient` pixels last until this thread decodes its next such part: no memory is taken for them.
+        """
+        pixels = None
+        if self._jpeg:
+            pixels = self._jpeg.region(*box, smooth_chroma=smooth_chroma, transient=transient)
         if pixels is None:  # what one library refuses as broken, Pillow may take, or name the fault
             whole = self._whole()
             return np.asarray(whole.crop((box.left, box.top, box.left + box.width, box.top + box.height)))
@@ -119,21 +127,14 @@ def crop_and_resize(
     width, height = image.size
     right, bottom = box.left + box.width, box.top + box.height
     if isinstance(image, EncodedImage):
-        cut = image.region(box, smooth_chroma=filter is not ResizeFilter.BILINEAR_PLAIN)
+        cut = image.region(box, smooth_chroma=filter is not ResizeFilter.BILINEAR_PLAIN, transient=True)
     else:
         cut = np.asarray(image.crop((box.left, box.top, right, bottom)))
     pixels = resize(cut, Size(side, side), filter)
     view = geometry.crop(box.left / width, box.top / height, right / width, bottom / height)
     if flip:
-        return _mirrored(pixels), view.then(geometry.flip_horizontal())
+        return np.asarray(cv2.flip(pixels, 1)), view.then(geometry.flip_horizontal())
     return pixels, view
-
-
-def _mirrored(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    mirrored = np.empty_like(pixels)
-    for channel in range(3):  # ten times faster than to let numpy copy pixels of three bytes backwards
-        mirrored[..., channel] = pixels[:, ::-1, channel]
-    return mirrored
 
 
 def resize_and_centre_crop(

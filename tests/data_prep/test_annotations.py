@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.annotations.imagenet_ab import Annotation, read_annotation
-from data_prep.annotations.numbers import count, number, ratio
+from data_prep.annotations.numbers import count, counts, number, ratio, ratios
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Hover, PagePosition, Size, TimedPoint
 from luab_jax.errors import DataError
@@ -165,3 +165,26 @@ def test_numbers() -> None:
     assert [number(t) for t in ("0x1", "1e", None)] == [None, None, None]
     assert [count(t) for t in ("12", "1.5e3", "-1", "1e17", "9007199254740992")] == [12, 1500, None, None, None]
     assert [ratio(t) for t in ("1.1", "1.11", "-0.1", "-0.11")] == [1.1, None, -0.1, None]
+
+
+_TEXTS = st.lists(
+    st.none()
+    | st.text("0123456789.-+e_ \n", max_size=6)
+    | st.sampled_from(["nan", "inf", "1e999", "\u0663", "1.1", "1.11", "-0.1", "9007199254740991", "9007199254740992"])
+    | st.floats(-0.2, 1.2).map(str)
+    | st.integers(0, 2**54).map(str),
+    max_size=4,
+)
+
+
+@given(_TEXTS)
+def test_lists_of_numbers_are_those_of_each_number_or_left_to_them(texts: list[str | None]) -> None:
+    for of_all, of_one in ((ratios, ratio), (counts, count)):
+        found = of_all(texts)
+        assert found is None or found == [of_one(text) for text in texts]
+
+
+def test_plain_lists_are_read_at_once() -> None:
+    assert ratios(["0.5", "-0.01", "1e-05", "1"]) == [0.5, -0.01, 1e-05, 1]
+    assert counts(["1641244077060", "0"]) == [1641244077060, 0]
+    assert ratios([]) == []
