@@ -89,6 +89,8 @@ def _name(split: str) -> str:
 
 def _found(source: Place, split: str) -> Place:
     """Where it lies beside or inside what was given, unpacked or not."""
+    if not source.exists():
+        raise DataError(f"--source={source}: no such file or folder")
     names = (_name(split), f"annotations/{_name(split)}", "annotations_trainval2014.zip")
     folders = [source, source.parent] if source.is_dir() else [source.parent]
     for path in (folder / name for folder in folders for name in names):

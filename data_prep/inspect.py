@@ -53,7 +53,7 @@ def open_splits(directory: Place, split: str | None = None) -> list[PreparedSpli
 def _check_writable(path: Path) -> None:
     """Before the work, not after it."""
     if path.is_dir() or not path.parent.is_dir():
-        raise DataError(f"--html={path}: {'is a folder' if path.is_dir() else f'{path.parent} is no folder'}")
+        raise DataError(f"--html={path}: {'is a folder' if path.is_dir() else f'{path.parent} is no local folder'}")
 
 
 def _report(split: PreparedSplit, workers: int) -> tuple[str, list[Row]]:

@@ -385,6 +385,8 @@ def test_coco_without_its_instances(tmp_path: Path, capsys: Capture) -> None:
     root = coco_files(tmp_path / "raw")
     assert suite("coco", root, tmp_path / "out", "--split=train") == ExitCode.FAILED
     assert "no instances_train2014.json beside" in capsys.readouterr().err
+    assert suite("coco", root / "nowhere", tmp_path / "out") == ExitCode.FAILED
+    assert "nowhere: no such file or folder" in capsys.readouterr().err
     assert suite("coco", root, tmp_path / "out", "--split=test") == ExitCode.FAILED
     assert "no split 'test', but val, train" in capsys.readouterr().err
     wrong = zipped(root / "train2014", tmp_path / "wrong.zip")
