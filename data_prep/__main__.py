@@ -13,7 +13,18 @@ from data_prep.parallel import default_workers
 from luab_jax.data import storage
 from luab_jax.errors import DataError, ExitCode, StorageError, UserError
 
-_PATHS = ("images", "instances", "byproducts", "boxes", "source", "real", "val_labels", "classes", "out", "directory")
+_PATHS = (
+    "images",
+    "instances",
+    "byproducts",
+    "boxes",
+    "source",
+    "real",
+    "val_labels",
+    "classes",
+    "out",
+    "directory",
+)
 _SUITE_OPTIONS = ("split", "boxes", "real", "val_labels", "password", "strict", "beam_options")
 
 
@@ -68,7 +79,10 @@ def parser() -> argparse.ArgumentParser:
     suite.add_argument("--source", required=True, help="the archive as downloaded, or the folder it unpacks to")
     suite.add_argument("--out", required=True, help="folder of all prepared suites; this one goes to OUT/NAME")
     suite.add_argument("--split", type=_split_name, help="only this variant, or which one it is (default: all found)")
-    suite.add_argument("--boxes", help="imagenet: ILSVRC2012_bbox_val_v3.tgz, its folder, or text")
+    suite.add_argument("--boxes", help="imagenet_localisation: ILSVRC2012_bbox_val_v3.tgz, its folder, or text")
+    suite.add_argument(
+        "--instances", help="coco: instances_val2014.json, or the zip that holds it (default: looked for)"
+    )
     suite.add_argument("--real", help="imagenet, imagenet_real: real.json")
     suite.add_argument("--val_labels", help="imagenet: lines `name wnid` (default: built in)")
     suite.add_argument("--password", help="objectnet: the phrase printed on its download page")
@@ -104,9 +118,17 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--num_val", type=_positive)
     demo.add_argument("--side", type=_positive, help="pixels")
 
-    for name, text in (("inspect", "what a prepared directory holds"), ("verify", "check every record of it")):
-        command = commands.add_parser(name, parents=[workers], help=text)
-        command.add_argument("directory")
+    inspect = commands.add_parser("inspect", parents=[workers], help="what a directory holds, as text and as a page")
+    inspect.add_argument("directory", help="prepared by data_prep or by TFDS")
+    inspect.add_argument("--split", help="only this one (default: all)")
+    inspect.add_argument("--html", help="also write a page of images with clicks, traces, boxes and masks to this file")
+    inspect.add_argument(
+        "--images", dest="num_images", type=_positive, default=60, help="images of each split on the page"
+    )
+    inspect.add_argument("--seed", type=int, default=0, help="chooses these images")
+
+    verify = commands.add_parser("verify", parents=[workers], help="check every record: CRC, schema, image header")
+    verify.add_argument("directory")
     return root
 
 
@@ -117,6 +139,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             _imagenet_ab(arguments)
         case "coco_ab":
             _coco_ab(arguments)
+        case "suite" if arguments.name == "coco":
+            _coco_suite(arguments)
         case "suite":
             _suite(arguments)
         case "folder":
@@ -134,17 +158,15 @@ def run(arguments: argparse.Namespace) -> ExitCode:
                 **sizes,
             )
         case "inspect":
-            from data_prep.inspect import inspect
-
-            print(inspect(storage.place(arguments.directory), workers=arguments.workers))
+            _inspect(arguments)
         case "verify":
             from data_prep.verify import verify
 
-            failures = verify(storage.place(arguments.directory), workers=arguments.workers)
-            if failures:
-                print("\n".join(failures))
-                raise UserError(f"{arguments.directory}: {len(failures)} failure(s); prepare these shards again")
-            print(f"{arguments.directory}: every record is as it was written")
+            checked = verify(storage.place(arguments.directory), workers=arguments.workers)
+            print("\n".join([*checked.lines, f"{arguments.directory}: {checked}"]))
+            if failures := checked.failures():
+                raise UserError(f"{arguments.directory}: {failures} fail; prepare these shards again")
+            print("every record is as it was written")
     return ExitCode.DONE
 
 
@@ -181,6 +203,21 @@ def _suite(arguments: argparse.Namespace) -> None:
     prepare_suite(arguments.name, arguments.source, storage.place(arguments.out), options, workers=arguments.workers)
 
 
+def _coco_suite(arguments: argparse.Namespace) -> None:
+    from data_prep.coco_suite import prepare_coco_suite
+
+    prepare_coco_suite(
+        arguments.source,
+        arguments.instances,
+        storage.place(arguments.out),
+        split=arguments.split or "val",
+        workers=arguments.workers,
+        num_shards=arguments.shards,
+        strict=arguments.strict,
+        beam_options=arguments.beam_options,
+    )
+
+
 def _folder(arguments: argparse.Namespace) -> None:
     from data_prep.commands import Job, prepare_own
     from luab_jax.data.class_lists import ClassList
@@ -203,9 +240,9 @@ def _folder(arguments: argparse.Namespace) -> None:
 
 
 def _coco_ab(arguments: argparse.Namespace) -> None:
-    from data_prep.coco_classes import coco
     from data_prep.commands import Job, prepare_coco
     from luab_jax.data.class_lists import read_class_list
+    from luab_jax.data.coco_classes import coco
 
     job = Job(
         out=storage.place(arguments.out),
@@ -224,6 +261,19 @@ def _coco_ab(arguments: argparse.Namespace) -> None:
         job,
         min_match=arguments.min_match,
     )
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from data_prep.inspect import Gallery, inspect
+
+    gallery = None
+    if arguments.html is not None:
+        gallery = Gallery(path=Path(arguments.html), num_images=arguments.num_images, seed=arguments.seed)
+    print(
+        inspect(storage.place(arguments.directory), workers=arguments.workers, split=arguments.split, gallery=gallery)
+    )
+    if gallery is not None:
+        print(f"\n{gallery.path}: a page that any browser opens, {gallery.path.stat().st_size / 1e6:.1f} MB")
 
 
 def _check_paths(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from data_prep.datasets import coco_ab, suites
 from data_prep.datasets.boxes import open_boxes, xml_path
 from data_prep.datasets.class_folders import Inputs, Listing, class_root, find_root, list_images
 from data_prep.datasets.imagenet_ab import ReadImage
-from data_prep.datasets.suite_listing import list_suite, list_val
+from data_prep.datasets.suite_listing import add_boxes, list_suite, list_val
 from data_prep.datasets.val_labels import NUM_VAL, lies_flat, read_val_labels
 from data_prep.packed import open_source
 from data_prep.shards import Outcome
@@ -233,6 +234,11 @@ def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *,
             raise DataError(
                 "imagenet_real: give its labels with --real=real.json (google-research/reassessed-imagenet)"
             )
+        if name == "imagenet_localisation" and options.boxes is None:
+            raise DataError(
+                "imagenet_localisation: give its boxes with --boxes=ILSVRC2012_bbox_val_v3.tgz, its folder, or a text"
+                " of them (localization.txt of clovaai/wsolevaluation, metadata/ILSVRC/test)"
+            )
         classes = imagenet()
         inputs = open_inputs(source, None, options.boxes, classes, out=data / name, val_labels=options.val_labels)
         with _kept_if_listed(inputs):
@@ -243,6 +249,10 @@ def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *,
         inputs = Inputs(images=open_source(source, "--source", scratch=data / name, password=options.password))
         with _kept_if_listed(inputs):
             listings = list_suite(suite, inputs.images, options.split)
+            if options.boxes is not None:
+                boxes = open_boxes(options.boxes, suite.classes(), scratch=data / name)
+                inputs = dataclasses.replace(inputs, boxes=boxes)
+                add_boxes(listings, inputs)
         manifests = [
             prepare_listing(listing, inputs, job(split, suite.published[split], suite.classes()))
             for split, listing in sorted(listings.items())

@@ -1,11 +1,14 @@
-"""Ground-truth boxes that come beside the images (`--boxes`), in one of four layouts, the first two as an archive too.
+"""Ground-truth boxes that come beside the images (`--boxes`), in one of five layouts, the first two as an archive too.
 
     DIR/<class>/<stem>.xml    ILSVRC's XML: edges in pixels of its own <size>; read later, with the image
     DIR/<stem>.xml            the same for its validation images, as in ILSVRC2012_bbox_val_v3.tgz
     DIR/<class>.txt           name TAB x0 TAB y0 TAB x1 TAB y1, one box a line, of the images of one class
     FILE.txt                  the same, or name TAB class TAB x0 TAB y0 TAB x1 TAB y1
+    localization.txt          folder/name,x0,y0,x1,y1 (clovaai/wsolevaluation, metadata/ILSVRC: `test` is ILSVRC's
+                              validation set, `val` that of ImageNet-V2, threshold-0.7)
 
-Text boxes are pixels of the stored file, and the last pixel belongs to the box: x_max = (x1 + 1) / width.
+Boxes are pixels of the stored file. Between TABs the last pixel belongs to the box: x_max = (x1 + 1) / width. Between
+commas stand the numbers of ILSVRC's XML, and they are read as those: x_max = x1 / width.
 """
 
 from __future__ import annotations
@@ -132,12 +135,17 @@ def _read_text(path: Place, file_class: str) -> Iterator[tuple[str, PixelBox]]:
     for line_number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        fields = line.split("\t")
+        in_pixels = "\t" in line
+        fields = line.split("\t" if in_pixels else ",")
         values = [value for value in map(number, fields[-4:]) if value is not None]
-        if len(fields) not in (5, 6) or len(values) != 4:
+        if len(fields) not in ((5, 6) if in_pixels else (5,)) or len(values) != 4:
             raise DataError(
                 f"{path}:{line_number}: {line[:80]!r} is no box; expected name, x0, y0, x1, y1"
-                " (or name, class, x0, y0, x1, y1) with TAB between them"
+                " (or name, class, x0, y0, x1, y1) with TAB, or folder/name,x0,y0,x1,y1"
             )
+        if not in_pixels:
+            x0, y0, x1, y1 = values
+            yield fields[0].rpartition("/")[2], PixelBox("", x0, y0, x1 - 1, y1 - 1)
+            continue
         class_id = fields[1] if len(fields) == 6 else file_class
         yield f"{class_id}/{fields[0]}" if class_id else fields[0], PixelBox(class_id, *values)

@@ -16,7 +16,6 @@ from data_prep.annotations.coco_ab import read_record
 from data_prep.annotations.json_stream import list_elements, parse
 from data_prep.annotations.numbers import json_id
 from data_prep.annotations.spans import Spans, read_spans
-from data_prep.coco_classes import CATEGORY_IDS
 from data_prep.datasets.class_folders import IMAGE_SUFFIXES, Listing, find_root
 from data_prep.datasets.coco_instances import Instances, read_instances, read_object, shown
 from data_prep.images import BadImage, check_image, upright
@@ -26,6 +25,7 @@ from data_prep.sources import Reader, Source, Span
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size
 from luab_jax.data.class_lists import ClassList
+from luab_jax.data.coco_classes import CATEGORY_IDS
 from luab_jax.data.dataset import Skipped
 from luab_jax.data.storage import Place
 from luab_jax.errors import DataError

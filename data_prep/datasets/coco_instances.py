@@ -15,10 +15,10 @@ from data_prep.annotations.imagenet_ab import fractions
 from data_prep.annotations.json_stream import Element, object_elements, parse
 from data_prep.annotations.numbers import json_count, json_id, json_number
 from data_prep.annotations.spans import Spans
-from data_prep.coco_classes import CATEGORY_IDS
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Box, Size
 from luab_jax.data.class_lists import ClassList
+from luab_jax.data.coco_classes import CATEGORY_IDS
 from luab_jax.data.dataset import Skipped
 from luab_jax.data.storage import Place
 from luab_jax.errors import DataError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 
 from data_prep.datasets.class_folders import Inputs, Item, Listing, images_in, list_images, stem_of
 from data_prep.datasets.suites import SUITES, Meaning, Suite
@@ -63,6 +64,18 @@ def _add(listing: Listing, found: Listing, meaning: Meaning, folder: str, images
 def _attach(listing: Listing, masks: dict[str, File]) -> None:
     listing.items = [item._replace(mask=masks.get(stem_of(item.file_name))) for item in listing.items]
     listing.counts["images_with_mask"] = sum(item.mask is not None for item in listing.items)
+
+
+def add_boxes(listings: Mapping[str, Listing], inputs: Inputs) -> None:
+    """The boxes of a suite's images, by file name: those of one split, so the others stay without."""
+    source = inputs.boxes
+    for listing in listings.values():
+        listing.items = [
+            item._replace(boxes=source.of(folder, name), box_xml=source.xml_of(folder, stem_of(name)))
+            for item in listing.items
+            for folder, _, name in [item.file_name.rpartition("/")]
+        ]
+    source.check([item for listing in listings.values() for item in listing.items], inputs.images.place)
 
 
 def _check(

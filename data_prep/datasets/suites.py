@@ -186,6 +186,8 @@ SUITES: dict[str, Suite] = {
     )
 }
 
-VAL_SUITES = ("imagenet", "imagenet_real")
+VAL_SUITES = ("imagenet", "imagenet_real", "imagenet_localisation")
 """Suites on ILSVRC's validation images, which come without folders."""
-NAMES = (*VAL_SUITES, *SUITES)
+COCO_PUBLISHED = {"val": 40_504, "train": 82_783}
+"""Images of COCO 2014, those without instances among them."""
+NAMES = (*VAL_SUITES, *SUITES, "coco")

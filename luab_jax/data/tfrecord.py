@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import google_crc32c
@@ -96,6 +96,19 @@ class RandomAccessTFRecords:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    @property
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frame offsets and data lengths `[n]`, in shard order."""
+        return self._offsets, self._lengths
+
+    def take(self, indices: Sequence[int]) -> RandomAccessTFRecords:
+        """These records alone, in this order."""
+        shards = np.searchsorted(self._starts, indices, side="right") - 1
+        paths = [epath.Path(self._paths[shard]) for shard in shards]
+        chosen = np.asarray(indices, np.int64)
+        ones = np.ones(len(chosen), np.int64)
+        return RandomAccessTFRecords(paths, self._offsets[chosen], self._lengths[chosen], ones)
 
     def __getitem__(self, index: int) -> bytes:
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1

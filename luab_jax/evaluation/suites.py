@@ -80,13 +80,11 @@ def _backgrounds(parts: Mapping[str, Predictions]) -> Mapping[str, object]:
     }
 
 
-_VAL = ("imagenet", "imagenet_real", "prepared", ".")
+_VAL = ("imagenet", "imagenet_real", "imagenet_localisation", "prepared", ".")
 _REAL = ("imagenet_real", "imagenet", "prepared", ".")
 _GET_VAL = "python -m data_prep suite imagenet --source=ILSVRC2012_img_val.tar --out=DATA"
 _GET_REAL = "python -m data_prep suite imagenet_real --source=ILSVRC2012_img_val.tar --real=real.json --out=DATA"
-_GET_COCO = (
-    "python -m data_prep coco_ab --images=val2014 --instances=instances_val2014.json --split=val --out=DATA/coco"
-)
+_GET_COCO = "python -m data_prep suite coco --source=val2014.zip --instances=annotations_trainval2014.zip --out=DATA"
 _GET_DEMO = "python -m data_prep demo --out=DATA"
 
 
