@@ -18,9 +18,6 @@ from luab_jax.corruptions import blur, colour, geometry, jpeg, noise, parameters
 from luab_jax.corruptions.frost_photos import FrostPhotos
 from luab_jax.errors import ConfigError
 
-VERSION = 1
-"""Raised when the same image and key give other pixels."""
-
 Corruption = Callable[[UInt8[Array, "h w 3"], int, Key[Array, ""]], UInt8[Array, "h w 3"]]
 """A pure function of an image, a severity from 1 to 5 (static under jit) and a key."""
 

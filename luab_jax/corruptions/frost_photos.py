@@ -44,6 +44,7 @@ def stack_photos(photos: list[UInt8[np.ndarray, "_ _ 3"]]) -> FrostPhotos:
     return FrostPhotos(pixels, sizes)
 
 
+@functools.cache
 def read_photos(folder: Path) -> FrostPhotos:
     """The five photos of a folder; raises `DataError` naming the first that is missing."""
     return stack_photos([_read(folder / name) for name in NAMES])

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+VERSION = 1
+"""Raised when the same image and key give other pixels."""
+
 NAMES = (
     *("gaussian_noise", "shot_noise", "impulse_noise"),
     *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
