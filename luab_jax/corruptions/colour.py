@@ -38,11 +38,13 @@ def saturate(image: Image, severity: int, key: Key[Array, ""]) -> Image:
     red, as in scikit-image: at the severities that add to the saturation it turns reddish.
     """
     factor, addend = parameters.SATURATE[severity - 1]
-    unit = to_unit(image)
-    value = unit.max(-1, keepdims=True)
-    lack = value - unit
+    # In whole numbers, as the compiler may leave a rounding between equal channels of the quotients by 255.
+    levels = image.astype(jnp.int32)
+    brightest = levels.max(-1, keepdims=True)
+    lack = brightest - levels
     span = lack.max(-1, keepdims=True)
-    saturation = span / jnp.where(value > 0, value, 1)
+    saturation = span / jnp.where(brightest > 0, brightest, 1)
     changed = jnp.clip(saturation * factor + addend, 0, 1)
     share = jnp.where(span > 0, lack / jnp.where(span > 0, span, 1), jnp.asarray([0.0, 1.0, 1.0]))
+    value = brightest / 255
     return to_uint8(value - value * changed * share)

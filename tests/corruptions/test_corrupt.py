@@ -56,6 +56,17 @@ def test_an_image_depends_on_its_own_key_and_not_on_its_neighbours(name: str) ->
     assert np.array_equal(other_key[0], first[0]) == (name in DETERMINISTIC)
 
 
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in GROWING else n for n in CORRUPTIONS])
+def test_compiling_changes_hardly_a_pixel(name: str) -> None:
+    """`test_parity.py` proves the functions step by step."""
+    image, key = drawn_image(0), image_keys(["a"], name, 4)
+    image[:8, :8] = 128
+    compiled = run(np.stack([image, image]), key[np.array([0, 0])], name, severity=4)[0].astype(int)
+    function = functools.partial(frost, photos=PHOTOS) if name == "frost" else CORRUPTIONS[name]
+    difference = np.abs(np.asarray(function(jax.numpy.asarray(image), 4, key[0])) - compiled)
+    assert (difference > 1).mean() < 1e-3 and (difference > 0).mean() < 0.02
+
+
 @pytest.mark.parametrize("name", ["gaussian_noise", "elastic_transform"])
 def test_the_size_of_the_batch_does_not_matter(name: str) -> None:
     images, keys = np.stack([drawn_image(i) for i in range(3)]), image_keys(["a", "b", "c"], name, 3)
@@ -72,6 +83,18 @@ def test_each_severity_changes_more_than_the_one_before(name: str) -> None:
     changed = [np.asarray(CORRUPTIONS[name](jax.numpy.asarray(image), s, key)) for s in parameters.SEVERITIES]
     differences = [np.abs(pixels - image.astype(float)).mean() for pixels in changed]
     assert differences == sorted(differences) and differences[0] > 0
+
+
+@pytest.mark.parametrize("severity", [4, 5])
+def test_saturated_grey_turns_reddish_compiled_or_not(severity: int) -> None:
+    """As scikit-image gives grey the hue of red. A compiler may leave a rounding between equal channels."""
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, -1)
+    addend = parameters.SATURATE[severity - 1][1]
+    others = np.floor(grey[..., 0] * (1 - addend) + 1e-6)
+    expected = np.stack([grey[..., 0], others, others], axis=-1)
+    compiled = corrupt(grey[None], image_keys(["a"], "saturate", severity), name="saturate", severity=severity)[0]
+    assert np.array_equal(compiled, expected)
+    assert np.array_equal(CORRUPTIONS["saturate"](jax.numpy.asarray(grey), severity, jax.random.key(0)), expected)
 
 
 @pytest.mark.parametrize("name", ["shot_noise", "contrast", "fog", "spatter", "saturate", "brightness", "snow"])
