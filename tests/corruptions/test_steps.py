@@ -18,12 +18,13 @@ from luab_jax.corruptions.weather import plasma_fractal
 from tests.corruptions.test_corrupt import drawn_image
 
 
-@pytest.mark.parametrize("quality", [7, 25, 50, 85, 95])
+@pytest.mark.parametrize("quality", [7, 50, 95])
 def test_jpeg_is_pillows_to_the_pixel(quality: int) -> None:
     image = drawn_image(quality, side=64)[:37, :51]
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=quality)
-    assert np.array_equal(through_jpeg(jnp.asarray(image), quality), np.asarray(Image.open(file)))
+    ours = jax.jit(through_jpeg, static_argnums=1)(jnp.asarray(image), quality)
+    assert np.array_equal(ours, np.asarray(Image.open(file)))
 
 
 @pytest.mark.parametrize("severity", parameters.SEVERITIES)
@@ -31,7 +32,8 @@ def test_pixelate_is_pillows_to_the_pixel(severity: int) -> None:
     image, share = drawn_image(severity, side=72), parameters.PIXELATE[severity - 1]
     small = Image.fromarray(image).resize((int(72 * share),) * 2, Image.Resampling.BOX)
     expected = np.asarray(small.resize((72, 72), Image.Resampling.BOX))
-    assert np.array_equal(pixelate(jnp.asarray(image), severity, jax.random.key(0)), expected)
+    ours = jax.jit(pixelate, static_argnums=1)(jnp.asarray(image), severity, jax.random.key(0))
+    assert np.array_equal(ours, expected)
 
 
 @pytest.mark.parametrize("reach", [1, 3])
