@@ -13,19 +13,11 @@ from data_prep.parallel import default_workers
 from luab_jax.data import storage
 from luab_jax.errors import DataError, ExitCode, StorageError, UserError
 
-_PATHS = (
-    "images",
-    "instances",
-    "byproducts",
-    "boxes",
-    "source",
-    "real",
-    "val_labels",
-    "classes",
-    "out",
-    "directory",
+_PATHS = ("images", "instances", "byproducts", "boxes", "source", "real", "val_labels", "classes", "out", "directory")
+_SUITE_OPTIONS = (
+    *("split", "boxes", "real", "val_labels", "password", "strict", "beam_options"),
+    *("generate", "frost", "corruptions"),
 )
-_SUITE_OPTIONS = ("split", "boxes", "real", "val_labels", "password", "strict", "beam_options")
 
 
 def _positive(text: str) -> int:
@@ -86,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
     suite.add_argument("--real", help="imagenet, imagenet_real: real.json")
     suite.add_argument("--val_labels", help="imagenet: lines `name wnid` (default: built in)")
     suite.add_argument("--password", help="objectnet: the phrase printed on its download page")
+    suite.add_argument("--generate", action="store_true", help="imagenet_c: made of ILSVRC's val images in --source")
+    suite.add_argument("--frost", help="--generate: folder of the photos of frost (default: package imagecorruptions)")
+    suite.add_argument("--corruptions", help="--generate: only these kinds, with commas between (default: all 19)")
     suite.add_argument("--shards", type=_positive, help="number of shards of each split")
     suite.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
 

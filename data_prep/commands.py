@@ -13,7 +13,7 @@ from typing import Any
 
 from data_prep import publish, shards
 from data_prep.annotations.tables import is_table, read_table
-from data_prep.datasets import coco_ab, suites
+from data_prep.datasets import coco_ab, imagenet_c, suites
 from data_prep.datasets.boxes import open_boxes, xml_path
 from data_prep.datasets.class_folders import Inputs, Listing, class_root, find_root, list_images
 from data_prep.datasets.imagenet_ab import ReadImage
@@ -139,15 +139,19 @@ def plan_folders(listing: Listing, inputs: Inputs, job: Job) -> shards.Plan:
         "boxes": inputs.boxes.place,
         "box_bytes_listed": sum(item.box_xml.size for item in listing.items if item.box_xml),
     }
-    read = ReadImage(
-        images=inputs.images.reader,
-        byproducts=byproducts.reader if byproducts else None,
-        boxes=box_xml.reader if box_xml else None,
-        box_path=functools.partial(xml_path, inputs.boxes.flat),
-        label_of=job.classes.label_of(),
-    )
+    read = _read_images(inputs, job.classes)
     reads = ("boxes as <image>.xml" if inputs.boxes.flat else "boxes as <class>/<image>.xml",) if box_xml else ()
     return _plan(listing, read, source, job, inputs, reads=reads)
+
+
+def _read_images(inputs: Inputs, classes: ClassList) -> ReadImage:
+    return ReadImage(
+        images=inputs.images.reader,
+        byproducts=inputs.byproducts.reader if inputs.byproducts else None,
+        boxes=inputs.boxes.xml.reader if inputs.boxes.xml else None,
+        box_path=functools.partial(xml_path, inputs.boxes.flat),
+        label_of=classes.label_of(),
+    )
 
 
 def _plan(
@@ -211,6 +215,9 @@ class SuiteOptions:
     num_shards: int | None = None
     strict: bool = False
     beam_options: tuple[str, ...] | None = None
+    generate: bool = False
+    frost: str | None = None
+    corruptions: str | None = None
 
 
 def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *, workers: int) -> list[Manifest]:
@@ -229,6 +236,12 @@ def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *,
             beam_options=options.beam_options,
         )
 
+    if options.generate and name != "imagenet_c":
+        raise DataError(f"--generate makes imagenet_c, not {name}")
+    if options.generate:
+        return _generate_imagenet_c(source, options, lambda split, count: job(split, count, imagenet()))
+    if options.frost or options.corruptions:
+        raise DataError("--frost and --corruptions say how to make imagenet_c: they need --generate")
     if name in suites.VAL_SUITES:
         if name == "imagenet_real" and options.real is None:
             raise DataError(
@@ -257,6 +270,36 @@ def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *,
             prepare_listing(listing, inputs, job(split, suite.published[split], suite.classes()))
             for split, listing in sorted(listings.items())
         ]
+    inputs.discard()
+    return manifests
+
+
+def _generate_imagenet_c(source: str, options: SuiteOptions, job: Callable[[str, int], Job]) -> list[Manifest]:
+    """Makes the suite's splits of ILSVRC's validation images."""
+    start = time.monotonic()
+    kinds = imagenet_c.choose_kinds(options.corruptions)
+    generated = imagenet_c.describe(kinds, options.frost)
+    published = suites.SUITES["imagenet_c"].published
+    out = job("test", 0).out
+    inputs = open_inputs(source, None, None, imagenet(), out=out, val_labels=options.val_labels)
+    with _kept_if_listed(inputs):
+        listings = imagenet_c.list_corrupted(list_val(inputs, imagenet(), None), kinds, options.split)
+    facts = {
+        "layout": "imagenet_c",
+        "generated": generated,
+        "corruptions": ", ".join(kinds),
+        "images": inputs.images.place,
+        "val_labels": inputs.val_labels.place if inputs.val_labels else None,
+    }
+    # Workers may run in another folder.
+    frost = str(Path(options.frost).absolute()) if options.frost else None
+    read = imagenet_c.Generate(_read_images(inputs, imagenet()), frost)
+    manifests = []
+    for split, listing in listings.items():
+        of_split = job(split, published[split])
+        tables = (frost,) if frost else ()
+        plan = _plan(listing, read, facts, of_split, inputs, reads=(generated,), tables=tables)
+        manifests.append(_prepare(plan, of_split, summary_rows, start))
     inputs.discard()
     return manifests
 

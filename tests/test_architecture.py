@@ -35,12 +35,16 @@ OWNERS = {
     "ml_collections": ("luab_jax.main", "luab_jax.preflight", "luab_jax.preview"),
     "tensorflow_datasets": ("luab_jax.data.features", "data_prep"),
     "tensorboardX": ("luab_jax.log",),
-    "PIL": ("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.preview_grid", "data_prep", "benchmarks"),
     "cv2": (
         *("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.evaluation"),
         "benchmarks",
     ),
     "pycocotools": ("luab_jax.data.masks",),
+    "PIL": (
+        *("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.corruptions.frost_photos"),
+        "luab_jax.preview_grid",
+        *("data_prep", "benchmarks"),
+    ),
     "safetensors": ("luab_jax.models.timm_weights",),
     "tensorflow": (),
     "torch": (),
@@ -53,6 +57,7 @@ DATA = {"byproducts", "data", "errors"}
 ROOMS = {
     "errors": set(),
     "byproducts": set(),
+    "corruptions": {"errors"},
     "models": set(),
     "progress": set(),
     "losses": set(),
@@ -85,7 +90,17 @@ ROOMS = {
         "stop",
         "window",
     },
-    "evaluation": {*DATA, "average_precision", "checkpoint", "config", "log", "models", "progress", "sharding"},
+    "evaluation": {
+        *DATA,
+        "average_precision",
+        "checkpoint",
+        "config",
+        "corruptions",
+        "log",
+        "models",
+        "progress",
+        "sharding",
+    },
     "cli": {"config", "errors"},
     "main": {"cli", "config", "errors", "train"},
     "evaluate": {"cli", "config", "data", "errors", "evaluation", "sharding"},
@@ -93,7 +108,7 @@ ROOMS = {
     "preflight": {"cli", "config", "errors", "optim", "sharding", "step", "models", "data", "byproducts"},
     "preview": {"cli", "errors", "preview_grid"},
     "preview_grid": {*DATA, "batches", "config"},
-    "data_prep": {*DATA, "progress"},
+    "data_prep": {*DATA, "corruptions", "progress"},
     "configs": {"byproducts", "config", "data", "models"},
 }
 """Room to the rooms of luab_jax that it may import, besides itself."""

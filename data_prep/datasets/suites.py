@@ -11,17 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+from luab_jax.corruptions.parameters import EXTRA_NAMES as EXTRA_CORRUPTIONS
+from luab_jax.corruptions.parameters import NAMES as CORRUPTIONS
 from luab_jax.data import label_tables
 from luab_jax.data.class_lists import ClassList, imagenet
-
-CORRUPTIONS = (
-    *("gaussian_noise", "shot_noise", "impulse_noise"),
-    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    *("snow", "frost", "fog", "brightness"),
-    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-)
-EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""Meant for validation, not for the headline."""
 
 
 class Meaning(NamedTuple):
