@@ -59,7 +59,7 @@ def reference(name: str) -> Reference:
 @functools.cache
 def _packages() -> dict[str, Any]:
     """Both, imported with stand-ins for what has been removed from their dependencies since."""
-    import skimage.filters
+    import skimage.filters  # pyright: ignore[reportMissingImports]
 
     gaussian = skimage.filters.gaussian
 

@@ -217,9 +217,9 @@ def measure_second_run(measured: Measured) -> None:
 
 def measure_verify(measured: Measured) -> None:
     with measured.step("verify"):
-        failures = verify(measured.out, workers=measured.workers)
-    if failures:
-        raise SystemExit(failures[0])
+        checked = verify(measured.out, workers=measured.workers)
+    if checked.failures():
+        raise SystemExit(checked.failures())
 
 
 def measure_opening(measured: Measured) -> None:
