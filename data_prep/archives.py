@@ -171,13 +171,16 @@ def zip_members(path: Place, *, encrypted: bool) -> Iterator[Member]:
     """
     try:
         with storage.open_forwards(path) as file, zipfile.ZipFile(file) as archive:
-            for info in archive.infolist():
-                if info.flag_bits & 1 and not encrypted:
-                    raise DataError(f"{path}: is encrypted; give the phrase of its download page with --password")
-                if not info.is_dir():
-                    yield Member(info.filename, info.file_size, info.header_offset)
-    except (zipfile.BadZipFile, OSError) as e:
+            members, size = archive.infolist(), file.seek(0, os.SEEK_END)
+    except Exception as e:  # a damaged directory makes zipfile raise nearly anything
         raise DataError(f"{path}: not a whole zip archive ({e}); copy or download it again") from e
+    for info in members:
+        if info.flag_bits & 1 and not encrypted:
+            raise DataError(f"{path}: is encrypted; give the phrase of its download page with --password")
+        if not 0 <= info.header_offset < size or not 0 <= info.file_size < 1 << 63:
+            raise DataError(f"{path}: damaged at {info.filename!r}; copy or download it again")
+        if not info.filename.endswith("/"):
+            yield Member(info.filename, info.file_size, info.header_offset)
 
 
 def read_zipped(file: IO[bytes], at: int, size: int, password: bytes | None) -> bytes:

@@ -20,11 +20,12 @@ from data_prep.datasets.suite_listing import list_suite, list_val
 from data_prep.datasets.val_labels import NUM_VAL, lies_flat, read_val_labels
 from data_prep.packed import open_source
 from data_prep.shards import Outcome
+from data_prep.smaller import Smaller
 from data_prep.sources import Folder, Source
 from data_prep.summaries import Rows, coco_summary_rows, summary, summary_rows
 from luab_jax.data import features, storage
 from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
-from luab_jax.data.dataset import Manifest
+from luab_jax.data.dataset import STORED_SMALLER, Manifest
 from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
@@ -73,6 +74,8 @@ class Job:
     """The published count of a public set."""
     beam_options: tuple[str, ...] | None = None
     """Flags of an Apache Beam pipeline that writes the shards; `None` for processes of this machine."""
+    smaller: Smaller | None = None
+    """How images are stored; as they came if None."""
 
 
 @contextlib.contextmanager
@@ -111,7 +114,7 @@ def prepare_coco(
     }
     # Workers may run in another folder.
     instances, byproducts = storage.absolute(instances), storage.absolute(byproducts) if byproducts else None
-    read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of())
+    read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of(), job.smaller)
     tables = tuple(map(str, filter(None, (instances, byproducts))))
     plan = _plan(listing, read, source, job, inputs, tables=tables)
     manifest = _prepare(plan, job, coco_summary_rows, start)
@@ -144,6 +147,7 @@ def plan_folders(listing: Listing, inputs: Inputs, job: Job) -> shards.Plan:
         boxes=box_xml.reader if box_xml else None,
         box_path=functools.partial(xml_path, inputs.boxes.flat),
         label_of=job.classes.label_of(),
+        smaller=job.smaller,
     )
     reads = ("boxes as <image>.xml" if inputs.boxes.flat else "boxes as <class>/<image>.xml",) if box_xml else ()
     return _plan(listing, read, source, job, inputs, reads=reads)
@@ -164,13 +168,16 @@ def _plan(
     `tables` are the files that workers read beside `inputs`.
     """
     num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
-    facts = {
+    facts: dict[str, str | int] = {
         "images_listed": len(listing.items),
         "image_bytes_listed": sum(item.image.size for item in listing.items),
         "class_list": job.classes.hash,
         "num_shards": num_shards,
         "shard_schema": features.SCHEMA_VERSION,
     }
+    if job.smaller is not None:
+        facts[STORED_SMALLER] = str(job.smaller)
+        reads = (*reads, f"images stored with {job.smaller}")
     return shards.Plan(
         directory=job.out,
         dataset=job.dataset,
@@ -210,6 +217,7 @@ class SuiteOptions:
     num_shards: int | None = None
     strict: bool = False
     beam_options: tuple[str, ...] | None = None
+    smaller: Smaller | None = None
 
 
 def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *, workers: int) -> list[Manifest]:
@@ -226,6 +234,7 @@ def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *,
             strict=options.strict,
             expected=published,
             beam_options=options.beam_options,
+            smaller=options.smaller,
         )
 
     if name in suites.VAL_SUITES:

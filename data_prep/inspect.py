@@ -93,6 +93,8 @@ def _report(directory: Place, split: str, workers: int) -> str:
     title = f"{split} of {manifest.dataset}: {manifest.num_records:,} images in {len(manifest.shards)} shard(s)"
     if manifest.partial:
         title += f", PARTIAL: {manifest.expected_records:,} are published"
+    if manifest.stored_smaller:
+        title += f", images stored with {manifest.stored_smaller}"
     lines = [title] + [f"  {name:<24} {value}" for name, value in _rows(statistics, len(manifest.classes))]
     problems = Counter(skipped.reason for skipped in manifest.skipped)
     lines += [f"  {'skipped or damaged':<24} {count:,}: {reason}" for reason, count in sorted(problems.items())]

@@ -16,9 +16,8 @@ import json
 import os
 import re
 import struct
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
@@ -39,7 +38,7 @@ def find(directory: epath.PathLike, split: str) -> tuple[epath.Path, str] | None
     places += [(config, "test") for config in configs]
     for place, name in places:
         version = _version(place)
-        if version is not None and name in _splits(version):
+        if version is not None and name in _info(version).splits:
             return version, name
     return None
 
@@ -63,20 +62,26 @@ def _version(path: epath.Path) -> epath.Path | None:
     return max(versions, key=lambda child: [int(n) for n in child.name.split(".")], default=None)
 
 
-def _info(version: epath.Path) -> Mapping[str, Any]:
+class _Info(NamedTuple):
+    """What `dataset_info.json` says."""
+
+    name: str
+    splits: dict[str, list[int]]
+    """Records of every shard, by split."""
+
+
+def _info(version: epath.Path) -> _Info:
     path = version / "dataset_info.json"
     try:
         info = json.loads(path.read_text())
-        if not isinstance(info, dict) or not isinstance(info.get("splits", []), list):
-            raise ValueError("no object with a list of splits")
-    except (OSError, ValueError) as e:
+        if not isinstance(info, dict) or not isinstance(info.get("name"), str):
+            raise ValueError("no object with a `name`")
+        splits = {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in info.get("splits", [])}
+        if any(not isinstance(name, str) or min(counts, default=-1) < 0 for name, counts in splits.items()):
+            raise ValueError("a split without name or shards")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise DataError(f"{path}: cannot be read as TFDS's description of a data set ({e})") from e
-    return info
-
-
-def _splits(version: epath.Path) -> dict[str, list[int]]:
-    """Records of every shard, by split."""
-    return {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in _info(version).get("splits", [])}
+    return _Info(info["name"], splits)
 
 
 class TfdsSplit(NamedTuple):
@@ -100,7 +105,8 @@ def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
     if found is None:
         return None
     version, name = found
-    dataset, counts = str(_info(version)["name"]), _splits(version)[name]
+    dataset, splits = _info(version)
+    counts = splits[name]
     total = len(counts)
     paths = [version / f"{dataset}-{name}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)]
     offsets, lengths = _index(paths, counts)
@@ -113,13 +119,16 @@ def _classes(version: epath.Path) -> ClassList:
     for feature in ("label", "original_label"):
         path = version / f"{feature}.labels.txt"
         if path.exists():
-            names = tuple(path.read_text().split("\n"))
+            try:
+                names = tuple(path.read_text().split("\n"))
+            except UnicodeDecodeError as e:
+                raise DataError(f"{path}: cannot be read as names of labels ({e})") from e
             names = names[:-1] if names and not names[-1] else names
             return (
                 imagenet() if len(names) == 1000 and names == tuple(map(str, range(1000))) else ClassList(names, names)
             )
-    features = (version / "features.json").read_text() if (version / "features.json").exists() else ""
-    if '"numClasses": "1000"' in features:
+    features = (version / "features.json").read_bytes() if (version / "features.json").exists() else b""
+    if b'"numClasses": "1000"' in features:
         return imagenet()
     raise DataError(f"{version}: has neither `label` nor `original_label` with names, so its labels mean nothing here")
 
@@ -127,17 +136,19 @@ def _classes(version: epath.Path) -> ClassList:
 def _index(paths: list[epath.Path], counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and lengths of all records, from the cache or by one pass."""
     try:
-        facts = [(str(path), path.stat().length, path.stat().mtime) for path in paths]
-    except OSError as e:
+        facts = [
+            (str(path), path.stat().length, path.stat().mtime, count) for path, count in zip(paths, counts, strict=True)
+        ]
+    except (OSError, ValueError) as e:  # ValueError: a name that no file can have
         raise DataError(f"{paths[0].parent}: a shard is missing ({e}); is the data set complete?") from e
     key = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "luab_jax" / f"tfds-{key}.npz"
     try:
         with np.load(cache) as arrays:
             return arrays["offsets"], arrays["lengths"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except Exception:  # of a damaged file numpy raises nearly anything
         pass  # none yet, or a damaged one, which is written anew
-    rows = [_scan(path, count, size) for path, count, (_, size, _) in zip(paths, counts, facts, strict=True)]
+    rows = [_scan(path, count, size) for path, (_, size, _, count) in zip(paths, facts, strict=True)]
     offsets = np.concatenate([np.zeros(0, np.uint64), *(row[0] for row in rows)])
     lengths = np.concatenate([np.zeros(0, np.uint32), *(row[1] for row in rows)])
     try:
