@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import shlex
 import signal
 import sys
@@ -288,6 +289,8 @@ def _file(path: str, flag: str) -> storage.Place:
 def main(argv: list[str] | None = None) -> int:
     """Runs a command, and turns its end into an exit code."""
     arguments = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # no name that a terminal cannot show may cost a summary
+        sys.stdout.reconfigure(errors="backslashreplace")
     # A scheduler's SIGTERM ends as softly as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

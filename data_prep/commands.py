@@ -21,7 +21,7 @@ from data_prep.datasets.val_labels import NUM_VAL, lies_flat, read_val_labels
 from data_prep.packed import open_source
 from data_prep.shards import Outcome
 from data_prep.smaller import Smaller
-from data_prep.sources import Folder, Source
+from data_prep.sources import Folder, Source, readable
 from data_prep.summaries import Rows, coco_summary_rows, summary, summary_rows
 from luab_jax.data import features, storage
 from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
@@ -299,6 +299,12 @@ def _own_classes(images: Source, source: str, classes: str | None, out: Place) -
     names = tuple(images.folders())
     if not names:
         raise DataError(f"{images.place}: holds no class folders; expected <class>/<image>")
+    for name in names:
+        if name != name.strip() or "\t" in name or name.splitlines() != [name] or readable(name) != name:
+            raise DataError(
+                f"{images.place}: class folder {readable(name)!r}: a class list, one class a line, cannot hold such a"
+                " name (tab, line break, space at an end, or bytes that are not UTF-8); rename the folder"
+            )
     return ClassList(names, names)
 
 

@@ -62,7 +62,9 @@ def summary(manifest: Manifest, found: Rows, out: object, seconds: float) -> str
         reasons.setdefault(skipped.reason, []).append(skipped.file)
     if reasons:
         lines.append(f"  skipped or damaged, by reason (all in {manifest.split}.manifest.json):")
-        lines += [f"    {counts[reason]:>6,}  {reason}, such as {files[0]}" for reason, files in reasons.items()]
+        lines += [
+            f"    {counts[reason]:>6,}  {reason}, such as {_shown(files[0])}" for reason, files in reasons.items()
+        ]
     return "\n".join(lines)
 
 
@@ -71,6 +73,11 @@ def _stored(manifest: Manifest) -> Rows:
         return []
     count = manifest.counts.get("images_made_smaller", 0)
     return [("images made smaller", f"{count:,}, to {manifest.stored_smaller}")]
+
+
+def _shown(name: str) -> str:
+    """On one line."""
+    return name if name.isprintable() else repr(name)
 
 
 def _published(manifest: Manifest) -> Rows:

@@ -83,7 +83,7 @@ class ReadImage:
         if self.byproducts is None or item.xml is None:
             counts["images_without_byproduct_file"] += not item.points
             return None
-        read = functools.partial(self.byproducts, f"{item.key}.xml", item.xml)
+        read = functools.partial(self.byproducts, item.xml_path or f"{item.key}.xml", item.xml)
         found = _read_xml(read, item.xml, item.key, problems, Reason.XML_UNREADABLE)
         if found is not None and not found.num_metadata:
             counts["byproduct_files_without_metadata"] += 1
