@@ -1,4 +1,4 @@
-"""Images stored smaller (`--max_side`): which ones, what follows them, and that nothing takes them for the published."""
+"""Images stored smaller (`--max_side`): which ones, what follows them, and that none is taken for a published one."""
 
 from __future__ import annotations
 

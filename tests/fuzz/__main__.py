@@ -75,7 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     start, crashes, total = time.monotonic(), 0, 0
     print(HEADER, flush=True)
     for result in fuzz(
-        names, inputs=arguments.inputs, seed=arguments.seed, workers=arguments.workers, timeout=arguments.timeout
+        {name: READERS[name] for name in names},
+        inputs=arguments.inputs,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        timeout=arguments.timeout,
     ):
         print(result.row(), flush=True)
         total += int(result.sums["refused"] + result.sums["accepted"]) + len(result.crashes)

@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from etils import epath
 
 from data_prep.annotations import imagenet_ab, json_stream, tables
 from data_prep.annotations.coco_ab import read_record
@@ -251,7 +252,7 @@ def records(scratch: Path) -> Reader:
     seeds = [tfrecord.frame(b"") + tfrecord.frame(b"abc" * 20), tfrecord.frame(features.encode(_record())), b""]
     path = scratch / "a.tfrecord"
     offsets, lengths = np.asarray([0, 16], np.uint64), np.asarray([0, 60], np.uint32)
-    source = tfrecord.RandomAccessTFRecords([path], offsets, lengths, np.asarray([2]))  # type: ignore[list-item]
+    source = tfrecord.RandomAccessTFRecords([epath.Path(path)], offsets, lengths, np.asarray([2]))
 
     def read(data: bytes) -> None:
         path.write_bytes(data)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import SynchronizedArray
 from pathlib import Path
@@ -18,6 +18,7 @@ from random import Random
 from typing import Any
 
 from luab_jax.errors import UserError
+from tests.fuzz.readers import Reader
 
 MAX_GROWTH_MB = 400
 """What one input may add to the memory of the process. The largest image that is taken has 256 MiB of pixels."""
@@ -47,14 +48,14 @@ class _State:
         self._values[self.FIELDS.index(name)] = value
 
 
-def _work(reader_name: str, seed: int, inputs: range, values: Any, crashes: Any, folder: str) -> None:
+def _work(
+    name: str, make: Callable[[Path], Reader], seed: int, inputs: range, values: Any, crashes: Any, folder: str
+) -> None:
     """In a process of its own; `values` are those of a `_State`."""
     os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-    from tests.fuzz.readers import READERS
-
     scratch = Path(folder, "scratch")
     scratch.mkdir(parents=True)
-    state, reader = _State(values), READERS[reader_name](scratch)
+    state, reader = _State(values), make(scratch)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (to the end of the process) for the progress lines of readers
     for data in reader.seeds:
         _outcome(reader.read, data)  # what is imported late counts for no input
@@ -64,7 +65,7 @@ def _work(reader_name: str, seed: int, inputs: range, values: Any, crashes: Any,
         if os.getppid() != parent:  # which was killed, and nobody waits for the rest
             return
         state["index"], state["begun"] = index, 1
-        data = reader.input(rng_of(seed, reader_name, index))
+        data = reader.input(rng_of(seed, name, index))
         state["since"] = time.monotonic()
         outcome, detail = _outcome(reader.read, data)
         seconds = time.monotonic() - state["since"]
@@ -121,9 +122,9 @@ HEADER = (
 class _Watched:
     """The worker of one reader, started again behind an input that it did not survive."""
 
-    def __init__(self, reader: str, seed: int, count: int, timeout: float):
+    def __init__(self, reader: str, make: Callable[[Path], Reader], seed: int, count: int, timeout: float):
         self.result = Result(reader)
-        self._seed, self._count, self._timeout = seed, count, timeout
+        self._make, self._seed, self._count, self._timeout = make, seed, count, timeout
         self._folder = ""
         self._start(0)
 
@@ -133,7 +134,7 @@ class _Watched:
         self._state = _State(values)  # type: ignore[arg-type]
         self._pipe, theirs = _SPAWN.Pipe(duplex=False)
         inputs = range(first, self._count)
-        arguments = (self.result.reader, self._seed, inputs, values, theirs, self._folder)
+        arguments = (self.result.reader, self._make, self._seed, inputs, values, theirs, self._folder)
         self._process = _SPAWN.Process(target=_work, args=arguments)
         self._process.start()
         theirs.close()
@@ -173,15 +174,17 @@ class _Watched:
         return True
 
 
-def fuzz(readers: list[str], *, inputs: int, seed: int, workers: int, timeout: float) -> Iterator[Result]:
+def fuzz(
+    readers: Mapping[str, Callable[[Path], Reader]], *, inputs: int, seed: int, workers: int, timeout: float
+) -> Iterator[Result]:
     """Shares `inputs` out among the readers; yields their results as they end."""
     counts = [inputs * (k + 1) // len(readers) - inputs * k // len(readers) for k in range(len(readers))]
-    waiting = [(reader, count) for reader, count in zip(readers, counts, strict=True) if count]
+    waiting = [(name, make, count) for (name, make), count in zip(readers.items(), counts, strict=True) if count]
     running: list[_Watched] = []
     while waiting or running:
         while waiting and len(running) < workers:
-            reader, count = waiting.pop(0)
-            running.append(_Watched(reader, seed, count, timeout))
+            name, make, count = waiting.pop(0)
+            running.append(_Watched(name, make, seed, count, timeout))
         for watched in list(running):
             if watched.poll():
                 running.remove(watched)
