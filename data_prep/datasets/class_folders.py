@@ -255,7 +255,7 @@ def _attach_points(listing: Listing, points: dict[str, Points], place: str, min_
     used = set()
     for i, item in enumerate(listing.items):
         name = item.file_name.rpartition("/")[2]
-        names = (item.file_name, alike.get(composed(item.file_name)), name, alike.get(composed(name)))
+        names = (item.file_name, alike.get(composed(item.file_name), ""), name, alike.get(composed(name), ""))
         key = next((key for key in names if key in points), None)
         if key is None:
             continue
