@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
@@ -17,7 +18,7 @@ from typing import IO, NamedTuple
 
 from luab_jax.data import storage
 from luab_jax.data.storage import Place
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, UserError
 
 _BLOCK = 512
 _MAX_HEADER_DATA = 1 << 20
@@ -172,6 +173,8 @@ def zip_members(path: Place, *, encrypted: bool) -> Iterator[Member]:
     try:
         with storage.open_forwards(path) as file, zipfile.ZipFile(file) as archive:
             members, size = archive.infolist(), file.seek(0, os.SEEK_END)
+    except UserError:  # of a bucket
+        raise
     except Exception as e:  # a damaged directory makes zipfile raise nearly anything
         raise DataError(f"{path}: not a whole zip archive ({e}); copy or download it again") from e
     for info in members:

@@ -14,12 +14,15 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 from data_prep.images import BadImage
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Box, ImageRecord, Size
+from luab_jax.data.masks import rasterise
 from luab_jax.data.resampling import ResizeFilter, resize_by_pillow
+from luab_jax.errors import DataError
 
 DEFAULT_QUALITY = 90
 """Of ffcv's and of most resized copies of ImageNet."""
@@ -95,18 +98,18 @@ def _box(box: Box, size: Size, smaller: Size, problems: Problems) -> Box:
         scales = smaller.width / size.width, smaller.height / size.height
         polygons = [[round(v * scales[i % 2], 2) for i, v in enumerate(polygon)] for polygon in segmentation]
         return replace(box, mask=json.dumps(polygons, separators=(",", ":")))
-    if isinstance(segmentation["counts"], str):
-        problems.add(Reason.OBJECT_MASK, "compressed run lengths, which are not made smaller with the image")
+    try:
+        runs = _runs(rasterise(box.mask, size), smaller)
+    except DataError as e:
+        problems.add(Reason.OBJECT_MASK, str(e))
         return replace(box, mask="")
-    runs = _smaller_runs(segmentation["counts"], size, smaller)
-    scaled = {"size": [smaller.height, smaller.width], "counts": runs}
-    return replace(box, mask=json.dumps(scaled, separators=(",", ":")))
+    return replace(
+        box, mask=json.dumps({"size": [smaller.height, smaller.width], "counts": runs}, separators=(",", ":"))
+    )
 
 
-def _smaller_runs(counts: list[int], size: Size, smaller: Size) -> list[int]:
+def _runs(mask: Bool[np.ndarray, "h w"], size: Size) -> list[int]:
     """COCO's run lengths, down the columns and beginning with a run of 0, of the mask at its nearest pixels."""
-    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-    mask = Image.fromarray(flat.reshape(size.width, size.height).T)
-    flat = np.asarray(mask.resize(smaller, Image.Resampling.NEAREST)).T.ravel()
+    flat = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)).T.ravel()
     changes = np.flatnonzero(np.diff(np.concatenate([[False], flat])))
     return np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()

@@ -118,7 +118,7 @@ def test_run_lengths_are_those_of_the_nearest_pixels(seed: int, shape: tuple[int
     assert found == json.loads(runs(wanted)) and sum(found["counts"]) == stored.width * stored.height
 
 
-def test_polygons_shrink_with_the_image_and_compressed_runs_are_left_out_and_listed() -> None:
+def test_polygons_shrink_with_the_image_and_a_mask_that_is_none_is_left_out_and_listed() -> None:
     boxes = tuple(
         Box(x_min=0.0, y_min=0.0, x_max=1.0, y_max=1.0, label=0, mask=mask)
         for mask in ("[[0,0,80,0,80,60]]", '{"size":[60,80],"counts":"abc"}', "")

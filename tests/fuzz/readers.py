@@ -378,7 +378,7 @@ def _read_archive(path: Path, scratch: Path) -> None:
         for skipped in source.problems:
             skipped.file.encode()
     finally:
-        source.discard()
+        source.discard(listing=True)
 
 
 def _tar(mode: str, form: int) -> bytes:
