@@ -124,7 +124,7 @@ def _shard(values: Mapping[str, Any]) -> Shard:
     if not isinstance(shard.file_name, str) or "/" in shard.file_name:
         raise ValueError(f"shard file_name {shard.file_name!r}")
     for number in (shard.num_records, shard.num_bytes, shard.crc32c):
-        if type(number) is not int or number < 0:
+        if type(number) is not int or not 0 <= number < 1 << 63:
             raise ValueError(f"{number!r} in shard {shard.file_name!r} is no number")
     return shard
 

@@ -196,6 +196,7 @@ def test_the_index_of_another_preparation_is_noticed_at_the_record(mine: Path) -
     [
         (("shards", 0, "num_records"), "5"),
         (("shards", 0, "num_records"), -1),
+        (("shards", 0, "num_records"), 2**63),
         (("shards", 0, "num_bytes"), None),
         (("shards", 0, "file_name"), "../elsewhere"),
         (("shards", 0), []),

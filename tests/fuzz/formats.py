@@ -105,7 +105,9 @@ def odd_npz(data: bytes, rng: Random) -> bytes:
             columns = {name: arrays[name] for name in arrays.files}
     except Exception:  # an earlier damage
         return flip(data, rng)
-    name = rng.choice(sorted(columns) or [""])
+    if not columns:
+        return flip(data, rng)
+    name = rng.choice(sorted(columns))
     match rng.randrange(5):
         case 0:
             columns.pop(name, None)
