@@ -173,9 +173,13 @@ def _run_group(
         except DataError as e:
             missing.append(Missing(suite, str(e)))
             continue
-        partial = any(opened[directories[n], p.split].manifest.partial for n, p in suite.parts.items())
-        facts = {"seconds": round(seconds, 2), "data": _data_identity(suite, directories)}
-        results.add(suite.name, {**scores, **facts, **({"partial": True} if partial else {})})
+        manifests = [opened[directories[n], p.split].manifest for n, p in suite.parts.items()]
+        facts: dict[str, Any] = {"seconds": round(seconds, 2), "data": _data_identity(suite, directories)}
+        if any(manifest.partial for manifest in manifests):
+            facts["partial"] = True
+        if smaller := sorted({manifest.stored_smaller for manifest in manifests} - {""}):
+            facts["stored_smaller"] = "; ".join(smaller)
+        results.add(suite.name, {**scores, **facts})
     return missing
 
 

@@ -54,11 +54,17 @@ def scalar_scores(scores: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def title(suite: str, scores: Mapping[str, Any]) -> str:
+    """The suite, and whether its images were stored smaller than published: another protocol, hence another row."""
+    smaller = scores.get("stored_smaller")
+    return f"{suite} [images {smaller}]" if smaller else suite
+
+
 def suite_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
     """A suite for the terminal: its scores, and its groups below."""
     shown = "  ".join(f"{score} {format_score(score, value)}" for score, value in scalar_scores(scores).items())
     partial = "  (partial set)" if scores.get("partial") else ""
-    lines = [f"{name:<18} {shown}  n {scores['n']:,}{partial}"]
+    lines = [f"{title(name, scores):<18} {shown}  n {scores['n']:,}{partial}"]
     groups = scores.get("groups", {})
     lines += [f"  {group:<30} {format_score('top1', value)}" for group, value in groups.items()]
     return lines
@@ -95,7 +101,7 @@ def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
         grouped[key] = column._replace(num_runs=column.num_runs + 1)
         for suite, scores in result["suites"].items():
             for score, value in scalar_scores(scores).items():
-                column.values.setdefault(f"{suite} {score}", []).append(value)
+                column.values.setdefault(f"{title(suite, scores)} {score}", []).append(value)
     return list(grouped.values())
 
 

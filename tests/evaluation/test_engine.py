@@ -16,7 +16,7 @@ from luab_jax import sharding
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import ByproductConfig, MeshConfig
 from luab_jax.data.class_lists import ClassList
-from luab_jax.data.dataset import open_split
+from luab_jax.data.dataset import manifest_path, open_split
 from luab_jax.data.features import Example
 from luab_jax.data.pipeline import Reading
 from luab_jax.errors import CheckpointError, UserError
@@ -209,3 +209,13 @@ def test_the_occluded_centre_is_rows_and_columns_56_to_167_of_224() -> None:
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (56, 167, 56, 167)
     assert hidden.sum() == 112 * 112 and black
     assert not occlusion(View.PLAIN, 224)[0].any()
+
+
+def test_images_stored_smaller_mark_their_result(loaded: LoadedModel, predictor: Predictor, tmp_path: Path) -> None:
+    data = tiny.prepare_split(tmp_path / "data", "val", 9)
+    path = Path(manifest_path(data, "val"))
+    manifest = json.loads(path.read_text())
+    manifest["source"]["stored_smaller"] = "at most 20 pixels a side, JPEG quality 90"
+    path.write_text(json.dumps(manifest))
+    suites, _ = run(loaded, predictor, data, "imagenet", tmp_path / "results.json")
+    assert suites["imagenet"]["stored_smaller"] == "at most 20 pixels a side, JPEG quality 90"

@@ -171,3 +171,15 @@ def test_text_columns_stand_under_each_other() -> None:
         for end, cell in zip(ends[1:], cells[1:], strict=True):
             assert line[:end].endswith(cell)
     assert all(line == line.rstrip() for line in lines)
+
+
+def test_images_stored_smaller_are_another_row_and_say_so() -> None:
+    smaller = result("none", 0.6)
+    smaller["suites"]["imagenet"]["stored_smaller"] = "at most 512 pixels a side, JPEG quality 90"
+    rows = {
+        cells[0]: cells[1:]
+        for cells in table([result("none", 0.7), smaller | {"checkpoint": RESULTS[-1]["checkpoint"]}])
+    }
+    name = "imagenet [images at most 512 pixels a side, JPEG quality 90]"
+    assert rows[f"{name} top1 %"][:2] == ["-", "60.0"] and rows["imagenet top1 %"][:2] == ["70.0", "-"]
+    assert suite_lines("imagenet", smaller["suites"]["imagenet"])[0].startswith(name)
