@@ -107,7 +107,7 @@ class Manifest:
             return cls(
                 dataset=str(values["dataset"]),
                 split=str(values["split"]),
-                classes=ClassList(*(tuple(str(pair[i]) for pair in values["classes"]) for i in (0, 1))),
+                classes=_classes(values["classes"]),
                 shards=tuple(_shard(shard) for shard in values["shards"]),
                 counts={str(name): int(count) for name, count in values["counts"].items()},
                 skipped=tuple(_skipped(skipped) for skipped in values["skipped"]),
@@ -117,6 +117,12 @@ class Manifest:
             )
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as e:
             raise DataError(f"{where}: not a manifest of a prepared split ({type(e).__name__}: {e})") from e
+
+
+def _classes(pairs: Sequence[Sequence[Any]]) -> ClassList:
+    classes = ClassList(*(tuple(str(pair[i]) for pair in pairs) for i in (0, 1)))
+    "".join((*classes.ids, *classes.names)).encode()  # raises ValueError for what no class list can hold
+    return classes
 
 
 def _shard(values: Mapping[str, Any]) -> Shard:

@@ -205,6 +205,7 @@ def test_the_index_of_another_preparation_is_noticed_at_the_record(mine: Path) -
         (("counts", "images"), float("inf")),
         (("skipped",), [[]]),
         (("classes",), [{}]),
+        (("classes",), [["\ud800", "a"]]),
         (("expected_records",), [3]),
         (("source",), "folder"),
     ],

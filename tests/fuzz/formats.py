@@ -118,7 +118,7 @@ def odd_npz(data: bytes, rng: Random) -> bytes:
         case 3:
             columns[name] = columns[name].reshape(rng.choice(((-1, 1), (1, -1), (1, 1, -1))))
         case _:
-            columns[name] = np.full_like(columns[name], rng.choice((0, 1, 2**31)))
+            columns[name] = np.full(columns[name].shape, rng.choice((0, 1, 2**31)))
     buffer = io.BytesIO()
     np.savez(buffer, **columns)  # type: ignore[arg-type]
     return buffer.getvalue()

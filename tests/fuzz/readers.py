@@ -6,6 +6,7 @@ bug. What is accepted must also be fit for a shard: the record is encoded, and t
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import json
@@ -28,6 +29,7 @@ from data_prep.images import BadImage, check_image, check_length, mask_from_npy
 from data_prep.packed import open_source
 from data_prep.problems import Problems
 from data_prep.sources import walk
+from luab_jax.byproducts.columns import ByproductColumns
 from luab_jax.byproducts.records import Action, ActionKind, Box, ImageRecord, Point, Showing, Size, TimedPoint
 from luab_jax.data import dataset, features, tfds_directory, tfrecord
 from luab_jax.data.class_lists import ClassList, read_class_list
@@ -277,8 +279,8 @@ def examples(scratch: Path) -> Reader:
         byproducts = example.byproducts()
         for name in ("file_name", "image", "label", "labels", "group", "foreground_masks", "size"):
             getattr(example, name)
-        for name in ("file_name", "selected", "clicks", "trace", "boxes", "box_labels", "label", "labels", "actions"):
-            getattr(byproducts, name)
+        for field in dataclasses.fields(ByproductColumns):
+            getattr(byproducts, field.name)
         example.record()
 
     return Reader(seeds, (*m.of_bytes(seeds), formats.odd_example, formats.odd_example, formats.odd_example), read)
