@@ -1,0 +1,221 @@
+"""Predictions on disk: one `.npz` for each split and view, from which every score can be computed again.
+
+DIR/<split of the data>.<view>.npz   logits (float16, less the row's largest), largest (float32), byproduct (float16),
+                                     file_names, label, labels, group, click, box, and `about`, a text of JSON
+
+Taking the largest away puts the precision where answers are decided: the order of what is near the top is kept, and a
+softmax to about 1e-3 of itself. A score computed again may differ by rounding; `Results` says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from luab_jax.data.dataset import PreparedSplit
+from luab_jax.data.pipeline import Truth
+from luab_jax.data.transforms import ANY_SIZE, Preprocessing, ResizeFilter, Stored
+from luab_jax.errors import UserError
+from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.suite_run import Evaluated
+from luab_jax.evaluation.suites import View
+
+SAVED = "predictions:"
+_VERSION = 1
+_CHUNK = 4096
+"""Images that are read at a time."""
+
+
+def _path(directory: epath.PathLike, split: PreparedSplit, view: View) -> Path:
+    manifest = split.manifest
+    return (
+        Path(directory) / f"{manifest.dataset}-{manifest.split}-{manifest.fingerprint[:8] or 'tfds'}.{view.value}.npz"
+    )
+
+
+class PredictionWriter:
+    """One file, written as predictions come; it has its name once it is whole."""
+
+    def __init__(self, directory: epath.PathLike, split: PreparedSplit, view: View, about: Mapping[str, Any]):
+        self._path = _path(directory, split, view)
+        self._about = dict(about) | {"saved_version": _VERSION, "fingerprint": split.manifest.fingerprint}
+        self._temporary = self._path.with_suffix(".tmp")
+        self._num_images = len(split.records)
+        self._logits: Any = None
+        self._largest: list[np.ndarray] = []
+        self._byproducts: list[np.ndarray] = []
+        self._truths: list[Truth] = []
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._zip = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_STORED)
+        except OSError as e:
+            raise UserError(f"--predictions: {self._path} cannot be written ({e.strerror or e})") from e
+
+    def add(self, predictions: Predictions) -> None:
+        """Logits go to disk at once, the small columns with `close`."""
+        largest = predictions.logits.max(axis=-1)
+        shifted = (predictions.logits - largest[:, None]).astype(np.float16)
+        if self._logits is None:
+            self._logits = self._zip.open("logits.npy", "w", force_zip64=True)
+            header = {"descr": "<f2", "fortran_order": False, "shape": (self._num_images, shifted.shape[1])}
+            np.lib.format.write_array_header_1_0(self._logits, header)
+        self._logits.write(shifted.tobytes())
+        self._largest.append(largest)
+        if predictions.byproduct is not None:
+            self._byproducts.append(predictions.byproduct.astype(np.float16))
+        self._truths += predictions.truths
+
+    def __enter__(self) -> PredictionWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Gives the file its name; after an error, or where images are missing, leaves nothing."""
+        whole = kind is None and len(self._truths) == self._num_images
+        if self._logits is not None:
+            self._logits.close()
+        if whole:
+            self._add_columns()
+        self._zip.close()
+        if whole:
+            self._temporary.replace(self._path)
+        else:
+            self._temporary.unlink(missing_ok=True)
+
+    def _add_columns(self) -> None:
+        columns = _columns(self._truths) | {"largest": np.concatenate(self._largest)}
+        if self._byproducts:
+            columns["byproduct"] = np.concatenate(self._byproducts)
+        for name, values in columns.items():
+            buffer = io.BytesIO()
+            np.save(buffer, values, allow_pickle=False)
+            self._zip.writestr(f"{name}.npy", buffer.getvalue(), zipfile.ZIP_DEFLATED)
+        self._zip.writestr("about.json", json.dumps(self._about))
+
+
+def _columns(truths: Sequence[Truth]) -> dict[str, np.ndarray]:
+    def coordinates(values: list[np.ndarray | None], size: int) -> np.ndarray:
+        missing = np.full(size, np.nan, np.float32)
+        return np.stack([missing if v is None else v for v in values]).astype(np.float32)
+
+    return {
+        "file_names": np.frombuffer("\0".join(t.file_name for t in truths).encode(), np.uint8),
+        "group": np.frombuffer("\0".join(t.group for t in truths).encode(), np.uint8),
+        "label": np.asarray([t.label for t in truths], np.int32),
+        "labels": np.asarray([label for t in truths for label in t.labels], np.int32),
+        "num_labels": np.asarray([len(t.labels) for t in truths], np.int32),
+        "click": coordinates([t.click for t in truths], 2),
+        "box": coordinates([t.box for t in truths], 4),
+    }
+
+
+def _truths(columns: Mapping[str, np.ndarray]) -> list[Truth]:
+    names = columns["file_names"].tobytes().decode().split("\0")
+    groups = columns["group"].tobytes().decode().split("\0")
+    ends = np.cumsum(columns["num_labels"])
+    numbers = (columns[name] for name in ("label", "num_labels", "click", "box"))
+    return [
+        Truth(
+            file_name=name,
+            label=int(label),
+            labels=tuple(columns["labels"][end - count : end].tolist()),
+            group=group,
+            click=None if np.isnan(click).any() else click,
+            box=None if np.isnan(box).any() else box,
+        )
+        for name, group, end, label, count, click, box in zip(names, groups, ends, *numbers, strict=True)
+    ]
+
+
+class SavedModel:
+    """Stands for a model and for its predictor, by what it predicted."""
+
+    def __init__(self, directory: epath.PathLike):
+        """Raises `UserError` if the folder holds no predictions, or those of several models."""
+        self._directory = Path(directory)
+        found = sorted(self._directory.glob("*.npz"))
+        if not found:
+            raise UserError(f"{directory}: holds no saved predictions (*.npz); they are written by --predictions=DIR")
+        abouts = [_about(path) for path in found]
+        others = [p for p, about in zip(found, abouts, strict=True) if about["checkpoint"] != abouts[0]["checkpoint"]]
+        if others:
+            raise UserError(f"{directory}: {found[0].name} and {others[0].name} are of different checkpoints")
+        about = abouts[0]
+        self.name: str = about["name"]
+        self.identity: dict[str, Any] = about["checkpoint"] | {"from_saved_predictions": True}
+        self.class_list_hash: str = about["class_list_hash"]
+        self.num_classes: int = about["num_classes"]
+        self.has_byproduct_head: bool = about["has_byproduct_head"]
+        self.label_sets: bool = about["label_sets"]
+        stated = about["preprocessing"]
+        self.preprocessing = Preprocessing(
+            image_size=stated["image_size"],
+            resize_side=stated["resize_side"],
+            filter=ResizeFilter(stated["filter"]),
+            mean=tuple(stated["mean"]),
+            std=tuple(stated["std"]),
+        )
+
+    def stream(
+        self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE
+    ) -> Iterator[dict[View, Predictions]]:
+        """As `Predictor.stream`; raises `UserError` for data that was not predicted."""
+        del stored
+        read = {view: self._read(split, view) for view in views}
+        for parts in zip(*read.values(), strict=True):
+            yield dict(zip(read, parts, strict=True))
+
+    def _read(self, split: PreparedSplit, view: View) -> Iterator[Predictions]:
+        path = _path(self._directory, split, view)
+        if not path.exists():
+            raise UserError(f"{path}: no saved predictions of {split.directory} as it is now, seen as {view.value}")
+        with np.load(path) as archive:
+            columns = {name: archive[name] for name in archive.files if name not in ("about.json", "logits")}
+        truths = _truths(columns)
+        with zipfile.ZipFile(path) as archive, archive.open("logits.npy") as logits:
+            np.lib.format.read_magic(logits)
+            (num_images, num_outputs), _, _ = np.lib.format.read_array_header_1_0(logits)
+            for start in range(0, num_images, _CHUNK):
+                rows = slice(start, min(start + _CHUNK, num_images))
+                size = 2 * num_outputs * (rows.stop - start)
+                shifted = np.frombuffer(logits.read(size), np.float16).reshape(-1, num_outputs)
+                byproduct = columns["byproduct"][rows].astype(np.float32) if "byproduct" in columns else None
+                values = shifted.astype(np.float32) + columns["largest"][rows, None]
+                yield Predictions(values, byproduct, truths[rows])
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read("about.json"))
+        if about["saved_version"] != _VERSION:
+            raise UserError(f"{path}: version {about['saved_version']}, this version reads {_VERSION}")
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
+        raise UserError(f"{path}: not saved predictions of luab_jax.evaluate ({type(e).__name__}: {e})") from e
+    return about
+
+
+def describe(loaded: Evaluated) -> dict[str, Any]:
+    """What the files say of the model."""
+    return {
+        "name": loaded.name,
+        "checkpoint": loaded.identity,
+        "class_list_hash": loaded.class_list_hash,
+        "num_classes": loaded.num_classes,
+        "has_byproduct_head": loaded.has_byproduct_head,
+        "label_sets": loaded.label_sets,
+        "preprocessing": preprocessing_json(loaded.preprocessing),
+    }
+
+
+def preprocessing_json(preprocessing: Preprocessing) -> dict[str, Any]:
+    """As JSON has it."""
+    fields = dataclasses.asdict(preprocessing) | {"filter": preprocessing.filter.value}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
