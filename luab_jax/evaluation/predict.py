@@ -89,7 +89,7 @@ class _Running(NamedTuple):
     truths: list[Truth]
 
     def fetch(self) -> dict[View, Predictions]:
-        fetched = jax.device_get(self.outputs)
+        fetched = {view: jax.device_get(output) for view, output in self.outputs.items()}
         return {
             view: Predictions(
                 np.asarray(logits)[self.mask],

@@ -23,7 +23,7 @@ class Format(enum.Enum):
     CSV = "csv"
 
 
-_BOOKKEEPING = ("n", "seconds", "partial")
+_BOOKKEEPING = ("n", "seconds", "partial", "resized")
 _MAX_GROUPS = 12
 """That the terminal shows one by one; results.json has them all."""
 

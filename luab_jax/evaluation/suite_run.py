@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from etils import epath
 
@@ -18,6 +18,7 @@ _NOTED = ("generated", "max_side", "notes")
 """Entries of a manifest's `source` that every score on the data repeats."""
 
 
+@runtime_checkable
 class Evaluated(Protocol):
     """What is asked of a model: a `LoadedModel`, or a `SavedModel`."""
 
@@ -37,6 +38,7 @@ class Evaluated(Protocol):
     def preprocessing(self) -> Preprocessing: ...
 
 
+@runtime_checkable
 class Predicts(Protocol):
     """A `Predictor`, or a `SavedModel`."""
 

@@ -150,7 +150,7 @@ def _copy(array: np.ndarray) -> np.ndarray:
     return np.array(array, np.float32, order="C")
 
 
-def _named_leaves(params: Params, batch_stats: BatchStats) -> list[tuple[str, jax.Array]]:
+def _named_leaves(params: Params, batch_stats: BatchStats) -> list[tuple[str, jax.Array | jax.ShapeDtypeStruct]]:
     params = {part: tree for part, tree in params.items() if part != "byproduct_head"}
     pairs = [pair for tree in (params, batch_stats) for pair in jax.tree_util.tree_flatten_with_path(tree)[0]]
     return [(param_name(path), leaf) for path, leaf in pairs]

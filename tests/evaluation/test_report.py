@@ -145,6 +145,41 @@ def test_a_suite_for_the_terminal_shows_its_groups_below() -> None:
     assert [line.split() for line in lines[1:]] == [["small", "10.0"], ["large", "90.0"]]
 
 
+def test_of_many_groups_the_terminal_shows_the_extremes() -> None:
+    groups = {f"fog,severity={i}": i / 100 for i in range(75)}
+    lines = suite_lines("imagenet_c", {"top1": 0.37, "mce": 0.767, "groups": groups, "n": 75})
+    assert lines[0].split() == ["imagenet_c", "top1", "37.0", "mce", "76.7", "n", "75"]
+    assert lines[1:] == ["  75 groups: 0.0 (fog,severity=0) to 74.0 (fog,severity=74)"]
+
+
+def test_an_interval_stands_behind_its_score_and_what_the_data_is_not_behind_all() -> None:
+    scores = {
+        "top1": 0.5,
+        "intervals": {"top1": [0.4, 0.61]},
+        "interval_method": "Wilson score, 95 %",
+        "n": 10,
+        "partial": True,
+        "resized_from": 224,
+        "data_notes": {
+            "a": {"generated": "from val", "skipped": {"corrupt": 2, "missing": 1}},
+            "b": {"generated": "from val"},
+        },
+    }
+    (line,) = suite_lines("x", scores)
+    assert line.split("  ", 1)[1].strip() == (
+        "top1 50.0 [40.0, 61.0]  n 10  (partial set; stored at 224 px, resized; generated from val; 3 images skipped)"
+    )
+
+
+def test_another_preprocessing_is_another_column_and_its_name_says_so() -> None:
+    changed = result("none", 0.6)
+    changed["checkpoint"]["preprocessing_override"] = {"resize_side": 232}
+    assert [column.name for column in columns([result("none", 0.7), changed])] == [
+        "vit_s baseline",
+        "vit_s baseline resize_side=232",
+    ]
+
+
 def test_csv_is_read_back_as_it_was() -> None:
     rows = [*table(RESULTS), ['a "quoted", cell', "", "", "", "", ""]]
     assert list(csv.reader(io.StringIO(render(rows, Format.CSV)))) == rows

@@ -28,7 +28,8 @@ def wilson(right: Bool[np.ndarray, " n"]) -> Interval:
     share = float(np.mean(right))
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return [float(max(0.0, centre - half)), float(min(1.0, centre + half))]
+    # The ends are exact where they are 0 or 1, and rounding would put the share outside.
+    return [float(max(0.0, min(share, centre - half))), float(min(1.0, max(share, centre + half)))]
 
 
 def difference(a: Bool[np.ndarray, " n"], b: Bool[np.ndarray, " m"]) -> Interval:
