@@ -3,8 +3,9 @@
 DIR/<split of the data>.<view>.npz   logits (float16, less the row's largest), largest (float32), byproduct (float16),
                                      file_names, label, labels, group, click, box, and `about`, a text of JSON
 
-Taking the largest away puts the precision where answers are decided: the order of what is near the top is kept, and a
-softmax to about 1e-3 of itself. A score computed again may differ by rounding; `Results` says so.
+Taking the largest away puts the precision where answers are decided: the largest two keep their order down to a
+difference of 6e-8, and a softmax is kept to about 1e-3 of itself. Lower ranks and subsets of the outputs may tie where
+they did not, so a score computed again may differ by rounding; its checkpoint has the entry `from_saved_predictions`.
 """
 
 from __future__ import annotations
