@@ -24,6 +24,8 @@ class Format(enum.Enum):
 
 
 _BOOKKEEPING = ("n", "seconds", "partial", "resized")
+_NOT_IN_TABLES = ("ece",)
+"""Would double the rows; the terminal and results.json have it."""
 _MAX_GROUPS = 12
 """That the terminal shows one by one; results.json has them all."""
 
@@ -118,14 +120,21 @@ def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
             )
         seen.add((key, checkpoint["seed"]))
         if key not in grouped:
-            changed = "".join(f" {name}={value}" for name, value in override.items())
+            changed = "".join(f" {name}={_flag(value)}" for name, value in override.items())
             grouped[key] = Column(f"{checkpoint['model']} {experiment_name(checkpoint)}{changed}", {}, 0)
         column = grouped[key]
         grouped[key] = column._replace(num_runs=column.num_runs + 1)
         for suite, scores in result["suites"].items():
             for score, value in scalar_scores(scores).items():
+                if score in _NOT_IN_TABLES:
+                    continue
                 column.values.setdefault(f"{suite} {score}", []).append(value)
     return list(grouped.values())
+
+
+def _flag(value: object) -> str:
+    """As it is written on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:

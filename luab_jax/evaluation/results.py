@@ -35,8 +35,7 @@ class Results:
             old = read_results(self._path)
             if old["checkpoint"] != json.loads(json.dumps(loaded.identity)):
                 raise UserError(
-                    f"{path}: holds results of another checkpoint ({old['checkpoint'].get('workdir')}, step"
-                    f" {old['checkpoint'].get('step')}); choose another --out, or --overwrite"
+                    f"{path}: holds results of {_other(old['checkpoint'])}; choose another --out, or --overwrite"
                 )
             self.content["suites"] = old["suites"]
 
@@ -50,6 +49,16 @@ class Results:
         part = self._path.with_name(self._path.name + ".tmp")
         part.write_text(json.dumps(self.content, indent=1) + "\n")
         part.replace(self._path)
+
+
+def _other(identity: Mapping[str, Any]) -> str:
+    """What tells a checkpoint from others, for a message."""
+    changed = identity.get("preprocessing_override")
+    return (
+        f"another checkpoint or preprocessing ({identity.get('workdir')}, step {identity.get('step')},"
+        f" preprocessing {f'changed by {changed}' if changed else 'as it states'}"
+        f"{', from saved predictions' if identity.get('from_saved_predictions') else ''})"
+    )
 
 
 def read_results(path: epath.PathLike) -> dict[str, Any]:

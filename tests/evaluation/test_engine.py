@@ -138,7 +138,7 @@ def test_results_of_another_checkpoint_are_not_mixed_in(
     out = tmp_path / "results.json"
     run(loaded, predictor, data, "imagenet", out)
     other = dataclasses.replace(loaded, identity=loaded.identity | {"step": 3})
-    with pytest.raises(UserError, match="holds results of another checkpoint"):
+    with pytest.raises(UserError, match="holds results of another checkpoint or preprocessing"):
         Results(out, other)
     assert Results(out, other, overwrite=True).suites == {}
 

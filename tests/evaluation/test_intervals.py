@@ -41,6 +41,14 @@ def test_versions_of_one_image_count_as_one() -> None:
     assert repeated == pytest.approx(alone)
 
 
+def test_images_that_are_all_right_do_not_make_certain() -> None:
+    weights, images = np.full(60, 1 / 60), [f"{i % 20}" for i in range(60)]
+    assert intervals.of_mean_accuracy(np.ones(60, bool), weights, images) == intervals.wilson(np.ones(20, bool))
+    assert intervals.of_mean_accuracy(np.zeros(60, bool), weights, images) == intervals.wilson(np.zeros(20, bool))
+    low, high = intervals.of_mean_accuracy(np.arange(60) % 20 > 0, weights, images)
+    assert 0.8 < low < 0.95 < high == 1
+
+
 def test_the_interval_over_images_holds_the_mean_95_times_of_100() -> None:
     """Five versions of an image share how hard it is; the interval must be wider than if they were independent."""
     rng = np.random.default_rng(0)

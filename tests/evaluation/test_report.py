@@ -26,7 +26,7 @@ from luab_jax.evaluation.report import (
 
 def result(target: str, top1: float, *, distance: float | None = None, seed: int = 0) -> dict[str, Any]:
     suites: dict[str, Any] = {
-        "imagenet": {"top1": top1, "top5": min(1.0, top1 + 0.2), "n": 50_000, "seconds": 12.5},
+        "imagenet": {"top1": top1, "top5": min(1.0, top1 + 0.2), "ece": 0.03, "n": 50_000, "seconds": 12.5},
         "demo_size": {"top1": top1 / 2, "groups": {"small": 0.1, "large": 0.9}, "n": 7},
     }
     if distance is not None:

@@ -67,13 +67,12 @@ def beside(headline: str) -> Score:
 def by_group(answers: Answers) -> Scores:
     """Top-1 of every group (size, angle, corruption ...), and the mean over groups."""
     per_group, weights = group_means(answers)
-    right = answers.right.astype(np.float64)
     return {
         "top1": float(np.mean(list(per_group.values()))),
         "groups": per_group,
         **calibration(answers),
         "n": len(answers),
-        "intervals": {"top1": intervals.clip(intervals.of_weighted_sum(right, weights, answers.images))},
+        "intervals": {"top1": intervals.of_mean_accuracy(answers.right, weights, answers.images)},
         "interval_method": intervals.CLUSTERED,
     }
 

@@ -42,17 +42,15 @@ def corruptions(parts: Mapping[str, Answers]) -> Scores:
     answers = parts["test"]
     per_group, weights = group_means(answers)
     per_kind = _by_kind(per_group)
-    right = answers.right.astype(np.float64)
-    top1 = intervals.of_weighted_sum(right, weights, answers.images)
     scores: Scores = {"top1": float(np.mean(list(per_group.values())))}
-    shown = {"top1": intervals.clip(top1)}
+    shown = {"top1": intervals.of_mean_accuracy(answers.right, weights, answers.images)}
     missing = [name for kind in ALEXNET_ERROR for s in SEVERITIES if (name := _group(kind, s)) not in per_group]
     if missing:
         scores |= {"partial": True, "groups_missing": missing}
     else:
         scores["mce"] = float(np.mean([(1 - per_kind[kind]) / error for kind, error in ALEXNET_ERROR.items()]))
         alexnet = np.asarray([ALEXNET_ERROR[group.partition(",")[0]] for group in answers.groups])
-        shown["mce"] = intervals.of_weighted_sum(1 - right, weights / alexnet, answers.images)
+        shown["mce"] = intervals.of_weighted_sum(1.0 - answers.right, weights / alexnet, answers.images)
     extra: dict[str, float] = {}
     if "extra" in parts and len(parts["extra"]):
         extra, _ = group_means(parts["extra"])

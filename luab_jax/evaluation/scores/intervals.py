@@ -19,7 +19,7 @@ _NUM_RESAMPLES = 1000
 
 WILSON = "Wilson score, 95 %"
 NEWCOMBE = "Newcombe hybrid score of two sets taken as independent, 95 %"
-CLUSTERED = "normal, over images with all their versions, 95 %"
+CLUSTERED = "normal (Wilson score if all are right or wrong), over images with all their versions, 95 %"
 
 
 def wilson(right: Bool[np.ndarray, " n"]) -> Interval:
@@ -53,6 +53,16 @@ def of_weighted_sum(
     return [total - half, total + half]
 
 
+def of_mean_accuracy(
+    right: Bool[np.ndarray, " n"], weights: Float[np.ndarray, " n"], images: Sequence[str]
+) -> Interval:
+    """Of Σ weight · right, which is a mean of shares; Wilson's where no image differs from another."""
+    low, high = of_weighted_sum(right.astype(np.float64), weights, images)
+    if high - low < 1e-12:
+        return wilson(np.full(len(set(images)), bool(right[0])))
+    return [max(0.0, low), min(1.0, high)]
+
+
 def of_resamples(score: Callable[[np.random.Generator], Mapping[str, float]]) -> dict[str, Interval]:
     """Of every score that `score` computes on a resample that it draws itself; the same at every call."""
     rng = np.random.default_rng(0)
@@ -68,8 +78,3 @@ def of_values(values: Float[np.ndarray, " r"]) -> Interval:
 def bootstrap(num_resamples: int = _NUM_RESAMPLES) -> str:
     """The name of an interval by percentiles."""
     return f"percentiles of {num_resamples} bootstrap resamples of the images, 95 %"
-
-
-def clip(interval: Interval) -> Interval:
-    """To [0, 1], for a mean of shares."""
-    return [max(0.0, interval[0]), min(1.0, interval[1])]
