@@ -13,9 +13,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, NamedTuple
 
+from luab_jax.data import storage
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 _BLOCK = 512
@@ -41,7 +42,7 @@ class Cursor:
         self, file: IO[bytes], start: int = 0, end: int | None = None, *, name: str = "", seekable: bool = True
     ):
         self.file, self.position, self.end, self._seekable = file, start, end, seekable
-        self._name = name or file.name
+        self._name = name or getattr(file, "name", "")
         if seekable:
             file.seek(start)
 
@@ -138,38 +139,38 @@ def _extended(data: bytes, name: str) -> tuple[str, int | None]:
 _COMPRESSION = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
-def is_compressed(path: Path) -> bool:
+def is_compressed(path: Place) -> bool:
     """Whether the file is compressed as a whole (gzip, bzip2, xz), so that nothing in it can be read at random."""
     return _magic(path, 2) in _COMPRESSION
 
 
-def is_zip(path: Path) -> bool:
+def is_zip(path: Place) -> bool:
     return _magic(path, 4) in (b"PK\3\4", b"PK\5\6")
 
 
-def _magic(path: Path, size: int) -> bytes:
+def _magic(path: Place, size: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(size)
+        with storage.explained(path):
+            return storage.read_range(str(path), 0, size)
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror or e})") from e
 
 
-def stream_members(path: Path) -> Iterator[tuple[Member, Cursor]]:
+def stream_members(path: Place) -> Iterator[tuple[Member, Cursor]]:
     """The members of a compressed tar, in one pass; as `tar_members`."""
-    with path.open("rb") as raw, _COMPRESSION[_magic(path, 2)](raw, "rb") as file:
+    with storage.open_forwards(path) as raw, _COMPRESSION[_magic(path, 2)](raw, "rb") as file:
         cursor = Cursor(file, name=str(path), seekable=False)  # pyright: ignore[reportArgumentType]
         for member in tar_members(cursor, str(path)):
             yield member, cursor
 
 
-def zip_members(path: Path, *, encrypted: bool) -> Iterator[Member]:
+def zip_members(path: Place, *, encrypted: bool) -> Iterator[Member]:
     """The files of a zip; `at` is where the local header stands, from which `read_zipped` reads.
 
     Raises `DataError`, also for an encrypted file where none is expected.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with storage.open_forwards(path) as file, zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
                 if info.flag_bits & 1 and not encrypted:
                     raise DataError(f"{path}: is encrypted; give the phrase of its download page with --password")

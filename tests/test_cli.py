@@ -39,6 +39,8 @@ def run(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[
         (["luab_jax.evaluate", "--data=x", "--out=y"], "--checkpoint=... is missing"),
         (["luab_jax.main", "--config=configs/demo.py", "w"], "options are written --name=value"),
         (["luab_jax.report"], "which results?"),
+        (["luab_jax.preview", "--config=configs/demo.py"], "--out=... is missing"),
+        (["luab_jax.preview", "--config=configs/demo.py", "--out=x.png", "--crops=0"], "--crops"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_no_traceback(arguments: list[str], message: str) -> None:
@@ -52,6 +54,7 @@ def test_wrong_usage_exits_with_2_and_no_traceback(arguments: list[str], message
     ("arguments", "message"),
     [
         (["luab_jax.main", "--config=configs/demo.py", "--workdir={tmp}/w"], "config.data.root is empty"),
+        (["luab_jax.preview", "--config=configs/demo.py", "--out={tmp}/x.png"], "config.data.root is empty"),
         (
             ["luab_jax.main", "--config=configs/demo.py", "--workdir={tmp}/w", "--config.data.root={tmp}/none"],
             "no prepared split 'train'",

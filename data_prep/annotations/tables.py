@@ -9,14 +9,16 @@ one worker on one image are one showing, in the order of lines. Held in memory: 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.annotations.numbers import count, ratio
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Showing, TimedPoint
+from luab_jax.data import storage
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 
@@ -32,16 +34,16 @@ class TablePoint(NamedTuple):
 Points = tuple[TablePoint, ...]
 
 
-def is_table(path: Path) -> bool:
+def is_table(path: Place) -> bool:
     return path.suffix.lower() in (".csv", ".jsonl", ".ndjson")
 
 
-def read_table(path: Path) -> dict[str, Points]:
+def read_table(path: Place) -> dict[str, Points]:
     """Clicks by file name; raises `DataError` naming file and line for what is no table of clicks."""
     points: dict[str, list[TablePoint]] = {}
     num_rows, num_bad = 0, 0
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with storage.open_forwards(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
             for where, row in _csv(file, path) if path.suffix.lower() == ".csv" else _json_lines(file, path):
                 missing = [name for name in ("file_name", "x", "y") if row.get(name) in (None, "")]
                 if missing:
@@ -65,13 +67,13 @@ def _point(row: dict[str, Any]) -> TablePoint:
     return TablePoint(str(worker_id or ""), str(x), str(y), "" if time_ms is None else str(time_ms))
 
 
-def _csv(file: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _csv(file: Any, path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
     reader = csv.DictReader(file)
     for row in reader:
         yield f"{path}:{reader.line_num}", row
 
 
-def _json_lines(file: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _json_lines(file: Any, path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.annotations.coco_ab import read_record
 from data_prep.annotations.json_stream import list_elements, parse
 from data_prep.annotations.numbers import json_id
 from data_prep.annotations.spans import Spans, read_spans
-from data_prep.coco_classes import CATEGORY_IDS
 from data_prep.datasets.class_folders import IMAGE_SUFFIXES, Listing, find_root
 from data_prep.datasets.coco_instances import Instances, read_instances, read_object, shown
 from data_prep.images import BadImage, check_image, upright
@@ -27,7 +25,9 @@ from data_prep.sources import Reader, Source, Span
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size
 from luab_jax.data.class_lists import ClassList
+from luab_jax.data.coco_classes import CATEGORY_IDS
 from luab_jax.data.dataset import Skipped
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 from luab_jax.progress import watched
 
@@ -52,7 +52,7 @@ def image_root(source: Source) -> Source:
 
 
 def list_images(
-    images: Source, instances: Path, byproducts: Path | None, classes: ClassList, *, min_match: float
+    images: Source, instances: Place, byproducts: Place | None, classes: ClassList, *, min_match: float
 ) -> Listing:
     """Lists the images of the instances file that are in the folder, in the order of their names.
 
@@ -84,7 +84,7 @@ def list_images(
     return listing
 
 
-def _read_places(byproducts: Path, listing: Listing) -> Spans:
+def _read_places(byproducts: Place, listing: Listing) -> Spans:
     """Where the records stand; a file that ends too early is an error, so that none of it is used."""
     records = Spans()
     elements = list_elements(byproducts, "a list of COCO-AB records")
@@ -103,7 +103,7 @@ def _read_places(byproducts: Path, listing: Listing) -> Spans:
 
 
 def _count_records(
-    listing: Listing, records: Spans, found: Instances, byproducts: Path | None, min_match: float
+    listing: Listing, records: Spans, found: Instances, byproducts: Place | None, min_match: float
 ) -> None:
     """Lists records without image, and refuses a file of which too many are."""
     orphans = {image_id: n for image_id, n in records.counts().items() if image_id not in found.entries}
@@ -127,8 +127,8 @@ class ReadImage:
     """Reads one listed image with its objects and all its byproducts."""
 
     images: Reader
-    instances: Path
-    byproducts: Path | None
+    instances: Place
+    byproducts: Place | None
     label_of: dict[str, int]
     """Class name to label."""
 

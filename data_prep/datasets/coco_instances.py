@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.annotations.imagenet_ab import fractions
 from data_prep.annotations.json_stream import Element, object_elements, parse
 from data_prep.annotations.numbers import json_count, json_id, json_number
 from data_prep.annotations.spans import Spans
-from data_prep.coco_classes import CATEGORY_IDS
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Box, Size
 from luab_jax.data.class_lists import ClassList
+from luab_jax.data.coco_classes import CATEGORY_IDS
 from luab_jax.data.dataset import Skipped
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 from luab_jax.progress import watched
 
@@ -43,7 +43,7 @@ class Instances:
     problems: list[Skipped] = field(default_factory=list)
 
 
-def read_instances(path: Path, classes: ClassList) -> Instances:
+def read_instances(path: Place, classes: ClassList) -> Instances:
     """One pass over the file; raises `DataError` if it is no instances file or its categories are not COCO's."""
     found = Instances()
     categories: dict[int, str] = {}
@@ -75,11 +75,11 @@ def shown(image_id: int) -> str:
     return f"image_id {image_id}"
 
 
-def _problem(path: Path, element: Element, reason: Reason, detail: str) -> Skipped:
+def _problem(path: Place, element: Element, reason: Reason, detail: str) -> Skipped:
     return Skipped(file=f"{path.name}, byte {element.offset}", reason=reason, detail=detail)
 
 
-def _add_entry(found: Instances, names: set[str], element: Element, path: Path) -> None:
+def _add_entry(found: Instances, names: set[str], element: Element, path: Place) -> None:
     try:
         value = parse(element.raw)
     except DataError as e:
@@ -98,7 +98,7 @@ def _add_entry(found: Instances, names: set[str], element: Element, path: Path) 
         found.entries[image_id] = Entry(name, Size(width, height))
 
 
-def _add_category(categories: dict[int, str], element: Element, path: Path) -> None:
+def _add_category(categories: dict[int, str], element: Element, path: Place) -> None:
     value = element.value if isinstance(element.value, dict) else {}
     category_id, name = json_id(value.get("id")), value.get("name")
     if category_id is None or not isinstance(name, str):
@@ -106,7 +106,7 @@ def _add_category(categories: dict[int, str], element: Element, path: Path) -> N
     categories[category_id] = name
 
 
-def _check_categories(categories: Mapping[int, str], classes: ClassList, path: Path) -> None:
+def _check_categories(categories: Mapping[int, str], classes: ClassList, path: Place) -> None:
     """Category ids make labels, so that they must mean what COCO's mean."""
     for category_id, name in categories.items():
         if CATEGORY_IDS.get(name) != category_id:

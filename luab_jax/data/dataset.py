@@ -146,6 +146,11 @@ def has_split(directory: epath.PathLike, split: str) -> bool:
     return split in names or (not names and tfds_directory.find(directory, split) is not None)
 
 
+def readable_splits(directory: epath.PathLike) -> list[str]:
+    """The splits that `open_split` finds, prepared by data_prep or by TFDS."""
+    return splits(directory) or tfds_directory.splits(directory)
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedSplit:
     """A split opened for reading."""
@@ -193,6 +198,11 @@ def open_split(directory: epath.PathLike, split: str) -> PreparedSplit:
     return PreparedSplit(directory, manifest, RandomAccessTFRecords(paths, offsets, lengths, counts))
 
 
+def is_of_tfds(manifest: Manifest) -> bool:
+    """Whether TFDS prepared the split, with a schema and without a manifest of its own."""
+    return manifest.source.get("layout") == "tfds"
+
+
 def _from_tfds(found: tfds_directory.TfdsSplit, split: str) -> PreparedSplit:
     shards = tuple(
         Shard(file_name=path.name, num_records=count, num_bytes=size, crc32c=0)
@@ -204,6 +214,7 @@ def _from_tfds(found: tfds_directory.TfdsSplit, split: str) -> PreparedSplit:
         classes=found.classes,
         shards=shards,
         source={"layout": "tfds", "directory": str(found.directory)},
+        expected_records=found.published,
     )
     records = RandomAccessTFRecords(found.paths, found.offsets, found.lengths, np.asarray(found.counts))
     return PreparedSplit(found.directory, manifest, records)

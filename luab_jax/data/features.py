@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from luab_jax.byproducts.columns import ACTION_KINDS, Actions, ByproductColumns, Points
+from luab_jax.byproducts.columns import ACTION_KINDS, Actions, ByproductColumns, Hovers, Points
 from luab_jax.byproducts.records import (
     Action,
     Box,
@@ -32,6 +32,8 @@ from luab_jax.byproducts.records import (
     Size,
     TimedPoint,
 )
+from luab_jax.data import tfds_examples
+from luab_jax.data.transforms import EncodedImage
 from luab_jax.errors import DataError
 
 _proto: Any = tf_example_pb2
@@ -216,6 +218,10 @@ def _add_showing(rows: dict[str, list[tuple[Any, ...]]], index: int, showing: Sh
     )
 
 
+NO_RECORD = ImageRecord(file_name="", image=b"", height=0, width=0)
+"""Encoded, it has every column and nothing in them."""
+
+
 def _or_missing(value: int | None) -> int:
     return MISSING_INT if value is None else value
 
@@ -231,17 +237,16 @@ class Example:
             self._features = _proto.Example.FromString(serialized).features.feature
         except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
             raise DataError(f"not a tf.train.Example: {e}") from e
-        if "image" not in self._features or not any(name in self._features for name in ("file_name", "image_id")):
+        if "showings/selected" not in self._features:
+            tfds_examples.adopt(self._features)
+        if "image" not in self._features or "file_name" not in self._features:
             raise DataError(
                 "the record has no `file_name` or no `image`: it was not written by this version of data_prep"
             )
 
     @property
     def file_name(self) -> str:
-        """TFDS's SI-Score has a number instead."""
-        if "file_name" in self._features:
-            return self._features["file_name"].bytes_list.value[0].decode()
-        return str(self._features["image_id"].int64_list.value[0])
+        return self._features["file_name"].bytes_list.value[0].decode()
 
     @property
     def image(self) -> bytes:
@@ -250,14 +255,12 @@ class Example:
 
     @property
     def label(self) -> int:
-        name = "label" if "label" in self._features else "original_label"  # as TFDS calls it in imagenet2012_real
-        return self._features[name].int64_list.value[0]
+        return self._features["label"].int64_list.value[0]
 
     @property
     def labels(self) -> np.ndarray:
         """All correct labels, `[n]`; empty where only `label` is known."""
-        name = "labels" if "labels" in self._features else "real_label"
-        return np.asarray(self._features[name].int64_list.value, np.int64)
+        return np.asarray(self._features["labels"].int64_list.value, np.int64)
 
     @property
     def group(self) -> str:
@@ -271,6 +274,9 @@ class Example:
 
     @property
     def size(self) -> Size:
+        """Of the image; by its header where TFDS wrote the record."""
+        if "width" not in self._features:
+            return EncodedImage(self.image, self.file_name).size
         return Size(self._features["width"].int64_list.value[0], self._features["height"].int64_list.value[0])
 
     def _column(self, table: str, name: str) -> np.ndarray:
@@ -301,6 +307,8 @@ class Example:
             label=lambda: self.label,
             labels=lambda: self.labels,
             actions=self._actions,
+            hovers=lambda: Hovers(*(self._column("hovers", name) for name in ("showing", "time_ms", "entered"))),
+            worker_ids=lambda: self._column("showings", "worker_id"),
         )
 
     def _actions(self) -> Actions:

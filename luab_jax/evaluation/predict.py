@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, UInt8
 
 from luab_jax import sharding
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Reading, Truth, eval_batches
 from luab_jax.data.transforms import ANY_SIZE, Stored
@@ -75,7 +76,7 @@ class Predictor:
                 # Waiting for the batch before keeps one in flight, and the predictions off the device.
                 if running is not None:
                     yield running.fetch()
-                running = _Running(outputs, batch.mask, truths)
+                running = _Running(outputs, batch.mask, truths, self._loaded.target)
                 progress.advance(len(truths))
             if running is not None:
                 yield running.fetch()
@@ -87,6 +88,7 @@ class _Running(NamedTuple):
     outputs: dict[View, Output]
     mask: np.ndarray
     truths: list[Truth]
+    target: Target | None
 
     def fetch(self) -> dict[View, Predictions]:
         fetched = {view: jax.device_get(output) for view, output in self.outputs.items()}
@@ -95,6 +97,7 @@ class _Running(NamedTuple):
                 np.asarray(logits)[self.mask],
                 None if byproduct is None else np.asarray(byproduct)[self.mask],
                 self.truths,
+                self.target,
             )
             for view, (logits, byproduct) in fetched.items()
         }

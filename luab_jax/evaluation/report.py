@@ -95,12 +95,14 @@ def _noted(scores: Mapping[str, Any]) -> list[str]:
 def experiment_name(checkpoint: Mapping[str, Any]) -> str:
     """`baseline`, `Rand`, or `LUAB click_last`, as in the paper's tables; with λ where there is one."""
     target = checkpoint["target"]
+    weighting = checkpoint.get("experiment", {}).get("byproduct.sample_weight")
+    suffix = f" weighted by {weighting}" if weighting else ""
     if target == "none":
-        return "baseline"
+        return f"baseline{suffix}"
     if target == "timm":
         return "timm"
     weight = f"λ={checkpoint['weight']:g}"
-    return f"Rand {weight}" if target == "random" else f"LUAB {target} {weight}"
+    return (f"Rand {weight}" if target == "random" else f"LUAB {target} {weight}") + suffix
 
 
 def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Truth
 from luab_jax.data.transforms import ANY_SIZE, Preprocessing, ResizeFilter, Stored
@@ -155,6 +156,7 @@ class SavedModel:
         self.num_classes: int = about["num_classes"]
         self.has_byproduct_head: bool = about["has_byproduct_head"]
         self.label_sets: bool = about["label_sets"]
+        self.target = None if about["target"] is None else Target(about["target"])
         stated = about["preprocessing"]
         self.preprocessing = Preprocessing(
             image_size=stated["image_size"],
@@ -189,7 +191,7 @@ class SavedModel:
                 shifted = np.frombuffer(logits.read(size), np.float16).reshape(-1, num_outputs)
                 byproduct = columns["byproduct"][rows].astype(np.float32) if "byproduct" in columns else None
                 values = shifted.astype(np.float32) + columns["largest"][rows, None]
-                yield Predictions(values, byproduct, truths[rows])
+                yield Predictions(values, byproduct, truths[rows], self.target)
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -212,6 +214,7 @@ def describe(loaded: Evaluated) -> dict[str, Any]:
         "num_classes": loaded.num_classes,
         "has_byproduct_head": loaded.has_byproduct_head,
         "label_sets": loaded.label_sets,
+        "target": None if loaded.target is None else loaded.target.value,
         "preprocessing": preprocessing_json(loaded.preprocessing),
     }
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from etils import epath
 
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import Manifest, PreparedSplit, open_split
 from luab_jax.data.transforms import Preprocessing, Stored
 from luab_jax.errors import DataError
@@ -34,6 +35,8 @@ class Evaluated(Protocol):
     def has_byproduct_head(self) -> bool: ...
     @property
     def label_sets(self) -> bool: ...
+    @property
+    def target(self) -> Target | None: ...
     @property
     def preprocessing(self) -> Preprocessing: ...
 

@@ -91,14 +91,12 @@ def _v2(parts: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-_VAL = ("imagenet_real", "imagenet", "prepared", ".")
-_VAL_WITH_BYPRODUCTS = ("imagenet", "imagenet_real", "prepared", ".")
+_VAL = ("imagenet_real", "imagenet", "imagenet_localisation", "prepared", ".")
+_VAL_WITH_BYPRODUCTS = ("imagenet", "imagenet_localisation", "imagenet_real", "prepared", ".")
 _SQUARES_OF_224 = Stored(side=224)
 _GET_VAL = "python -m data_prep suite imagenet --source=ILSVRC2012_img_val.tar --out=DATA"
 _GET_REAL = "python -m data_prep suite imagenet_real --source=ILSVRC2012_img_val.tar --real=real.json --out=DATA"
-_GET_COCO = (
-    "python -m data_prep coco_ab --images=val2014 --instances=instances_val2014.json --split=val --out=DATA/coco"
-)
+_GET_COCO = "python -m data_prep suite coco --source=val2014.zip --instances=annotations_trainval2014.zip --out=DATA"
 _GET_DEMO = "python -m data_prep demo --out=DATA"
 
 

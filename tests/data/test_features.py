@@ -184,6 +184,16 @@ def test_tfds_sees_pixels_labels_and_clicks() -> None:
     assert example["file_name"].decode() == FULL.file_name
 
 
+def test_targets_see_when_the_pointer_came_and_who_it_was() -> None:
+    byproducts = Example(encode(FULL)).byproducts()
+    hovers = [(i, hover) for i, showing in enumerate(FULL.showings) for hover in showing.hovers]
+    assert hovers
+    assert byproducts.hovers.showing.tolist() == [i for i, _ in hovers]
+    assert byproducts.hovers.time_ms.tolist() == [-1 if h.time_ms is None else h.time_ms for _, h in hovers]
+    assert byproducts.hovers.entered.tolist() == [hover.entered for _, hover in hovers]
+    assert byproducts.worker_ids.tolist() == [showing.worker_id for showing in FULL.showings]
+
+
 def test_features_survive_their_json_so_that_a_directory_opens_by_itself() -> None:
     copy = tfds.features.FeatureConnector.from_json(FEATURES.to_json())
     assert copy.get_serialized_info() == FEATURES.get_serialized_info()

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from data_prep.__main__ import main
 from data_prep.annotations.coco_ab import read_record
-from data_prep.coco_classes import CATEGORY_IDS, ICON_NAMES, UNUSED_IDS, coco
 from data_prep.datasets.coco_instances import read_object
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import ActionKind, ImageRecord, Size
+from luab_jax.data.coco_classes import CATEGORY_IDS, ICON_NAMES, UNUSED_IDS, coco
 from luab_jax.data.dataset import Manifest, open_split
 from luab_jax.data.features import Example, encode
 from tests.data_prep.conftest import shard_bytes

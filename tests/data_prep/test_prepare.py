@@ -299,7 +299,7 @@ def test_inspect_prints_the_facts(make_raw: Make, tmp_path: Path, capsys: Captur
     capsys.readouterr()
     assert main(["inspect", str(out), "--workers=1"]) == 0
     printed = capsys.readouterr().out
-    assert "16 images" in printed and "12 (75.0%)" in printed and "0: 4, 1: 12" in printed
+    assert "16 images" in printed and "12 of 16 (75.0%)" in printed and "0: 4, 1: 12" in printed
     assert main(["inspect", str(tmp_path)]) == ExitCode.FAILED
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,19 +40,23 @@ BUCKETS: list[tuple[tuple[str, ...], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "flag"), BUCKETS)
-def test_a_bucket_is_not_taken_for_a_local_folder(
+def test_a_bucket_without_its_package_is_one_line(
     arguments: tuple[str, ...], flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    message = failure([*arguments, f"--{flag}=gs://bucket/a"], capsys)
-    assert f"--{flag}=gs://bucket/a: only local files" in message
-    assert ("prepare locally, then copy" if flag == "out" else "copy it here first") in message
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
+    message = failure([*arguments, f"--{flag}=s3://bucket/a"], capsys)
+    assert f"--{flag}=s3://bucket/a: cannot be read: s3:// needs the package s3fs: pip install s3fs" in message
+    assert "ftp:// is not supported" in failure([*arguments, f"--{flag}=ftp://host/a"], capsys)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])
-def test_a_prepared_directory_in_a_bucket_is_refused(command: str, capsys: Capture) -> None:
-    assert "only local files" in failure([command, "gs://bucket/a"], capsys)
+def test_a_prepared_directory_in_a_bucket_without_its_package(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    assert "s3:// needs the package s3fs" in failure([command, "s3://bucket/a"], capsys)
 
 
 @pytest.mark.parametrize("below", ["", "below"])

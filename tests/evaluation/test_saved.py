@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.pipeline import Truth
 from luab_jax.data.transforms import Preprocessing
@@ -27,6 +28,7 @@ ABOUT = {
     "num_classes": 50,
     "has_byproduct_head": True,
     "label_sets": False,
+    "target": "click_last",
     "preprocessing": preprocessing_json(Preprocessing(image_size=16, resize_side=None)),
 }
 
@@ -82,6 +84,7 @@ def test_everything_known_of_an_image_comes_back(tmp_path: Path, split: Prepared
     model = SavedModel(tmp_path)
     assert model.preprocessing == Preprocessing(image_size=16, resize_side=None)
     assert (model.name, model.num_classes, model.has_byproduct_head) == ("m", 50, True)
+    assert found.target is Target.CLICK_LAST
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 1000.0])
