@@ -88,7 +88,11 @@ def _noted(scores: Mapping[str, Any]) -> list[str]:
     notes = [f"stored at {scores['resized_from']} px, resized"] if "resized_from" in scores else []
     for of_part in scores.get("data_notes", {}).values():
         for name, value in of_part.items():
-            notes.append(f"{sum(value.values())} images skipped" if name == "skipped" else f"{name} {value}")
+            if name == "skipped":
+                notes.append(f"{sum(value.values())} images skipped")
+            else:  # the whole of it stands in results.json
+                first = str(value).split(", ")[0]
+                notes.append(first if first.startswith(name) else f"{name.replace('_', ' ')}: {first}")
     return list(dict.fromkeys(notes))
 
 

@@ -15,7 +15,7 @@ from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.suites import Suite, View
 
-_NOTED = ("generated", "max_side", "notes")
+_NOTED = ("generated", "stored_smaller", "notes")
 """Entries of a manifest's `source` that every score on the data repeats."""
 
 
