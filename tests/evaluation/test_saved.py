@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import zipfile
 from pathlib import Path
@@ -152,3 +153,18 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         archive.writestr("about.json", json.dumps(ABOUT | {"saved_version": 99}))
     with pytest.raises(UserError, match="version 99, this version reads 1"):
         SavedModel(tmp_path)
+
+
+def test_a_full_disk_and_a_folder_that_is_none_are_told(
+    tmp_path: Path, split: PreparedSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        save(tmp_path / "file", split, predicted())
+    monkeypatch.setattr(zipfile._ZipWriteFile, "write", full)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        save(tmp_path / "kept", split, predicted())
+    assert not list((tmp_path / "kept").iterdir())
