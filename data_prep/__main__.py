@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import shlex
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from data_prep.datasets.suites import NAMES as SUITE_NAMES
 from data_prep.parallel import default_workers
+from data_prep.smaller import DEFAULT_QUALITY, Smaller
 from luab_jax.data import storage
 from luab_jax.errors import DataError, ExitCode, StorageError, UserError
 
@@ -24,6 +26,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _quality(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{value} is not between 1 and 100")
     return value
 
 
@@ -54,7 +63,13 @@ def parser() -> argparse.ArgumentParser:
         help='write the shards with Apache Beam; flags of its pipeline: "--runner=DataflowRunner --project=..."',
     )
 
-    ab = commands.add_parser("imagenet_ab", parents=[writers], help="class folders and ImageNet-AB byproducts")
+    stored = argparse.ArgumentParser(add_help=False)
+    stored.add_argument(
+        "--max_side", type=_positive, help="store images with at most so many pixels on the longer side"
+    )
+    stored.add_argument("--quality", type=_quality, help=f"JPEG quality with --max_side (default: {DEFAULT_QUALITY})")
+
+    ab = commands.add_parser("imagenet_ab", parents=[writers, stored], help="class folders and ImageNet-AB byproducts")
     ab.add_argument("--images", required=True, help="folder or archive of <class>/<image>, or ILSVRC2012_img_val.tar")
     ab.add_argument("--byproducts", help="folder or archive of <class>/<image name>.xml")
     ab.add_argument("--out", required=True, help="prepared directory; several splits may share one")
@@ -66,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     ab.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
     ab.add_argument("--min_match", type=_share, default=0.5, help="least share of images and byproducts that match")
 
-    suite = commands.add_parser("suite", parents=[writers], help="the data of an evaluation suite")
+    suite = commands.add_parser("suite", parents=[writers, stored], help="the data of an evaluation suite")
     suite.add_argument("name", choices=SUITE_NAMES, metavar="NAME", help=", ".join(SUITE_NAMES))
     suite.add_argument("--source", required=True, help="the archive as downloaded, or the folder it unpacks to")
     suite.add_argument("--out", required=True, help="folder of all prepared suites; this one goes to OUT/NAME")
@@ -84,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     suite.add_argument("--shards", type=_positive, help="number of shards of each split")
     suite.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
 
-    own = commands.add_parser("folder", parents=[writers], help="class folders of your own")
+    own = commands.add_parser("folder", parents=[writers, stored], help="class folders of your own")
     own.add_argument("--source", required=True, help="folder or archive of <class>/<image>")
     own.add_argument("--out", required=True, help="prepared directory; several splits may share one")
     own.add_argument("--split", type=_split_name, default="train")
@@ -92,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--classes", help="lines `id TAB name` in label order (default: SOURCE/classes.txt, folder names)")
     own.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
     own.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
-    coco = commands.add_parser("coco_ab", parents=[writers], help="COCO, and COCO-AB byproducts")
+    coco = commands.add_parser("coco_ab", parents=[writers, stored], help="COCO, and COCO-AB byproducts")
     coco.add_argument("--images", required=True, help="folder or archive of the images that the instances file names")
     coco.add_argument("--instances", required=True, help="instances_train2014.json or alike")
     coco.add_argument("--byproducts", help="coco_ab_v1_0.json")
@@ -165,6 +180,16 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     return ExitCode.DONE
 
 
+def _smaller(arguments: argparse.Namespace) -> Smaller | None:
+    if arguments.max_side is None:
+        if arguments.quality is not None:
+            raise UserError(
+                "--quality: images keep their bytes unless --max_side makes them smaller; give both or none"
+            )
+        return None
+    return Smaller(arguments.max_side, arguments.quality or DEFAULT_QUALITY)
+
+
 def _imagenet_ab(arguments: argparse.Namespace) -> None:
     from data_prep.commands import Job, open_inputs, prepare_folders
     from luab_jax.data.class_lists import read_class_list
@@ -187,6 +212,7 @@ def _imagenet_ab(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         strict=arguments.strict,
         beam_options=arguments.beam_options,
+        smaller=_smaller(arguments),
     )
     prepare_folders(inputs, job, min_match=arguments.min_match)
 
@@ -194,7 +220,11 @@ def _imagenet_ab(arguments: argparse.Namespace) -> None:
 def _suite(arguments: argparse.Namespace) -> None:
     from data_prep.commands import SuiteOptions, prepare_suite
 
-    options = SuiteOptions(num_shards=arguments.shards, **{name: getattr(arguments, name) for name in _SUITE_OPTIONS})
+    options = SuiteOptions(
+        num_shards=arguments.shards,
+        smaller=_smaller(arguments),
+        **{name: getattr(arguments, name) for name in _SUITE_OPTIONS},
+    )
     prepare_suite(arguments.name, arguments.source, storage.place(arguments.out), options, workers=arguments.workers)
 
 
@@ -229,6 +259,7 @@ def _folder(arguments: argparse.Namespace) -> None:
             workers=arguments.workers,
             strict=arguments.strict,
             beam_options=arguments.beam_options,
+            smaller=_smaller(arguments),
         )
 
     prepare_own(arguments.source, arguments.byproducts, arguments.classes, job, out=out)
@@ -248,6 +279,7 @@ def _coco_ab(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         strict=arguments.strict,
         beam_options=arguments.beam_options,
+        smaller=_smaller(arguments),
     )
     prepare_coco(
         arguments.images,
@@ -302,6 +334,8 @@ def _file(path: str, flag: str) -> storage.Place:
 def main(argv: list[str] | None = None) -> int:
     """Runs a command, and turns its end into an exit code."""
     arguments = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # no name that a terminal cannot show may cost a summary
+        sys.stdout.reconfigure(errors="backslashreplace")
     # A scheduler's SIGTERM ends as softly as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
@@ -17,7 +18,7 @@ from typing import IO, NamedTuple
 
 from luab_jax.data import storage
 from luab_jax.data.storage import Place
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, UserError
 
 _BLOCK = 512
 _MAX_HEADER_DATA = 1 << 20
@@ -171,13 +172,18 @@ def zip_members(path: Place, *, encrypted: bool) -> Iterator[Member]:
     """
     try:
         with storage.open_forwards(path) as file, zipfile.ZipFile(file) as archive:
-            for info in archive.infolist():
-                if info.flag_bits & 1 and not encrypted:
-                    raise DataError(f"{path}: is encrypted; give the phrase of its download page with --password")
-                if not info.is_dir():
-                    yield Member(info.filename, info.file_size, info.header_offset)
-    except (zipfile.BadZipFile, OSError) as e:
+            members, size = archive.infolist(), file.seek(0, os.SEEK_END)
+    except UserError:  # of a bucket
+        raise
+    except Exception as e:  # a damaged directory makes zipfile raise nearly anything
         raise DataError(f"{path}: not a whole zip archive ({e}); copy or download it again") from e
+    for info in members:
+        if info.flag_bits & 1 and not encrypted:
+            raise DataError(f"{path}: is encrypted; give the phrase of its download page with --password")
+        if not 0 <= info.header_offset < size or not 0 <= info.file_size < 1 << 63:
+            raise DataError(f"{path}: damaged at {info.filename!r}; copy or download it again")
+        if not info.filename.endswith("/"):
+            yield Member(info.filename, info.file_size, info.header_offset)
 
 
 def read_zipped(file: IO[bytes], at: int, size: int, password: bytes | None) -> bytes:

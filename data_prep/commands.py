@@ -21,11 +21,12 @@ from data_prep.datasets.suite_listing import add_boxes, list_suite, list_val
 from data_prep.datasets.val_labels import NUM_VAL, lies_flat, read_val_labels
 from data_prep.packed import open_source
 from data_prep.shards import Outcome
-from data_prep.sources import Folder, Source
+from data_prep.smaller import Smaller
+from data_prep.sources import Folder, Source, readable
 from data_prep.summaries import Rows, coco_summary_rows, summary, summary_rows
 from luab_jax.data import features, storage
 from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
-from luab_jax.data.dataset import Manifest
+from luab_jax.data.dataset import STORED_SMALLER, Manifest
 from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
@@ -74,6 +75,8 @@ class Job:
     """The published count of a public set."""
     beam_options: tuple[str, ...] | None = None
     """Flags of an Apache Beam pipeline that writes the shards; `None` for processes of this machine."""
+    smaller: Smaller | None = None
+    """How images are stored; as they came if None."""
 
 
 @contextlib.contextmanager
@@ -112,7 +115,7 @@ def prepare_coco(
     }
     # Workers may run in another folder.
     instances, byproducts = storage.absolute(instances), storage.absolute(byproducts) if byproducts else None
-    read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of())
+    read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of(), job.smaller)
     tables = tuple(map(str, filter(None, (instances, byproducts))))
     plan = _plan(listing, read, source, job, inputs, tables=tables)
     manifest = _prepare(plan, job, coco_summary_rows, start)
@@ -139,18 +142,19 @@ def plan_folders(listing: Listing, inputs: Inputs, job: Job) -> shards.Plan:
         "boxes": inputs.boxes.place,
         "box_bytes_listed": sum(item.box_xml.size for item in listing.items if item.box_xml),
     }
-    read = _read_images(inputs, job.classes)
+    read = _read_images(inputs, job.classes, job.smaller)
     reads = ("boxes as <image>.xml" if inputs.boxes.flat else "boxes as <class>/<image>.xml",) if box_xml else ()
     return _plan(listing, read, source, job, inputs, reads=reads)
 
 
-def _read_images(inputs: Inputs, classes: ClassList) -> ReadImage:
+def _read_images(inputs: Inputs, classes: ClassList, smaller: Smaller | None = None) -> ReadImage:
     return ReadImage(
         images=inputs.images.reader,
         byproducts=inputs.byproducts.reader if inputs.byproducts else None,
         boxes=inputs.boxes.xml.reader if inputs.boxes.xml else None,
         box_path=functools.partial(xml_path, inputs.boxes.flat),
         label_of=classes.label_of(),
+        smaller=smaller,
     )
 
 
@@ -169,13 +173,16 @@ def _plan(
     `tables` are the files that workers read beside `inputs`.
     """
     num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
-    facts = {
+    facts: dict[str, str | int] = {
         "images_listed": len(listing.items),
         "image_bytes_listed": sum(item.image.size for item in listing.items),
         "class_list": job.classes.hash,
         "num_shards": num_shards,
         "shard_schema": features.SCHEMA_VERSION,
     }
+    if job.smaller is not None:
+        facts[STORED_SMALLER] = str(job.smaller)
+        reads = (*reads, f"images stored with {job.smaller}")
     return shards.Plan(
         directory=job.out,
         dataset=job.dataset,
@@ -218,6 +225,7 @@ class SuiteOptions:
     generate: bool = False
     frost: str | None = None
     corruptions: str | None = None
+    smaller: Smaller | None = None
 
 
 def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *, workers: int) -> list[Manifest]:
@@ -234,10 +242,13 @@ def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *,
             strict=options.strict,
             expected=published,
             beam_options=options.beam_options,
+            smaller=options.smaller,
         )
 
     if options.generate and name != "imagenet_c":
         raise DataError(f"--generate makes imagenet_c, not {name}")
+    if options.generate and options.smaller is not None:
+        raise DataError("--generate stores images of 224 px in JPEG quality 85; leave out --max_side and --quality")
     if options.generate:
         return _generate_imagenet_c(source, options, lambda split, count: job(split, count, imagenet()))
     if options.frost or options.corruptions:
@@ -343,6 +354,12 @@ def _own_classes(images: Source, source: str, classes: str | None, out: Place) -
     names = tuple(images.folders())
     if not names:
         raise DataError(f"{images.place}: holds no class folders; expected <class>/<image>")
+    for name in names:
+        if name != name.strip() or "\t" in name or name.splitlines() != [name] or readable(name) != name:
+            raise DataError(
+                f"{images.place}: class folder {readable(name)!r}: a class list, one class a line, cannot hold such a"
+                " name (tab, line break, space at an end, or bytes that are not UTF-8); rename the folder"
+            )
     return ClassList(names, names)
 
 

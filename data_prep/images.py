@@ -23,6 +23,9 @@ from luab_jax.errors import DataError
 MAX_PIXELS = 89_478_485
 """256 MiB of RGB, Pillow's own limit. The largest image of ImageNet has about 70 million."""
 
+MAX_IMAGE_BYTES = 256 << 20
+"""A photo of `MAX_PIXELS` that no encoder made smaller; and a record of 2 GiB or more cannot be written."""
+
 _ORIENTATION_TAG = 0x0112
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
@@ -44,6 +47,12 @@ class ImageHeader:
     """Of the stored pixels, EXIF orientation not applied."""
     orientation: int
     """EXIF, 1 to 8; 1 is upright."""
+
+
+def check_length(num_bytes: int) -> None:
+    """Refuses, before it is read, a file that no image is, such as the unending member of a zip bomb."""
+    if num_bytes > MAX_IMAGE_BYTES:
+        raise BadImage(Reason.IMAGE_TOO_LARGE, f"a file of {num_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
 
 
 def check_image(data: bytes) -> ImageHeader:
@@ -113,7 +122,7 @@ def mask_from_npy(data: bytes, size: Size) -> bytes:
     """
     try:
         mask = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as e:
+    except Exception as e:  # numpy reads a header as Python source, and a damaged one makes the parser raise anything
         raise DataError(f"not a .npy array ({e})") from e
     if not isinstance(mask, np.ndarray) or mask.shape != (size.height, size.width):
         raise DataError(f"shape {getattr(mask, 'shape', None)}, the image has {(size.height, size.width)}")

@@ -68,6 +68,8 @@ def _report(split: PreparedSplit, workers: int) -> tuple[str, list[Row]]:
     title = f"{manifest.split} of {manifest.dataset}: {manifest.num_records:,} images in {len(paths)} shard(s)"
     if manifest.partial:
         title += f", PARTIAL: {manifest.expected_records:,} are published"
+    if manifest.stored_smaller:
+        title += f", images stored with {manifest.stored_smaller}"
     problems = Counter(skipped.reason for skipped in manifest.skipped)
     skipped = [("skipped or damaged", f"{count:,}: {reason}") for reason, count in sorted(problems.items())]
     return title, [*rows(statistics, len(manifest.classes)), *skipped]

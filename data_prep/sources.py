@@ -154,8 +154,7 @@ class Folder:
 
     def _note(self, path: str, reason: Reason, detail: str) -> None:
         path = "/".join(filter(None, (self._shown, *path.split("/"))))
-        readable = os.fsencode(path).decode(errors="replace"), os.fsencode(detail).decode(errors="replace")
-        self._problems[path] = Skipped(file=readable[0], reason=reason, detail=readable[1])
+        self._problems[path] = Skipped(file=readable(path), reason=reason, detail=readable(detail))
 
     def below(self, folder: str) -> Source:
         if not folder:
@@ -170,6 +169,11 @@ class Folder:
 
     def discard(self, *, listing: bool) -> None:
         pass
+
+
+def readable(name: str) -> str:
+    """A name for messages and lists, whatever bytes it has."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def walk(source: Source, folder: str = "") -> Iterator[tuple[str, list[File]]]:

@@ -49,6 +49,7 @@ def summary(manifest: Manifest, found: Rows, out: object, seconds: float) -> str
     size = sum(shard.num_bytes for shard in manifest.shards)
     rows = [
         *_published(manifest),
+        *_stored(manifest),
         ("images", f"{images:,}" + (f" of {counts['images_found']:,}" if images < counts["images_found"] else "")),
         *found,
         ("shards", f"{len(manifest.shards):,}, {size / 1e6:,.1f} MB"),
@@ -61,8 +62,22 @@ def summary(manifest: Manifest, found: Rows, out: object, seconds: float) -> str
         reasons.setdefault(skipped.reason, []).append(skipped.file)
     if reasons:
         lines.append(f"  skipped or damaged, by reason (all in {manifest.split}.manifest.json):")
-        lines += [f"    {counts[reason]:>6,}  {reason}, such as {files[0]}" for reason, files in reasons.items()]
+        lines += [
+            f"    {counts[reason]:>6,}  {reason}, such as {_shown(files[0])}" for reason, files in reasons.items()
+        ]
     return "\n".join(lines)
+
+
+def _stored(manifest: Manifest) -> Rows:
+    if not manifest.stored_smaller:
+        return []
+    count = manifest.counts.get("images_made_smaller", 0)
+    return [("images made smaller", f"{count:,}, to {manifest.stored_smaller}")]
+
+
+def _shown(name: str) -> str:
+    """On one line."""
+    return name if name.isprintable() else repr(name)
 
 
 def _published(manifest: Manifest) -> Rows:

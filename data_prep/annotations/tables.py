@@ -49,7 +49,7 @@ def read_table(path: Place) -> dict[str, Points]:
                 if missing:
                     raise DataError(f"{where}: has no {' and no '.join(missing)}; expected file_name, x and y")
                 point = _point(row)
-                points.setdefault(str(row["file_name"]), []).append(point)
+                points.setdefault(_text(row["file_name"]), []).append(point)
                 num_rows += 1
                 num_bad += ratio(point.x) is None or ratio(point.y) is None
     except (OSError, UnicodeDecodeError, csv.Error) as e:
@@ -64,7 +64,12 @@ def read_table(path: Place) -> dict[str, Points]:
 
 def _point(row: dict[str, Any]) -> TablePoint:
     worker_id, x, y, time_ms = (row.get(name) for name in ("worker_id", "x", "y", "time_ms"))
-    return TablePoint(str(worker_id or ""), str(x), str(y), "" if time_ms is None else str(time_ms))
+    return TablePoint(*(_text("" if value is None else value) for value in (worker_id or "", x, y, time_ms)))
+
+
+def _text(value: Any) -> str:
+    """Lone surrogates, which no file can hold, become question marks."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _csv(file: Any, path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -79,7 +84,7 @@ def _json_lines(file: Any, path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise DataError(f"{path}:{number}: not JSON ({e})") from e
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: {line[:60]!r} is no object with file_name, x and y")

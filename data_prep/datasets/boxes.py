@@ -121,10 +121,10 @@ def open_boxes(path: str | None, classes: ClassList, *, scratch: Place) -> BoxSo
 
 
 def _gather(pairs: Iterator[tuple[str, PixelBox]]) -> dict[str, tuple[PixelBox, ...]]:
-    boxes: dict[str, tuple[PixelBox, ...]] = {}
+    boxes: dict[str, list[PixelBox]] = {}
     for key, box in pairs:
-        boxes[key] = (*boxes.get(key, ()), box)
-    return boxes
+        boxes.setdefault(key, []).append(box)
+    return {key: tuple(of_image) for key, of_image in boxes.items()}
 
 
 def _read_text(path: Place, file_class: str) -> Iterator[tuple[str, PixelBox]]:

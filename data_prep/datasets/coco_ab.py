@@ -18,9 +18,10 @@ from data_prep.annotations.numbers import json_id
 from data_prep.annotations.spans import Spans, read_spans
 from data_prep.datasets.class_folders import IMAGE_SUFFIXES, Listing, find_root
 from data_prep.datasets.coco_instances import Instances, read_instances, read_object, shown
-from data_prep.images import BadImage, check_image, upright
+from data_prep.images import BadImage, check_image, check_length, upright
 from data_prep.problems import Problems, Reason
 from data_prep.shards import Outcome
+from data_prep.smaller import Smaller, stored_smaller
 from data_prep.sources import Reader, Source, Span
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size
@@ -131,10 +132,13 @@ class ReadImage:
     byproducts: Place | None
     label_of: dict[str, int]
     """Class name to label."""
+    smaller: Smaller | None = None
+    """How images are stored; as they came if None."""
 
     def __call__(self, item: Item) -> Outcome:
         counts = Counter(images_found=1)
         try:
+            check_length(item.image.size)
             image = self.images(item.file_name, item.image)
             header = check_image(image)
         except BadImage as e:
@@ -152,6 +156,11 @@ class ReadImage:
             boxes=boxes,
             showings=upright(self._showings(item, of_records), header, counts),
         )
+        if self.smaller is not None:
+            try:
+                record = stored_smaller(record, self.smaller, counts, of_objects)
+            except BadImage as e:
+                return _left_out(item, Counter(images_found=1), e.reason, e.detail)
         _count(record, len(self.label_of), counts)
         return Outcome(record, counts, (*of_objects.listed(item.file_name), *of_records.listed(shown(item.image_id))))
 

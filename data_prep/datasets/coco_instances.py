@@ -88,6 +88,8 @@ def _add_entry(found: Instances, names: set[str], element: Element, path: Place)
     value = value if isinstance(value, dict) else {}
     image_id, name = json_id(value.get("id")), value.get("file_name")
     width, height = json_count(value.get("width")), json_count(value.get("height"))
+    if isinstance(name, str):
+        name = name.encode("utf-8", "replace").decode()  # no file has lone surrogates in its name
     if image_id is None or not isinstance(name, str) or not name or not width or not height:
         detail = "id, file_name, width or height is missing or invalid"
         found.problems.append(_problem(path, element, Reason.IMAGE_ENTRY, detail))
@@ -122,6 +124,9 @@ def read_object(raw: bytes, stated: Size, label_of: Mapping[int, int], problems:
         value = parse(raw)
     except DataError as e:
         problems.add(Reason.OBJECT_UNREADABLE, str(e))
+        return -1, None
+    if not isinstance(value, dict):
+        problems.add(Reason.OBJECT_UNREADABLE, f"not an object: {value!r:.60}")
         return -1, None
     category_id = json_id(value.get("category_id"))
     if category_id is None or category_id not in label_of:

@@ -18,6 +18,7 @@ from data_prep.images import (
     BadImage,
     ImageHeader,
     check_image,
+    check_length,
     mask_from_npy,
     undo_exif_orientation,
     upright,
@@ -25,6 +26,7 @@ from data_prep.images import (
 )
 from data_prep.problems import Problems, Reason
 from data_prep.shards import Outcome
+from data_prep.smaller import Smaller, stored_smaller
 from data_prep.sources import Reader, Span
 from luab_jax.byproducts.records import Box, ImageRecord, Size
 from luab_jax.data.dataset import Skipped
@@ -40,10 +42,13 @@ class ReadImage:
     boxes: Reader | None
     box_path: Callable[[str], str]
     label_of: dict[str, int]
+    smaller: Smaller | None = None
+    """How images are stored; as they came if None."""
 
     def __call__(self, item: Item) -> Outcome:
         counts = Counter(images_found=1)
         try:
+            check_length(item.image.size)
             image = self.images(item.path or item.file_name, item.image)
             header = check_image(image)
         except BadImage as e:
@@ -66,6 +71,11 @@ class ReadImage:
             showings=showings,
             foreground_masks=self._masks(item, header, of_image),
         )
+        if self.smaller is not None:
+            try:
+                record = stored_smaller(record, self.smaller, counts, of_image)
+            except BadImage as e:
+                return _left_out(item, Counter(images_found=1), e.reason, e.detail)
         _count(record, counts)
         return Outcome(record, counts, (*of_xml.listed(f"{item.key}.xml"), *of_image.listed(item.file_name)))
 
@@ -73,7 +83,7 @@ class ReadImage:
         if self.byproducts is None or item.xml is None:
             counts["images_without_byproduct_file"] += not item.points
             return None
-        read = functools.partial(self.byproducts, f"{item.key}.xml", item.xml)
+        read = functools.partial(self.byproducts, item.xml_path or f"{item.key}.xml", item.xml)
         found = _read_xml(read, item.xml, item.key, problems, Reason.XML_UNREADABLE)
         if found is not None and not found.num_metadata:
             counts["byproduct_files_without_metadata"] += 1
@@ -98,6 +108,7 @@ class ReadImage:
         if item.mask is None:
             return ()
         try:
+            check_length(item.mask.span.size)
             return (mask_from_npy(self.images(item.mask.name, item.mask.span), header.size),)
         except (OSError, DataError) as e:
             problems.add(Reason.FOREGROUND_MASK, str(e))

@@ -148,7 +148,7 @@ def read_real(path: str) -> tuple[tuple[int, ...], ...]:
     """`real.json`: the labels of each image in the order of file numbers; an empty list is not scored."""
     try:
         rows = json.loads(storage.read_all(path))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise DataError(f"{path}: cannot be read as real.json ({e})") from e
     if not (isinstance(rows, list) and len(rows) == NUM_VAL and all(_is_label_list(row) for row in rows)):
         raise DataError(f"{path}: expected {NUM_VAL:,} lists of labels from 0 to 999, as in real.json of ReaL")

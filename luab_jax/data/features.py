@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -226,8 +226,26 @@ def _or_missing(value: int | None) -> int:
     return MISSING_INT if value is None else value
 
 
+def _of_schema(read: Callable[..., Any]) -> Any:
+    """Makes a `DataError` of what a column that is missing, or longer than its neighbours, brings about."""
+
+    @functools.wraps(read)
+    def checked(self: Example, *names: str) -> Any:
+        try:
+            return read(self, *names)
+        except (IndexError, ValueError, KeyError, TypeError) as e:
+            raise DataError(
+                f"the record does not fit the schema ({type(e).__name__}: {e}); `python -m data_prep verify` lists such"
+            ) from e
+
+    return checked
+
+
 class Example:
-    """A record read back from a shard; every field is decoded when it is asked for, and only then."""
+    """A record read back from a shard; every field is decoded when it is asked for, and only then.
+
+    Asking for one that does not fit the schema raises `DataError`.
+    """
 
     __slots__ = ("_features",)
 
@@ -245,40 +263,48 @@ class Example:
             )
 
     @property
+    @_of_schema
     def file_name(self) -> str:
         return self._features["file_name"].bytes_list.value[0].decode()
 
     @property
+    @_of_schema
     def image(self) -> bytes:
         """The encoded image, as it came."""
         return self._features["image"].bytes_list.value[0]
 
     @property
+    @_of_schema
     def label(self) -> int:
         return self._features["label"].int64_list.value[0]
 
     @property
+    @_of_schema
     def labels(self) -> np.ndarray:
         """All correct labels, `[n]`; empty where only `label` is known."""
         return np.asarray(self._features["labels"].int64_list.value, np.int64)
 
     @property
+    @_of_schema
     def group(self) -> str:
         values = self._features["group"].bytes_list.value
         return values[0].decode() if values else ""
 
     @property
+    @_of_schema
     def foreground_masks(self) -> tuple[bytes, ...]:
         """PNG images of one bit a pixel."""
         return tuple(self._features["foreground_mask"].bytes_list.value)
 
     @property
+    @_of_schema
     def size(self) -> Size:
         """Of the image; by its header where TFDS wrote the record."""
         if "width" not in self._features:
             return EncodedImage(self.image, self.file_name).size
         return Size(self._features["width"].int64_list.value[0], self._features["height"].int64_list.value[0])
 
+    @_of_schema
     def _column(self, table: str, name: str) -> np.ndarray:
         feature = self._features[f"{table}/{name}"]
         dtype = _TABLES[table][name]
@@ -287,10 +313,12 @@ class Example:
         values = feature.float_list.value if dtype is np.float32 else feature.int64_list.value
         return np.asarray(values, dtype)
 
+    @_of_schema
     def _table(self, table: str) -> list[dict[str, Any]]:
         columns = {name: self._column(table, name).tolist() for name in _TABLES[table]}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    @_of_schema
     def _points(self, table: str) -> Points:
         xy = np.stack([self._column(table, "x"), self._column(table, "y")], axis=-1)
         return Points(self._column(table, "showing"), self._column(table, "time_ms"), xy)
@@ -311,6 +339,7 @@ class Example:
             worker_ids=lambda: self._column("showings", "worker_id"),
         )
 
+    @_of_schema
     def _actions(self) -> Actions:
         return Actions(
             showing=self._column("actions", "showing"),
@@ -319,9 +348,11 @@ class Example:
             to_xy=np.stack([self._column("actions", "to_x"), self._column("actions", "to_y")], axis=-1),
         )
 
+    @_of_schema
     def _corners(self) -> np.ndarray:
         return np.stack([self._column("boxes", name) for name in ("x_min", "y_min", "x_max", "y_max")], axis=-1)
 
+    @_of_schema
     def record(self) -> ImageRecord:
         """Everything, as objects: for inspection and tests, not for training."""
         return ImageRecord(

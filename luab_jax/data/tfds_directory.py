@@ -17,9 +17,8 @@ import json
 import os
 import re
 import struct
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
@@ -64,21 +63,21 @@ def find(directory: epath.PathLike, split: str) -> tuple[epath.Path, str] | None
     places += [(config, "test") for config in configs]
     for place, name in places:
         version = _version(place)
-        if version is not None and name in _splits(version):
+        if version is not None and name in _info(version).splits:
             return version, name
     return _in_only_config(root, _ALIASES.get(split, split))
 
 
 def _in_only_config(root: epath.Path, name: str) -> tuple[epath.Path, str] | None:
     """The split where one config alone has it: with two, whoever gives their common folder has not chosen."""
-    having = [version for version in _configs(root).values() if name in _splits(version)]
+    having = [version for version in _configs(root).values() if name in _info(version).splits]
     return (having[0], name) if len(having) == 1 else None
 
 
 def _configs(root: epath.Path) -> dict[str, epath.Path]:
     """The version of every config that says of itself that it is one; other data sets below `root` do not."""
     versions = {folder.name: version for folder in _folders(root) if (version := _version(folder)) is not None}
-    return {name: version for name, version in versions.items() if _info(version).get("configName") == name}
+    return {name: version for name, version in versions.items() if _info(version).config == name}
 
 
 def splits(directory: epath.PathLike) -> list[str]:
@@ -86,9 +85,9 @@ def splits(directory: epath.PathLike) -> list[str]:
     root = epath.Path(directory)
     version = _version(root)
     if version is not None:
-        return sorted(_splits(version))
+        return sorted(_info(version).splits)
     configs = _configs(root)
-    names = {name for version in configs.values() for name in _splits(version)}
+    names = {name for version in configs.values() for name in _info(version).splits}
     if names == {"test"}:  # every config is a test set of its own: imagenet_v2, siscore
         return sorted(configs)
     return sorted(name for name in names if _in_only_config(root, name) is not None)
@@ -113,20 +112,28 @@ def _version(path: epath.Path) -> epath.Path | None:
     return max(versions, key=lambda child: [int(n) for n in child.name.split(".")], default=None)
 
 
-def _info(version: epath.Path) -> Mapping[str, Any]:
+class _Info(NamedTuple):
+    """What `dataset_info.json` says."""
+
+    name: str
+    config: str
+    """Empty where the data set has none."""
+    splits: dict[str, list[int]]
+    """Records of every shard, by split."""
+
+
+def _info(version: epath.Path) -> _Info:
     path = version / "dataset_info.json"
     try:
         info = json.loads(path.read_text())
-        if not isinstance(info, dict) or not isinstance(info.get("splits", []), list):
-            raise ValueError("no object with a list of splits")
-    except (OSError, ValueError) as e:
+        if not isinstance(info, dict) or not isinstance(info.get("name"), str):
+            raise ValueError("no object with a `name`")
+        splits = {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in info.get("splits", [])}
+        if any(not isinstance(name, str) or min(counts, default=-1) < 0 for name, counts in splits.items()):
+            raise ValueError("a split without name or shards")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise DataError(f"{path}: cannot be read as TFDS's description of a data set ({e})") from e
-    return info
-
-
-def _splits(version: epath.Path) -> dict[str, list[int]]:
-    """Records of every shard, by split."""
-    return {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in _info(version).get("splits", [])}
+    return _Info(info["name"], str(info.get("configName", "")), splits)
 
 
 class TfdsSplit(NamedTuple):
@@ -152,11 +159,9 @@ def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
     if found is None:
         return None
     version, name = found
-    info = _info(version)
-    dataset, counts = str(info.get("name")), _splits(version)[name]
-    classes = _classes(version, dataset)
-    of_config = _PUBLISHED.get(f"{dataset}/{info.get('configName')}", {})
-    published = of_config.get(name, _PUBLISHED.get(dataset, {}).get(name))
+    dataset, config, splits = _info(version)
+    counts, classes = splits[name], _classes(version, dataset)
+    published = _PUBLISHED.get(f"{dataset}/{config}", {}).get(name, _PUBLISHED.get(dataset, {}).get(name))
     total = len(counts)
     paths = [version / f"{dataset}-{name}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)]
     offsets, lengths = _index(paths, counts)
@@ -187,7 +192,10 @@ def _names(version: epath.Path) -> tuple[str, ...]:
     for feature in ("label", "original_label", "objects-label"):
         path = version / f"{feature}.labels.txt"
         if path.exists():
-            names = tuple(path.read_text().split("\n"))
+            try:
+                names = tuple(path.read_text().split("\n"))
+            except UnicodeDecodeError as e:
+                raise DataError(f"{path}: cannot be read as names of labels ({e})") from e
             return names[:-1] if not names[-1] else names
     return ()
 
@@ -195,17 +203,19 @@ def _names(version: epath.Path) -> tuple[str, ...]:
 def _index(paths: list[epath.Path], counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Offsets and lengths of all records, from the cache or by one pass."""
     try:
-        facts = [(str(path), path.stat().length, path.stat().mtime) for path in paths]
-    except OSError as e:
+        facts = [
+            (str(path), path.stat().length, path.stat().mtime, count) for path, count in zip(paths, counts, strict=True)
+        ]
+    except (OSError, ValueError) as e:  # ValueError: a name that no file can have
         raise DataError(f"{paths[0].parent}: a shard is missing ({e}); is the data set complete?") from e
     key = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "luab_jax" / f"tfds-{key}.npz"
     try:
         with np.load(cache) as arrays:
             return arrays["offsets"], arrays["lengths"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except Exception:  # of a damaged file numpy raises nearly anything
         pass  # none yet, or a damaged one, which is written anew
-    rows = [_scan(path, count, size) for path, count, (_, size, _) in zip(paths, counts, facts, strict=True)]
+    rows = [_scan(path, count, size) for path, (_, size, _, count) in zip(paths, facts, strict=True)]
     offsets = np.concatenate([np.zeros(0, np.uint64), *(row[0] for row in rows)])
     lengths = np.concatenate([np.zeros(0, np.uint32), *(row[1] for row in rows)])
     try:

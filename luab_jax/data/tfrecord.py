@@ -30,7 +30,7 @@ class _Readable(Protocol):
 
     def read(self, size: int, /) -> bytes: ...
 
-    def seek(self, offset: int, /) -> int: ...
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...
 
 
 def masked_crc32c(data: bytes) -> int:
@@ -51,14 +51,16 @@ def _header(length: int) -> bytes:
 
 def scan(file: _Readable, name: str) -> Iterator[tuple[int, bytes]]:
     """Yields (offset of the frame, data) of every record in sequence; raises `DataError` at the first bad one."""
-    offset = 0
+    offset, end = 0, file.seek(0, os.SEEK_END)
+    file.seek(0)
     while header := file.read(HEADER_BYTES):
         if len(header) < HEADER_BYTES:
             raise DataError(f"{name}: cut off in the header of the record at byte {offset}")
         (length,) = struct.unpack_from("<Q", header)
         if struct.unpack_from("<I", header, 8)[0] != masked_crc32c(header[:8]):
             raise DataError(f"{name}: the length of the record at byte {offset} fails its CRC")
-        body = file.read(length + FOOTER_BYTES)
+        # Not even a length whose CRC is right may make us reserve more than the file has.
+        body = file.read(min(length + FOOTER_BYTES, end - offset))
         yield offset, _checked(body, 0, length, f"{name}: record at byte {offset}")
         offset += HEADER_BYTES + length + FOOTER_BYTES
 

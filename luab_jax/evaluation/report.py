@@ -58,6 +58,13 @@ def scalar_scores(scores: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def title(suite: str, scores: Mapping[str, Any]) -> str:
+    """The suite, and whether its images are not the published: another protocol, hence another row."""
+    smaller = scores.get("stored_smaller")
+    generated = any("generated" in notes for notes in scores.get("data_notes", {}).values())
+    return suite + (" [generated]" if generated else "") + (f" [images {smaller}]" if smaller else "")
+
+
 def suite_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
     """A suite for the terminal: its scores, and its groups below; of many groups the extremes only."""
     bounds = scores.get("intervals", {})
@@ -67,7 +74,7 @@ def suite_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
     )
     notes = [note for note in ("partial set" if scores.get("partial") else "", *_noted(scores)) if note]
     noted = f"  ({'; '.join(notes)})" if notes else ""
-    lines = [f"{name:<18} {shown}  n {scores['n']:,}{noted}"]
+    lines = [f"{title(name, scores):<18} {shown}  n {scores['n']:,}{noted}"]
     groups = scores.get("groups", {})
     if len(groups) > _MAX_GROUPS:
         worst, best = min(groups, key=groups.__getitem__), max(groups, key=groups.__getitem__)
@@ -90,9 +97,8 @@ def _noted(scores: Mapping[str, Any]) -> list[str]:
         for name, value in of_part.items():
             if name == "skipped":
                 notes.append(f"{sum(value.values())} images skipped")
-            else:  # the whole of it stands in results.json
-                first = str(value).split(", ")[0]
-                notes.append(first if first.startswith(name) else f"{name.replace('_', ' ')}: {first}")
+            elif name != "generated":  # stands in the title
+                notes.append(f"{name}: {value}")
     return list(dict.fromkeys(notes))
 
 
@@ -134,7 +140,7 @@ def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
             for score, value in scalar_scores(scores).items():
                 if score in _NOT_IN_TABLES:
                     continue
-                column.values.setdefault(f"{suite} {score}", []).append(value)
+                column.values.setdefault(f"{title(suite, scores)} {score}", []).append(value)
     return list(grouped.values())
 
 

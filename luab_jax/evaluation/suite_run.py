@@ -15,7 +15,7 @@ from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.suites import Suite, View
 
-_NOTED = ("generated", "stored_smaller", "notes")
+_NOTED = ("generated", "notes")
 """Entries of a manifest's `source` that every score on the data repeats."""
 
 
@@ -113,6 +113,8 @@ class SuiteRun:
         facts["data"] = data_identity(self.suite, self.directories)
         if any(manifest.partial for manifest in manifests.values()):
             facts["partial"] = True
+        if smaller := sorted({manifest.stored_smaller for manifest in manifests.values()} - {""}):
+            facts["stored_smaller"] = "; ".join(smaller)
         if absent := [name for name in self.suite.parts if name not in parts]:
             facts["absent_parts"] = absent
         if resized := sorted({s.stored.side for s in self.sources().values() if s.stored.side} - {self._image_size}):

@@ -14,6 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import example_parser, example_serializer
+from tensorflow_datasets.proto import tf_example_pb2
 
 from luab_jax.byproducts.records import (
     Action,
@@ -208,3 +209,38 @@ def test_bytes_that_are_no_example_are_refused(data: bytes) -> None:
 def test_an_example_of_another_schema_is_refused() -> None:
     with pytest.raises(DataError, match="no `file_name` or no `image`"):
         Example(b"")
+
+
+def altered(name: str, kind: str, values: list[Any] | None) -> bytes:
+    """A good record with one column of other values, or without it."""
+    example = tf_example_pb2.Example.FromString(encode(ImageRecord(file_name="a", image=png(), height=4, width=5)))  # type: ignore[attr-defined]
+    del example.features.feature[name]
+    if values is not None:
+        getattr(example.features.feature[name], kind).value.extend(values)
+    return example.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "values"),
+    [
+        ("file_name", "bytes_list", [b"\xff"]),
+        ("label", "int64_list", []),
+        ("label", "int64_list", None),
+        ("width", "float_list", [1.0]),
+        ("clicks/x", "float_list", [0.5]),
+        ("actions/to_y", "float_list", [0.5, 0.5]),
+        ("boxes/x_max", "float_list", [0.5]),
+        ("showings/worker_id", "bytes_list", [b"\xff"]),
+    ],
+)
+def test_columns_that_do_not_fit_each_other_give_one_error(name: str, kind: str, values: list[Any] | None) -> None:
+    example = Example(altered(name, kind, values))
+    with pytest.raises(DataError, match="the record does not fit the schema"):
+        example.record()
+
+
+def test_a_target_that_asks_for_a_broken_column_gets_the_same_error() -> None:
+    columns = Example(altered("clicks/x", "float_list", [0.5])).byproducts()
+    assert len(columns.trace.xy) == 0
+    with pytest.raises(DataError, match="the record does not fit the schema"):
+        columns.clicks  # noqa: B018

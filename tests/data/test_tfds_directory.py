@@ -273,3 +273,42 @@ def test_inspect_and_verify_read_them_too(coco_2014: Path, capsys: pytest.Captur
     shard.write_bytes(data)
     assert main(["verify", str(coco_2014), "--workers=1"]) == ExitCode.FAILED
     assert "1 of 2 records, in 1 of 2 shards fail" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        "[" * 100_000,
+        "[]",
+        '{"splits": []}',
+        '{"name": "a", "splits": {"test": 1}}',
+        '{"name": "a", "splits": [{"shardLengths": ["1"]}]}',
+        '{"name": "a", "splits": [{"name": "test", "shardLengths": ["many"]}]}',
+        '{"name": "a", "splits": [{"name": "test", "shardLengths": ["-1"]}]}',
+        '{"name": "a", "splits": [{"name": "test", "shardLengths": [1e999]}]}',
+        '{"name": "a\\u0000", "splits": [{"name": "test", "shardLengths": ["1"]}]}',
+    ],
+)
+def test_a_description_that_is_none_is_refused_by_name(tmp_path: Path, info: str) -> None:
+    (tmp_path / "dataset_info.json").write_text(info)
+    with pytest.raises(DataError, match=str(tmp_path)):
+        open_split(tmp_path, "test")
+
+
+def test_names_of_labels_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text('{"name": "a", "splits": [{"name": "test", "shardLengths": ["1"]}]}')
+    (tmp_path / "a-test.tfrecord-00000-of-00001").write_bytes(frame(b"x"))
+    (tmp_path / "label.labels.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(DataError, match=r"label\.labels\.txt: cannot be read"):
+        open_split(tmp_path, "test")
+
+
+def test_the_kept_index_of_a_shard_does_not_hide_that_its_count_changed(tmp_path: Path) -> None:
+    (tmp_path / "a-test.tfrecord-00000-of-00001").write_bytes(frame(b"x"))
+    (tmp_path / "label.labels.txt").write_text("cat\n")
+    info = '{"name": "a", "splits": [{"name": "test", "shardLengths": ["%d"]}]}'
+    (tmp_path / "dataset_info.json").write_text(info % 1)
+    assert len(open_split(tmp_path, "test").records) == 1
+    (tmp_path / "dataset_info.json").write_text(info % 2)
+    with pytest.raises(DataError, match=r"1 records, dataset_info\.json says 2"):
+        open_split(tmp_path, "test")

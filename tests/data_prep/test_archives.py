@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import subprocess
 import tarfile
 import tracemalloc
@@ -14,6 +15,7 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.packed import open_source
+from data_prep.problems import Reason
 from data_prep.sources import walk
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.dataset import manifest_path, open_split, read_manifest
@@ -313,3 +315,35 @@ def test_encrypted_zip_wants_its_phrase(tmp_path: Path) -> None:
 
 def test_class_ids_are_those_of_the_archives() -> None:
     assert imagenet().ids[65] == "n01751748"
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(6, b"\xff\0"), (42, b"\xff\xff\xff\x7f"), (28, b"\0\0"), (30, b"\xff\xff"), (8, b"\x01\0")],
+    ids=["version", "place", "no name", "extra field", "encrypted"],
+)
+def test_a_damaged_directory_of_a_zip_gets_one_clear_message(
+    make_raw: Make, tmp_path: Path, capsys: Capture, at: int, value: bytes
+) -> None:
+    raw, images = make_raw(per_class=2), tmp_path / "images.zip"
+    data = bytearray(zipped(raw.images, images).read_bytes())
+    entry = data.index(b"PK\1\2") + at
+    data[entry : entry + len(value)] = value
+    images.write_bytes(data)
+    code = main(raw.arguments(tmp_path / "out", f"--images={images}", "--min_match=0"))
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert code == 0 or (message.startswith("error: ") and str(images) in message)
+
+
+def test_a_zip_bomb_is_not_read(make_raw: Make, tmp_path: Path) -> None:
+    """Its 300 MB of zeros take 0.3 MB in the archive, and no memory here."""
+    raw, images = make_raw(per_class=2), tmp_path / "images.zip"
+    path = zipped(raw.images, images)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("cat/bomb.JPEG", "w") as member:
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert main(raw.arguments(tmp_path / "out", f"--images={images}")) == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    (skipped,) = read_manifest(tmp_path / "out", "train").skipped
+    assert (skipped.file, skipped.reason) == ("cat/bomb.JPEG", Reason.IMAGE_TOO_LARGE)

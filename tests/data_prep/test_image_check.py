@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from data_prep.images import BadImage, ImageHeader, check_image, undo_exif_orientation, was_rotated
+from data_prep.images import BadImage, ImageHeader, check_image, mask_from_npy, undo_exif_orientation, was_rotated
 from data_prep.problems import Reason
 from luab_jax.byproducts.records import Size
+from luab_jax.errors import DataError
 from tests.data_prep.conftest import image_bytes
 
 
@@ -106,3 +107,10 @@ def test_stated_size_tells_which_pixels_were_meant() -> None:
     for header in (portrait, ImageHeader(Size(48, 64), 3)):
         assert was_rotated(None, header, default=True) and not was_rotated(None, header, default=False)
     assert not was_rotated(Size(500, 375), ImageHeader(Size(48, 64), 1), default=True)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '|u1', 'shape': (6, 8", b"{(((", b"\\", b"1e9999", b"[" * 90])
+def test_a_mask_with_a_damaged_header_is_refused(header: bytes) -> None:
+    data = b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(48)
+    with pytest.raises(DataError, match=r"not a \.npy array"):
+        mask_from_npy(data, Size(8, 6))

@@ -132,3 +132,19 @@ def test_order_of_classes_is_what_the_user_says(tmp_path: Path, capsys: Capture)
     (tmp_path / "empty").mkdir()
     assert folder(tmp_path / "empty", tmp_path / "no") == ExitCode.FAILED
     assert "holds no class folders" in capsys.readouterr().err
+
+
+def test_a_line_nested_too_deep_is_named(tmp_path: Path, capsys: Capture) -> None:
+    source, table = pictures(tmp_path), tmp_path / "c.jsonl"
+    table.write_text('{"file_name": "cat/tom.jpg", "x": 0.5, "y": 0.5}\n' + "[" * 100_000)
+    assert folder(source, tmp_path / "out", f"--byproducts={table}") == ExitCode.FAILED
+    assert "c.jsonl:2: not JSON" in capsys.readouterr().err
+
+
+def test_text_that_no_file_can_hold_becomes_question_marks(tmp_path: Path) -> None:
+    source, table = pictures(tmp_path), tmp_path / "c.jsonl"
+    rows = ['{"file_name": "cat/tom.jpg", "x": 0.5, "y": 0.5, "worker_id": "\\ud800"}']
+    rows.append('{"file_name": "\\udfff.jpg", "x": 0.5, "y": 0.5}')
+    table.write_text("\n".join(rows))
+    assert folder(source, tmp_path / "out", f"--byproducts={table}") == 0
+    assert [s.file for s in read_manifest(tmp_path / "out", "train").skipped] == ["?.jpg"]
