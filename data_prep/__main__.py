@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from data_prep.datasets.suites import NAMES as SUITE_NAMES
+from data_prep.datasets.suites import options_of
 from data_prep.parallel import default_workers
 from data_prep.smaller import DEFAULT_QUALITY, Smaller
 from luab_jax.data import storage
@@ -20,6 +21,7 @@ _SUITE_OPTIONS = (
     *("split", "boxes", "real", "val_labels", "password", "strict", "beam_options"),
     *("generate", "frost", "corruptions"),
 )
+_OF_SOME_SUITES = ("instances", "boxes", "real", "val_labels", "password")
 
 
 def _positive(text: str) -> int:
@@ -149,10 +151,9 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             _imagenet_ab(arguments)
         case "coco_ab":
             _coco_ab(arguments)
-        case "suite" if arguments.name == "coco":
-            _coco_suite(arguments)
         case "suite":
-            _suite(arguments)
+            _check_suite_options(arguments)
+            (_coco_suite if arguments.name == "coco" else _suite)(arguments)
         case "folder":
             _folder(arguments)
         case "demo":
@@ -188,6 +189,20 @@ def _smaller(arguments: argparse.Namespace) -> Smaller | None:
             )
         return None
     return Smaller(arguments.max_side, arguments.quality or DEFAULT_QUALITY)
+
+
+def _check_suite_options(arguments: argparse.Namespace) -> None:
+    """Refuses an option that this suite would not look at."""
+    name, generated = arguments.name, arguments.generate
+    if generated and name != "imagenet_c":
+        raise UserError(f"--generate makes imagenet_c, not {name}")
+    if (arguments.frost or arguments.corruptions) and not generated:
+        raise UserError("--frost and --corruptions say how to make imagenet_c: they need --generate")
+    used = options_of(name, generated=generated)
+    for option in _OF_SOME_SUITES:
+        if getattr(arguments, option) is not None and option not in used:
+            looked_at = " and ".join(f"--{other}" for other in used)
+            raise UserError(f"--{option}: suite {name} does not look at it, but at {looked_at}; leave it out")
 
 
 def _imagenet_ab(arguments: argparse.Namespace) -> None:
@@ -240,6 +255,7 @@ def _coco_suite(arguments: argparse.Namespace) -> None:
         num_shards=arguments.shards,
         strict=arguments.strict,
         beam_options=arguments.beam_options,
+        smaller=_smaller(arguments),
     )
 
 

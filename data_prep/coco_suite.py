@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from data_prep.commands import Job, prepare_coco
 from data_prep.datasets.suites import COCO_PUBLISHED
+from data_prep.smaller import Smaller
 from luab_jax.data import storage
 from luab_jax.data.coco_classes import coco
 from luab_jax.data.dataset import Manifest
@@ -30,6 +31,7 @@ def prepare_coco_suite(
     num_shards: int | None = None,
     strict: bool = False,
     beam_options: tuple[str, ...] | None = None,
+    smaller: Smaller | None = None,
 ) -> Manifest:
     """Prepares one split into `data/coco`. A part of the images is usable, and marked as partial."""
     if split not in COCO_PUBLISHED:
@@ -44,6 +46,7 @@ def prepare_coco_suite(
         strict=strict,
         expected=COCO_PUBLISHED[split],
         beam_options=beam_options,
+        smaller=smaller,
     )
     inside = storage.place(source) / f"{split}2014"
     images = str(inside) if inside.is_dir() else source

@@ -35,10 +35,20 @@ CLASSES_FILE = "classes.txt"
 
 
 def open_inputs(
-    images: str, byproducts: str | None, boxes: str | None, classes: ClassList, *, out: Place, val_labels: str | None
+    images: str,
+    byproducts: str | None,
+    boxes: str | None,
+    classes: ClassList,
+    *,
+    out: Place,
+    val_labels: str | None,
+    flag: str = "--images",
 ) -> Inputs:
-    """Opens the folders or archives of class folders, or of ILSVRC's validation images without them."""
-    source = open_source(images, "--images", scratch=out)
+    """Opens the folders or archives of class folders, or of ILSVRC's validation images without them.
+
+    `flag` is what gave the images, for messages.
+    """
+    source = open_source(images, flag, scratch=out)
     root = class_root(source, classes)
     labels = None
     if not any(name in classes.ids for name in root.folders()) and (flat := flat_root(source, val_labels)):
@@ -245,14 +255,10 @@ def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *,
             smaller=options.smaller,
         )
 
-    if options.generate and name != "imagenet_c":
-        raise DataError(f"--generate makes imagenet_c, not {name}")
     if options.generate and options.smaller is not None:
         raise DataError("--generate stores images of 224 px in JPEG quality 85; leave out --max_side and --quality")
     if options.generate:
         return _generate_imagenet_c(source, options, lambda split, count: job(split, count, imagenet()))
-    if options.frost or options.corruptions:
-        raise DataError("--frost and --corruptions say how to make imagenet_c: they need --generate")
     if name in suites.VAL_SUITES:
         if name == "imagenet_real" and options.real is None:
             raise DataError(
@@ -264,7 +270,9 @@ def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *,
                 " of them (localization.txt of clovaai/wsolevaluation, metadata/ILSVRC/test)"
             )
         classes = imagenet()
-        inputs = open_inputs(source, None, options.boxes, classes, out=data / name, val_labels=options.val_labels)
+        inputs = open_inputs(
+            source, None, options.boxes, classes, out=data / name, val_labels=options.val_labels, flag="--source"
+        )
         with _kept_if_listed(inputs):
             listing = list_val(inputs, classes, options.real)
         manifests = [prepare_listing(listing, inputs, job(options.split or "val", NUM_VAL, classes))]
@@ -292,7 +300,7 @@ def _generate_imagenet_c(source: str, options: SuiteOptions, job: Callable[[str,
     generated = imagenet_c.describe(kinds, options.frost)
     published = suites.SUITES["imagenet_c"].published
     out = job("test", 0).out
-    inputs = open_inputs(source, None, None, imagenet(), out=out, val_labels=options.val_labels)
+    inputs = open_inputs(source, None, None, imagenet(), out=out, val_labels=options.val_labels, flag="--source")
     with _kept_if_listed(inputs):
         listings = imagenet_c.list_corrupted(list_val(inputs, imagenet(), None), kinds, options.split)
     facts = {

@@ -179,3 +179,14 @@ VAL_SUITES = ("imagenet", "imagenet_real", "imagenet_localisation")
 COCO_PUBLISHED = {"val": 40_504, "train": 82_783}
 """Images of COCO 2014, those without instances among them."""
 NAMES = (*VAL_SUITES, *SUITES, "coco")
+
+
+def options_of(name: str, *, generated: bool) -> tuple[str, ...]:
+    """Which of the files and phrases that `data_prep suite` can be given mean something for a suite."""
+    if name == "coco":
+        return ("instances",)
+    if name in VAL_SUITES:
+        return ("boxes", "real", "val_labels")
+    if name == "imagenet_c" and generated:
+        return ("val_labels",)
+    return ("boxes", "password")

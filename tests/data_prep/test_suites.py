@@ -397,6 +397,38 @@ def test_coco_without_its_instances(tmp_path: Path, capsys: Capture) -> None:
     assert "cut.zip" in capsys.readouterr().err
 
 
+def test_coco_stored_smaller(tmp_path: Path) -> None:
+    root = coco_files(tmp_path / "raw")
+    assert suite("coco", root, tmp_path / "out", "--max_side=4") == 0
+    assert read_manifest(tmp_path / "out" / "coco", "val").stored_smaller
+    sizes = [example.record() for example in examples(tmp_path / "out", "coco", "val").values()]
+    assert all(max(record.width, record.height) == 4 for record in sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "words"),
+    [
+        ("coco", "--boxes=there", "--boxes: suite coco does not look at it, but at --instances"),
+        ("coco", "--generate", "--generate makes imagenet_c, not coco"),
+        ("imagenet", "--password=x", "--password: suite imagenet does not look at it"),
+        ("imagenet_a", "--real=there", "--real: suite imagenet_a does not look at it, but at --boxes and --password"),
+        ("imagenet_c", "--val_labels=there", "--val_labels: suite imagenet_c does not look at it"),
+    ],
+)
+def test_an_option_of_another_suite_is_refused(
+    name: str, option: str, words: str, tmp_path: Path, capsys: Capture
+) -> None:
+    assert suite(name, write(tmp_path / "raw"), tmp_path / "out", option) == ExitCode.FAILED
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_source_that_is_not_there_is_named_by_its_flag(name: str, tmp_path: Path, capsys: Capture) -> None:
+    wanted = {"imagenet_real": ["--real=real.json"], "imagenet_localisation": ["--boxes=boxes"]}.get(name, [])
+    assert suite(name, tmp_path / "nothing", tmp_path / "out", *wanted) == ExitCode.FAILED
+    assert f"--source={tmp_path / 'nothing'}: no such" in capsys.readouterr().err
+
+
 def test_imagenet_c_has_15_and_4_corruptions_in_5_severities(tmp_path: Path) -> None:
     """Every folder of the five tars, two classes each: 15 x 5 for the headline and 4 x 5 aside."""
     kinds = (*CORRUPTIONS, *EXTRA_CORRUPTIONS)
