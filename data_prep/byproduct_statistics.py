@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
-from luab_jax.byproducts.records import ActionKind, Box, ImageRecord, Showing, Size, TimedPoint
+from luab_jax.byproducts.records import ActionKind, Box, Hover, ImageRecord, Showing, Size, TimedPoint
+from luab_jax.byproducts.responses import time_to_click
 from luab_jax.data.masks import rasterise
 
 _BIN = math.log(1.02)
@@ -127,7 +128,7 @@ class Statistics:
         annotator.showings += 1
         if showing.time_spent_ms is not None:
             annotator.time_spent.add(showing.time_spent_ms)
-        if (waited := time_to_click(showing)) is not None:
+        if (waited := time_to_answer(showing)) is not None:
             annotator.time_to_click.add(waited)
         if showing.trace:
             annotator.trace_length.add(trace_length(showing.trace, size))
@@ -173,21 +174,17 @@ def _on_mask(x: float, y: float, mask: str, size: Size) -> bool:
     return bool(rasterise(mask, size)[row, column])
 
 
-def time_to_click(showing: Showing) -> int | None:
-    """Milliseconds from the pointer's coming onto the image to the first click; `None` if either is not recorded.
-
-    It comes when it enters for the last time before that click, since on a page of many images it crosses an image
-    several times; without a recorded entry, at the first sample of its trace. Where icons are put on the image, from
-    the opening of the page to the first that was added.
-    """
+def time_to_answer(showing: Showing) -> int | None:
+    """`responses.time_to_click` in ms; where icons are put on the image, from the page's opening to the first added."""
     if showing.actions:
         return next((a.time_ms for a in showing.actions if a.kind is ActionKind.ADD and a.time_ms is not None), None)
-    click = showing.clicks[0].time_ms if showing.clicks else None
-    if click is None:
-        return None
-    came = [hover.time_ms for hover in showing.hovers if hover.entered] or [p.time_ms for p in showing.trace[:1]]
-    before = [time for time in came if time is not None and time <= click]
-    return click - max(before) if before else None
+    entries = [hover for hover in showing.hovers if hover.entered]
+    return time_to_click(_times(showing.clicks), _times(entries), lambda: _times(showing.trace))
+
+
+def _times(moments: Sequence[TimedPoint] | Sequence[Hover]) -> list[int]:
+    """-1 where not recorded."""
+    return [-1 if moment.time_ms is None else moment.time_ms for moment in moments]
 
 
 def trace_length(trace: Sequence[TimedPoint], size: Size) -> float:

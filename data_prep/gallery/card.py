@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from data_prep.byproduct_statistics import time_to_click
+from data_prep.byproduct_statistics import time_to_answer
 from data_prep.gallery.overlay import overlay
 from data_prep.gallery.timeline import timeline
 from luab_jax.byproducts.records import ImageRecord, Size
@@ -73,7 +73,7 @@ def _chips(record: ImageRecord) -> Iterator[str]:
         words = [f"{number}:"] if len(record.showings) > 1 else []
         if not showing.actions:
             words.append("selected" if showing.selected else "not selected")
-        if (waited := time_to_click(showing)) is not None:
+        if (waited := time_to_answer(showing)) is not None:
             words.append(f"first {'icon' if showing.actions else 'click'} after {waited / 1000:.2f} s")
         if len(showing.clicks) > 1:
             words.append(f"{len(showing.clicks)} clicks")

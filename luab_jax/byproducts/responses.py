@@ -7,7 +7,9 @@ quick and uncorrected, a few are not), so both are taken as logarithms, and aver
 from __future__ import annotations
 
 import enum
+import functools
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -44,29 +46,38 @@ def log_response(response: Response, byproducts: ByproductColumns) -> float | No
     return log_corrections(byproducts)
 
 
-def log_time_to_click(byproducts: ByproductColumns) -> float | None:
-    """log of the milliseconds from the pointer's coming onto the image to the first click, at least 1 ms.
+def time_to_click(clicks: Sequence[int], entries: Sequence[int], trace: Callable[[], Sequence[int]]) -> int | None:
+    """Milliseconds from the pointer's coming onto the image to the first click; `None` if either is not recorded.
 
     The pointer comes when it enters for the last time before that click, since on a page of many images it crosses an
-    image several times; without a recorded entry, at the first sample of its trace. Mean over the selected showings
-    that have both times in this order.
+    image several times; without such an entry, at the first sample of its trace. All times are of one showing, in ms
+    and recorded order, -1 where not recorded; those of the trace, a long column, are asked for only if they matter.
     """
+    if not len(clicks):
+        return None
+    came = [time for time in entries if 0 <= time <= clicks[0]]
+    came = came or [time for time in trace()[:1] if 0 <= time <= clicks[0]]
+    return int(clicks[0] - max(came)) if came else None
+
+
+def log_time_to_click(byproducts: ByproductColumns) -> float | None:
+    """log of `time_to_click`, taken as 1 ms at least; mean over the selected showings that have it."""
     clicks, hovers = byproducts.clicks, byproducts.hovers
     logs = []
-    for index in np.flatnonzero(byproducts.selected):
-        of_clicks = clicks.time_ms[clicks.showing == index]
-        if not len(of_clicks) or of_clicks[0] < 0:
-            continue
-        click = int(of_clicks[0])
-        came = hovers.time_ms[(hovers.showing == index) & hovers.entered]
-        came = came[(came >= 0) & (came <= click)]
-        if not len(came):
-            trace = byproducts.trace
-            came = trace.time_ms[trace.showing == index][:1]
-            came = came[(came >= 0) & (came <= click)]
-        if len(came):
-            logs.append(math.log(max(1, click - int(came.max()))))
+    for index in np.flatnonzero(byproducts.selected).tolist():
+        waited = time_to_click(
+            clicks.time_ms[clicks.showing == index].tolist(),
+            hovers.time_ms[(hovers.showing == index) & hovers.entered].tolist(),
+            functools.partial(_trace_times, byproducts, index),
+        )
+        if waited is not None:
+            logs.append(math.log(max(1, waited)))
     return sum(logs) / len(logs) if logs else None
+
+
+def _trace_times(byproducts: ByproductColumns, index: int) -> list[int]:
+    trace = byproducts.trace
+    return trace.time_ms[trace.showing == index].tolist()
 
 
 def log_corrections(byproducts: ByproductColumns) -> float | None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.__main__ import main
-from data_prep.byproduct_statistics import Histogram, Statistics, time_to_click, trace_length
+from data_prep.byproduct_statistics import Histogram, Statistics, time_to_answer, trace_length
 from data_prep.gallery.card import card
 from data_prep.gallery.page import PAGE
 from data_prep.gallery.write import sample
@@ -31,7 +31,9 @@ from luab_jax.byproducts.records import (
     Size,
     TimedPoint,
 )
+from luab_jax.byproducts.responses import log_time_to_click
 from luab_jax.errors import ExitCode
+from tests.byproducts.annotated import columns
 from tests.data_prep.conftest import RawData, image_bytes
 
 Capture = pytest.CaptureFixture[str]
@@ -62,13 +64,32 @@ def counted(*records: ImageRecord) -> Statistics:
 
 
 def test_time_to_click_begins_with_the_last_entry_before_it() -> None:
-    assert time_to_click(showing(waited=500)) == 500
+    assert time_to_answer(showing(waited=500)) == 500
     without_hovers = Showing(clicks=(TimedPoint(0, 0, 90),), trace=(TimedPoint(0, 0, 30),))
-    assert time_to_click(without_hovers) == 60
-    assert time_to_click(Showing(clicks=(TimedPoint(0, 0, 90),))) is None
-    assert time_to_click(Showing(clicks=(TimedPoint(0, 0, 90),), hovers=(Hover(True, 95),))) is None
+    assert time_to_answer(without_hovers) == 60
+    assert time_to_answer(Showing(clicks=(TimedPoint(0, 0, 90),))) is None
+    assert time_to_answer(Showing(clicks=(TimedPoint(0, 0, 90),), hovers=(Hover(True, 95),))) is None
     add = Action(ActionKind.ADD, "dog", None, Point(0.5, 0.5), 4000, 1)
-    assert time_to_click(Showing(actions=(add,))) == 4000
+    assert time_to_answer(Showing(actions=(add,))) == 4000
+
+
+TIMES = st.none() | st.integers(0, 50)
+
+
+@given(st.lists(TIMES, max_size=3), st.lists(st.tuples(st.booleans(), TIMES), max_size=4), st.lists(TIMES, max_size=2))
+def test_the_time_shown_is_the_one_that_training_takes(
+    clicks: list[int | None], hovers: list[tuple[bool, int | None]], trace: list[int | None]
+) -> None:
+    made = Showing(
+        selected=True,
+        clicks=tuple(TimedPoint(0.5, 0.5, time) for time in clicks),
+        hovers=tuple(Hover(entered, time) for entered, time in hovers),
+        trace=tuple(TimedPoint(0.5, 0.5, time) for time in trace),
+    )
+    shown, trained = time_to_answer(made), log_time_to_click(columns(made))
+    assert (shown is None) == (trained is None)
+    if shown is not None and trained is not None:
+        assert max(shown, 1) == pytest.approx(math.exp(trained))
 
 
 def test_the_way_of_the_pointer_is_measured_in_diagonals() -> None:
