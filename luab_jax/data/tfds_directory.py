@@ -6,8 +6,8 @@
                                                 only config that has the split, as `coco/2014` if 2017 is not there
 
 The fields of the records are those in `tfds_examples.py`. The split `val` is TFDS's `validation`. The pass reads 12
-bytes a record, and its result, 12 bytes a record, is kept in `$XDG_CACHE_HOME/luab_jax` (or `~/.cache/luab_jax`), never
-in the directory itself.
+bytes a record (of a bucket whole shards, several at a time), and its result, 12 bytes a record, is kept in
+`$XDG_CACHE_HOME/luab_jax` (or `~/.cache/luab_jax`), never in the directory itself.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import json
 import os
 import re
 import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
+from luab_jax.data import storage
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.coco_classes import coco
 from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc32c
@@ -30,6 +33,8 @@ from luab_jax.errors import DataError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _ALIASES = {"val": "validation"}
+_REQUESTS = 16
+"""Shards that are looked at or passed at a time."""
 _CLASSES = {
     **dict.fromkeys(
         ("imagenet2012", "imagenet2012_real", "imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "siscore"),
@@ -164,8 +169,9 @@ def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
     published = _PUBLISHED.get(f"{dataset}/{config}", {}).get(name, _PUBLISHED.get(dataset, {}).get(name))
     total = len(counts)
     paths = [version / f"{dataset}-{name}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)]
-    offsets, lengths = _index(paths, counts)
-    sizes = [path.stat().length for path in paths]
+    found_shards = _facts(paths)
+    offsets, lengths = _index(paths, counts, found_shards)
+    sizes = [shard.size for shard in found_shards]
     return TfdsSplit(version, dataset, classes, paths, counts, sizes, offsets, lengths, published)
 
 
@@ -200,14 +206,24 @@ def _names(version: epath.Path) -> tuple[str, ...]:
     return ()
 
 
-def _index(paths: list[epath.Path], counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and lengths of all records, from the cache or by one pass."""
+def _facts(paths: list[epath.Path]) -> list[storage.Facts]:
+    """Size and version of every shard, asked for once; of a bucket many at a time, since each is a round trip."""
     try:
-        facts = [
-            (str(path), path.stat().length, path.stat().mtime, count) for path, count in zip(paths, counts, strict=True)
-        ]
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            found = list(pool.map(storage.facts, paths))
     except (OSError, ValueError) as e:  # ValueError: a name that no file can have
-        raise DataError(f"{paths[0].parent}: a shard is missing ({e}); is the data set complete?") from e
+        raise DataError(f"{paths[0].parent}: a shard cannot be read ({e})") from e
+    shards = [facts for facts in found if facts is not None]
+    if len(shards) < len(paths):
+        missing = paths[found.index(None)].name
+        raise DataError(f"{paths[0].parent}: a shard is missing ({missing}); is the data set complete?")
+    return shards
+
+
+def _index(paths: list[epath.Path], counts: list[int], found: Sequence[storage.Facts]) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and lengths of all records, from the cache or by one pass."""
+    names = map(str, paths)
+    facts = [(name, of.size, of.version, count) for name, of, count in zip(names, found, counts, strict=True)]
     key = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "luab_jax" / f"tfds-{key}.npz"
     try:
@@ -215,7 +231,8 @@ def _index(paths: list[epath.Path], counts: list[int]) -> tuple[np.ndarray, np.n
             return arrays["offsets"], arrays["lengths"]
     except Exception:  # of a damaged file numpy raises nearly anything
         pass  # none yet, or a damaged one, which is written anew
-    rows = [_scan(path, count, size) for path, (_, size, _, count) in zip(paths, facts, strict=True)]
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        rows = list(pool.map(_scan, paths, counts, (of.size for of in found)))
     offsets = np.concatenate([np.zeros(0, np.uint64), *(row[0] for row in rows)])
     lengths = np.concatenate([np.zeros(0, np.uint32), *(row[1] for row in rows)])
     try:
@@ -231,7 +248,7 @@ def _index(paths: list[epath.Path], counts: list[int]) -> tuple[np.ndarray, np.n
 
 def _scan(path: epath.Path, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     offsets, lengths, offset = [], [], 0
-    with path.open("rb") as file:
+    with storage.open_forwards(path) as file:
         while offset < size:
             file.seek(offset)
             header = file.read(HEADER_BYTES)
