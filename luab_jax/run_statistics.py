@@ -34,6 +34,9 @@ def training_statistics(
     if not responses and not count_annotators:
         return TargetStatistics()
     found = _of_workdir(workdir)
+    # Before they sum together: a host that has them already would not take part, and the others would wait for it.
+    there = "none" if found is None else json.dumps(found.to_json())
+    sharding.agree({f"{STATISTICS_KEY} in data.json": there, "workdir": str(workdir)})
     if found is not None and set(responses) <= found.scales.keys() and bool(found.annotators) >= count_annotators:
         return found  # `claim` refuses the workdir if it is another experiment's
     sums = sum_split(

@@ -27,11 +27,12 @@ def sum_split(
     num_threads: int = 1,
     show_progress: bool = False,
 ) -> Sums:
-    """The sums over this host's records, every `process_count`-th one; those of all hosts add up to the split's.
+    """The sums over this host's share of the records, which lie in a row; those of all hosts add up to the split's.
 
     `num_classes` is given for sets of labels.
     """
-    mine = range(process_index, len(split.records), process_count)
+    cuts = [len(split.records) * process // process_count for process in (process_index, process_index + 1)]
+    mine = range(*cuts)
     chunks = [mine[start : start + _CHUNK] for start in range(0, len(mine), _CHUNK)]
 
     def of_chunk(indices: Sequence[int]) -> Sums:

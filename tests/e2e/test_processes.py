@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -100,3 +101,10 @@ def test_hosts_that_do_not_see_the_same_workdir_stop_before_the_first_step(tmp_p
     for code, output in start(2, tmp_path, "local{host}"):
         assert code == 1, output
         assert "the hosts do not agree" in output and "workdir=" in output
+    # As after a disk was lost: what the first host still has, it would not sum again, and the other would wait for it.
+    (tmp_path / "local0").mkdir()
+    statistics = {"scales": {"time_to_click": {"mean": 1.0, "std": 1.0}}, "annotators": []}
+    (tmp_path / "local0" / "data.json").write_text(json.dumps({"byproduct_statistics": statistics}))
+    for code, output in start(2, tmp_path, "local{host}"):
+        assert code == 1, output
+        assert "the hosts do not agree" in output and "byproduct_statistics in data.json=" in output
