@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from data_prep.problems import Reason
+from data_prep.sources import Reader, Span
 from luab_jax.byproducts.records import Point, Showing, Size, TimedPoint
 from luab_jax.errors import DataError
 
@@ -53,6 +54,16 @@ def check_length(num_bytes: int) -> None:
     """Refuses, before it is read, a file that no image is, such as the unending member of a zip bomb."""
     if num_bytes > MAX_IMAGE_BYTES:
         raise BadImage(Reason.IMAGE_TOO_LARGE, f"a file of {num_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
+
+
+def read_image(images: Reader, path: str, span: Span) -> tuple[bytes, ImageHeader]:
+    """A listed image as it lies there; raises `BadImage` for what cannot be read or decoded as a whole."""
+    check_length(span.size)
+    try:
+        data = images(path, span)
+    except OSError as e:
+        raise BadImage(Reason.IMAGE_UNREADABLE, str(e.strerror or e)) from e
+    return data, check_image(data)
 
 
 def check_image(data: bytes) -> ImageHeader:

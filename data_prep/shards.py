@@ -61,6 +61,12 @@ class Outcome(NamedTuple):
     """Facts to be summed over the split."""
     problems: tuple[Skipped, ...]
 
+    @classmethod
+    def left_out(cls, file_name: str, reason: str, detail: str) -> Outcome:
+        """Of an image that is not usable."""
+        skipped = Skipped(file=file_name, reason=reason, detail=detail)
+        return cls(None, {"images_found": 1, "images_skipped": 1}, (skipped,))
+
 
 def _nothing() -> None:
     pass

@@ -18,7 +18,7 @@ from data_prep.annotations.numbers import json_id
 from data_prep.annotations.spans import Spans, read_spans
 from data_prep.datasets.class_folders import IMAGE_SUFFIXES, Listing, find_root
 from data_prep.datasets.coco_instances import Instances, read_instances, read_object, shown
-from data_prep.images import BadImage, check_image, check_length, upright
+from data_prep.images import BadImage, read_image, upright
 from data_prep.problems import Problems, Reason
 from data_prep.shards import Outcome
 from data_prep.smaller import Smaller, stored_smaller
@@ -138,13 +138,9 @@ class ReadImage:
     def __call__(self, item: Item) -> Outcome:
         counts = Counter(images_found=1)
         try:
-            check_length(item.image.size)
-            image = self.images(item.file_name, item.image)
-            header = check_image(image)
+            image, header = read_image(self.images, item.file_name, item.image)
         except BadImage as e:
-            return _left_out(item, counts, e.reason, e.detail)
-        except OSError as e:
-            return _left_out(item, counts, Reason.IMAGE_UNREADABLE, str(e.strerror or e))
+            return Outcome.left_out(item.file_name, e.reason, e.detail)
         of_objects, of_records = Problems(), Problems()
         labels, boxes = self._objects(item, header.size, of_objects)
         record = ImageRecord(
@@ -160,7 +156,7 @@ class ReadImage:
             try:
                 record = stored_smaller(record, self.smaller, counts, of_objects)
             except BadImage as e:
-                return _left_out(item, Counter(images_found=1), e.reason, e.detail)
+                return Outcome.left_out(item.file_name, e.reason, e.detail)
         _count(record, len(self.label_of), counts)
         return Outcome(record, counts, (*of_objects.listed(item.file_name), *of_records.listed(shown(item.image_id))))
 
@@ -193,11 +189,6 @@ class ReadImage:
                 continue
             showings.extend([showing] if showing is not None else [])
         return tuple(showings)
-
-
-def _left_out(item: Item, counts: Counter[str], reason: Reason, detail: str) -> Outcome:
-    counts["images_skipped"] += 1
-    return Outcome(None, counts, (Skipped(file=item.file_name, reason=reason, detail=detail),))
 
 
 def _count(record: ImageRecord, num_classes: int, counts: Counter[str]) -> None:

@@ -17,9 +17,9 @@ from data_prep.datasets.class_folders import Item
 from data_prep.images import (
     BadImage,
     ImageHeader,
-    check_image,
     check_length,
     mask_from_npy,
+    read_image,
     undo_exif_orientation,
     upright,
     was_rotated,
@@ -29,7 +29,6 @@ from data_prep.shards import Outcome
 from data_prep.smaller import Smaller, stored_smaller
 from data_prep.sources import Reader, Span
 from luab_jax.byproducts.records import Box, ImageRecord, Size
-from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
 
 
@@ -48,13 +47,9 @@ class ReadImage:
     def __call__(self, item: Item) -> Outcome:
         counts = Counter(images_found=1)
         try:
-            check_length(item.image.size)
-            image = self.images(item.path or item.file_name, item.image)
-            header = check_image(image)
+            image, header = read_image(self.images, item.path or item.file_name, item.image)
         except BadImage as e:
-            return _left_out(item, counts, e.reason, e.detail)
-        except OSError as e:
-            return _left_out(item, counts, Reason.IMAGE_UNREADABLE, str(e.strerror or e))
+            return Outcome.left_out(item.file_name, e.reason, e.detail)
         of_xml, of_image = Problems(), Problems()
         found = self._annotation(item, counts, of_xml)
         shown = found.showings if found else table_showings(item.points, of_image)
@@ -75,7 +70,7 @@ class ReadImage:
             try:
                 record = stored_smaller(record, self.smaller, counts, of_image)
             except BadImage as e:
-                return _left_out(item, Counter(images_found=1), e.reason, e.detail)
+                return Outcome.left_out(item.file_name, e.reason, e.detail)
         _count(record, counts)
         return Outcome(record, counts, (*of_xml.listed(f"{item.key}.xml"), *of_image.listed(item.file_name)))
 
@@ -124,11 +119,6 @@ class ReadImage:
             label = self.label_of.get(pixel_box.class_id, -1) if pixel_box.class_id else item.label
             boxes.append(Box(x_min=edges[0], y_min=edges[1], x_max=edges[2], y_max=edges[3], label=label))
         return tuple(boxes)
-
-
-def _left_out(item: Item, counts: Counter[str], reason: Reason, detail: str) -> Outcome:
-    counts["images_skipped"] += 1
-    return Outcome(None, counts, (Skipped(file=item.file_name, reason=reason, detail=detail),))
 
 
 def _read_xml(

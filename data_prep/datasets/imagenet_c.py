@@ -25,7 +25,6 @@ from data_prep.problems import Reason
 from data_prep.shards import Outcome
 from luab_jax.corruptions.frost_photos import FrostPhotos, packaged_photos, read_photos
 from luab_jax.corruptions.parameters import EXTRA_NAMES, NAMES, SEVERITIES, VERSION
-from luab_jax.data.dataset import Skipped
 from luab_jax.data.resampling import ResizeFilter
 from luab_jax.data.transforms import Preprocessing, decode, resize_and_centre_crop
 from luab_jax.errors import DataError
@@ -100,8 +99,8 @@ class Generate:
         try:
             clean = resize_and_centre_crop(decode(outcome.record.image, item.file_name), PREPROCESSING)[0]
         except DataError as e:
-            skipped = Skipped(file=item.file_name, reason=Reason.IMAGE_TRUNCATED, detail=str(e))
-            return Outcome(None, {"images_found": 1, "images_skipped": 1}, (*outcome.problems, skipped))
+            left_out = Outcome.left_out(item.file_name, Reason.IMAGE_TRUNCATED, str(e))
+            return left_out._replace(problems=(*outcome.problems, *left_out.problems))
         kind, severity, *_ = item.file_name.split("/")
         pixels = corrupted(clean, stem_of(item.file_name).rpartition("/")[2], kind, int(severity), self.frost)
         file = io.BytesIO()
