@@ -8,9 +8,12 @@ is the image decoded, and Pillow decides. Bytes changed inside a scan are not no
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +33,7 @@ MAX_IMAGE_BYTES = 256 << 20
 _ORIENTATION_TAG = 0x0112
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
+_filters = threading.Lock()
 
 
 class BadImage(DataError):  # noqa: N818 (it describes the image)
@@ -56,6 +60,13 @@ def check_length(num_bytes: int) -> None:
         raise BadImage(Reason.IMAGE_TOO_LARGE, f"a file of {num_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Pillow's warnings. One thread at a time: Python's filters are those of the whole process."""
+    with _filters, warnings.catch_warnings(action="ignore"):
+        yield
+
+
 def read_image(images: Reader, path: str, span: Span) -> tuple[bytes, ImageHeader]:
     """A listed image as it lies there; raises `BadImage` for what cannot be read or decoded as a whole."""
     check_length(span.size)
@@ -71,11 +82,9 @@ def check_image(data: bytes) -> ImageHeader:
     if not data:
         raise BadImage(Reason.IMAGE_EMPTY)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _quietly():
             image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
+    except Image.DecompressionBombError as e:
         raise BadImage(Reason.IMAGE_TOO_LARGE, str(e)) from e
     except Exception as e:  # a damaged header makes Pillow's parsers raise nearly anything
         detail = f"starts with {data[:16]!r}" if isinstance(e, Image.UnidentifiedImageError) else str(e)
@@ -118,7 +127,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
         return 1
     exif = Image.Exif()
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with _quietly():
             exif.load(image.info["exif"])
         value = exif.get(_ORIENTATION_TAG, 1)
     except Exception:  # damaged EXIF: Pillow raises nearly anything, and a browser shows the image upright

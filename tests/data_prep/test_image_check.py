@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -114,3 +117,17 @@ def test_a_mask_with_a_damaged_header_is_refused(header: bytes) -> None:
     data = b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(48)
     with pytest.raises(DataError, match=r"not a \.npy array"):
         mask_from_npy(data, Size(8, 6))
+
+
+def test_images_of_a_bucket_are_checked_in_threads_and_the_filters_of_warnings_stay_as_they_were() -> None:
+    """Python keeps these filters for the whole process, and brings them back in the wrong order if threads mix."""
+    data = oriented(6)
+    before, interval = list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            headers = set(pool.map(check_image, [data] * 400))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(headers) == 1
+    assert warnings.filters == before
