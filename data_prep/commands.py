@@ -24,9 +24,10 @@ from data_prep.shards import Outcome
 from data_prep.smaller import Smaller
 from data_prep.sources import Folder, Source, readable
 from data_prep.summaries import Rows, coco_summary_rows, summary, summary_rows
-from luab_jax.data import features, storage
+from luab_jax.data import storage
 from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
 from luab_jax.data.dataset import STORED_SMALLER, Manifest
+from luab_jax.data.schema import SCHEMA_VERSION
 from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
@@ -188,7 +189,7 @@ def _plan(
         "image_bytes_listed": sum(item.image.size for item in listing.items),
         "class_list": job.classes.hash,
         "num_shards": num_shards,
-        "shard_schema": features.SCHEMA_VERSION,
+        "shard_schema": SCHEMA_VERSION,
     }
     if job.smaller is not None:
         facts[STORED_SMALLER] = str(job.smaller)

@@ -17,8 +17,9 @@ from tensorflow_datasets.core import naming
 
 from data_prep.parallel import run_tasks
 from data_prep.shards import Part, Plan, name_of, write_shard, write_shards
-from luab_jax.data import dataset, features, storage
+from luab_jax.data import dataset, storage
 from luab_jax.data.dataset import Manifest, Shard, Skipped
+from luab_jax.data.schema import example_features
 from luab_jax.data.storage import Place, atomic_file
 from luab_jax.errors import DataError, UserError
 
@@ -196,7 +197,7 @@ def write_tfds_metadata(directory: Place, manifests: list[Manifest]) -> None:
             (scratch / manifest.shards[0].file_name).touch()
         tfds.folder_dataset.write_metadata(
             data_dir=scratch,
-            features=features.example_features(first.classes.ids),
+            features=example_features(first.classes.ids),
             split_infos=[
                 tfds.core.SplitInfo(
                     name=manifest.split,

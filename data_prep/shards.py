@@ -27,6 +27,7 @@ from luab_jax.byproducts.records import ImageRecord
 from luab_jax.data import features, storage, tfrecord
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import Shard, Skipped, shard_name
+from luab_jax.data.schema import SCHEMA_VERSION
 from luab_jax.data.storage import Place, atomic_file
 from luab_jax.errors import DataError
 from luab_jax.progress import Progress
@@ -103,7 +104,7 @@ class Plan:
         """Hash of everything the shards depend on; the place of the input is not part of it."""
         facts = (
             PREPARATION_VERSION,
-            features.SCHEMA_VERSION,
+            SCHEMA_VERSION,
             self.dataset,
             self.split,
             self.classes.hash,

@@ -33,7 +33,7 @@ OWNERS = {
         "luab_jax.preview",
     ),
     "ml_collections": ("luab_jax.main", "luab_jax.preflight", "luab_jax.preview"),
-    "tensorflow_datasets": ("luab_jax.data.features", "data_prep"),
+    "tensorflow_datasets": ("luab_jax.data.features", "luab_jax.data.schema", "data_prep"),
     "tensorboardX": ("luab_jax.log",),
     "cv2": (
         *("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.evaluation"),

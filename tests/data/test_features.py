@@ -28,7 +28,8 @@ from luab_jax.byproducts.records import (
     Size,
     TimedPoint,
 )
-from luab_jax.data.features import Example, encode, example_features
+from luab_jax.data.features import Example, encode
+from luab_jax.data.schema import example_features
 from luab_jax.errors import DataError
 
 CLASS_IDS = ("n01440764", "n01443537", "n02123045")
