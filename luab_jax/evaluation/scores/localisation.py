@@ -7,7 +7,7 @@ bytes, thresholds in steps of 0.001, boxes around all contours, IoU that counts 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ class Located(NamedTuple):
 Map = Callable[[Callable[[Located], np.ndarray], Iterable[Located]], Iterable[np.ndarray]]
 
 
-def max_box_acc_v2(images: Iterable[Located], map_images: Map = map) -> dict[str, float | int]:
+def max_box_acc_v2(images: Iterable[Located], map_images: Map = map) -> dict[str, Any]:
     """MaxBoxAccV2 and its three parts in fractions: the best threshold is chosen over the whole set, for each IoU.
 
     `map_images` may do several images at a time.
