@@ -27,7 +27,7 @@ from luab_jax.evaluation import engine
 from luab_jax.evaluation.loading import load
 from luab_jax.evaluation.predict import Predictor
 from luab_jax.evaluation.results import Results
-from luab_jax.evaluation.suites import View
+from luab_jax.evaluation.suite import View
 from luab_jax.log import read_metrics
 from luab_jax.losses import binary_cross_entropy
 from luab_jax.sharding import make_mesh

@@ -28,8 +28,8 @@ from luab_jax.data.pipeline import Truth
 from luab_jax.data.transforms import ANY_SIZE, Preprocessing, ResizeFilter, Stored
 from luab_jax.errors import DataError, UserError
 from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.suite import View
 from luab_jax.evaluation.suite_run import Evaluated
-from luab_jax.evaluation.suites import View
 
 SAVED = "predictions:"
 _VERSION = 1

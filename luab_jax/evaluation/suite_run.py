@@ -13,7 +13,7 @@ from luab_jax.data.dataset import Manifest, PreparedSplit, open_split
 from luab_jax.data.transforms import Preprocessing, Stored
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
-from luab_jax.evaluation.suites import Suite, View
+from luab_jax.evaluation.suite import Suite, View
 
 _NOTED = ("generated", "notes")
 """Entries of a manifest's `source` that every score on the data repeats."""
@@ -107,7 +107,10 @@ class SuiteRun:
     def scores(self) -> dict[str, Any]:
         """Raises `DataError` where the data cannot be scored."""
         parts = {name: type(kept[0]).concatenate(kept) for name, kept in self._kept.items()}
-        scores = self.suite.score(parts)
+        return {**self.suite.score(parts), **self.facts()}
+
+    def facts(self) -> dict[str, Any]:
+        """What stands beside the scores: of which data they are, and what it is not."""
         manifests = {name: self._opened[source].manifest for name, source in self.sources().items()}
         facts: dict[str, Any] = {"seconds": round(self.seconds, 2)}
         facts["data"] = data_identity(self.suite, self.directories)
@@ -115,13 +118,13 @@ class SuiteRun:
             facts["partial"] = True
         if smaller := sorted({manifest.stored_smaller for manifest in manifests.values()} - {""}):
             facts["stored_smaller"] = "; ".join(smaller)
-        if absent := [name for name in self.suite.parts if name not in parts]:
+        if absent := [name for name in self.suite.parts if name not in self.directories]:
             facts["absent_parts"] = absent
         if resized := sorted({s.stored.side for s in self.sources().values() if s.stored.side} - {self._image_size}):
             facts["resized_from"] = resized[0]
         if notes := {name: noted for name, manifest in manifests.items() if (noted := _notes(manifest))}:
             facts["data_notes"] = notes
-        return {**scores, **facts}
+        return facts
 
 
 def _notes(manifest: Manifest) -> dict[str, Any]:

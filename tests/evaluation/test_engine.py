@@ -26,7 +26,7 @@ from luab_jax.evaluation import engine
 from luab_jax.evaluation.loading import LoadedModel, load
 from luab_jax.evaluation.predict import Predictor, occlusion
 from luab_jax.evaluation.results import Results, read_results
-from luab_jax.evaluation.suites import View
+from luab_jax.evaluation.suite import View
 from luab_jax.train import train
 from tests import tiny
 
@@ -149,7 +149,7 @@ def test_what_cannot_run_is_listed_with_the_remedy(
     loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
 ) -> None:
     suites, missing = run(loaded, predictor, data, "all", tmp_path / "results.json")
-    assert set(suites) == {"imagenet", "cocc", "byproduct"}
+    assert set(suites) == {"imagenet", "cocc", "byproduct", "localisation"}
     reasons = {entry.suite.name: entry.reason for entry in missing}
     assert "data_prep demo" in reasons["demo_backgrounds"]
     assert "no image of this set has ReaL labels" in reasons["imagenet_real"]

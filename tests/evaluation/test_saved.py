@@ -18,7 +18,7 @@ from luab_jax.errors import UserError
 from luab_jax.evaluation.answers import ARGMAX, log_confidence
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.saved import PredictionWriter, SavedModel, preprocessing_json
-from luab_jax.evaluation.suites import View
+from luab_jax.evaluation.suite import View
 from tests import tiny
 
 NUM_IMAGES = 20
