@@ -15,11 +15,13 @@ from data_prep.annotations.imagenet_ab import fractions
 from data_prep.annotations.json_stream import Element, object_elements, parse
 from data_prep.annotations.numbers import json_count, json_id, json_number
 from data_prep.annotations.spans import Spans
+from data_prep.images import MAX_PIXELS
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Box, Size
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.coco_classes import CATEGORY_IDS
 from luab_jax.data.dataset import Skipped
+from luab_jax.data.masks import rasterise
 from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 from luab_jax.progress import watched
@@ -174,10 +176,21 @@ def _are_run_lengths(value: dict[str, Any], size: Size) -> bool:
     if value.get("size") != [size.height, size.width]:
         return False
     if isinstance(counts, str):
-        return bool(counts)
+        return _is_compressed(value, size)
     if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
         return False
     return sum(counts) == size.width * size.height
+
+
+def _is_compressed(value: dict[str, Any], size: Size) -> bool:
+    """Whether pycocotools, which alone knows the text, finds runs in it that stay in the image."""
+    if not value["counts"] or size.width * size.height > MAX_PIXELS:
+        return False
+    try:
+        rasterise(json.dumps(value), size)
+    except DataError:
+        return False
+    return True
 
 
 def _is_polygon(value: Any) -> bool:
