@@ -65,7 +65,9 @@ def check_image(data: bytes) -> ImageHeader:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
-        raise BadImage(Reason.IMAGE_TOO_LARGE, str(e)) from e
+        # Pillow's message ends with its own two limits, of which ours is one.
+        claimed = str(e).partition(" exceeds")[0]
+        raise BadImage(Reason.IMAGE_TOO_LARGE, f"{claimed}, at most {MAX_PIXELS:,} pixels") from e
     except Exception as e:  # a damaged header makes Pillow's parsers raise nearly anything
         detail = f"starts with {data[:16]!r}" if isinstance(e, Image.UnidentifiedImageError) else str(e)
         raise BadImage(Reason.IMAGE_FORMAT, detail) from e
