@@ -5,12 +5,25 @@ python -m luab_jax.evaluate --checkpoint=WORKDIR --suites=all|a,b --data=DIR --o
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from absl import flags
 
 from luab_jax import cli
 from luab_jax.errors import ExitCode, UserError
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The workdir of a run.", required=True)
+if TYPE_CHECKING:
+    from luab_jax.evaluation.engine import Missing
+
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "The workdir of a run; timm:NAME:FILE.safetensors; or predictions:DIR, which scores what --predictions=DIR kept,"
+    " without a model.",
+    required=True,
+)
 _STEP = flags.DEFINE_string(
     "step",
     "latest",
@@ -22,36 +35,90 @@ _OUT = flags.DEFINE_string(
     "out", None, "results.json to write; finished suites in it are not run again.", required=True
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the results of another checkpoint.")
+_PREDICTIONS = flags.DEFINE_string("predictions", None, "A folder to keep all predictions in, two bytes a logit.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images per predict, over all devices.", lower_bound=1)
 _NUM_THREADS = flags.DEFINE_integer("num_threads", 0, "Decoding threads; 0 takes one per core.", lower_bound=0)
+
+_OTHERWISE = "instead of what the checkpoint states; the results say so."
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, f"Side of the input, pixels, {_OTHERWISE}", lower_bound=1)
+_RESIZE_SIDE = flags.DEFINE_integer(
+    "resize_side", None, f"Short side before the centre crop, pixels, {_OTHERWISE}", lower_bound=1
+)
+_FILTER = flags.DEFINE_enum("filter", None, ["bilinear", "bicubic", "bilinear_plain"], f"Resizing, {_OTHERWISE}")
+_MEAN = flags.DEFINE_list("mean", None, f"Of the three channels, on [0, 1], {_OTHERWISE}")
+_STD = flags.DEFINE_list("std", None, f"Of the three channels, on [0, 1], {_OTHERWISE}")
 
 
 def main() -> ExitCode:
     # After the flags, so that a usage error answers at once.
-    from luab_jax import sharding
-    from luab_jax.config import MeshConfig
-    from luab_jax.data.pipeline import Reading
     from luab_jax.evaluation import engine
-    from luab_jax.evaluation.loading import load
-    from luab_jax.evaluation.predict import Predictor
     from luab_jax.evaluation.report import suite_lines
+    from luab_jax.evaluation.results import Results
 
     suites = engine.choose_suites(_SUITES.value)
-    mesh = sharding.make_mesh(MeshConfig())
-    loaded = load(_CHECKPOINT.value, _STEP.value, mesh)
-    results = engine.Results(_OUT.value, loaded, overwrite=_OVERWRITE.value)
-    predictor = Predictor(loaded, mesh, _BATCH_SIZE.value, Reading(num_threads=_NUM_THREADS.value))
-    missing = engine.evaluate(loaded, predictor, _DATA.value, suites, results)
+    model, predictor = _model()
+    results = Results(_OUT.value, model, overwrite=_OVERWRITE.value)
+    missing = engine.evaluate(model, predictor, _DATA.value, suites, results, _PREDICTIONS.value)
     for suite in suites:
         if suite.name in results.suites:
             print("\n".join(suite_lines(suite.name, results.suites[suite.name])))
-    for entry in missing:
-        print(f"not run: {entry.suite.name}: {entry.reason}")
+    _print_missing(missing)
     if not results.suites:
         raise UserError(f"no suite could run; is --data={_DATA.value} the folder of the prepared data?")
     print(f"results in {_OUT.value}")
     named = _SUITES.value != "all"
     return ExitCode.FAILED if named and missing else ExitCode.DONE
+
+
+def _model() -> tuple[Any, Any]:
+    """The model, and what predicts with it."""
+    from luab_jax import sharding
+    from luab_jax.config import MeshConfig
+    from luab_jax.data.pipeline import Reading
+    from luab_jax.evaluation.loading import load
+    from luab_jax.evaluation.predict import Predictor
+    from luab_jax.evaluation.saved import SAVED, SavedModel
+
+    changes = _preprocessing_changes()
+    if _CHECKPOINT.value.startswith(SAVED):
+        if changes or _PREDICTIONS.value:
+            cli.usage(f"--checkpoint={_CHECKPOINT.value} runs no model: neither preprocessing nor --predictions apply")
+        saved = SavedModel(_CHECKPOINT.value.removeprefix(SAVED))
+        return saved, saved
+    mesh = sharding.make_mesh(MeshConfig())
+    loaded = load(_CHECKPOINT.value, _STEP.value, mesh, changes)
+    return loaded, Predictor(loaded, mesh, _BATCH_SIZE.value, Reading(num_threads=_NUM_THREADS.value))
+
+
+def _preprocessing_changes() -> dict[str, Any]:
+    from luab_jax.data.transforms import ResizeFilter
+
+    changes: dict[str, Any] = {}
+    if _IMAGE_SIZE.value is not None:
+        changes["image_size"] = _IMAGE_SIZE.value
+    if _RESIZE_SIDE.value is not None:
+        changes["resize_side"] = _RESIZE_SIDE.value
+    if _FILTER.value is not None:
+        changes["filter"] = ResizeFilter(_FILTER.value)
+    for flag in (_MEAN, _STD):
+        if flag.value is not None:
+            changes[flag.name] = _three_numbers(flag.name, flag.value)
+    return changes
+
+
+def _three_numbers(name: str, texts: list[str]) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (float(text) for text in texts)
+    except ValueError:
+        cli.usage(f"--{name}={','.join(texts)}: expected three numbers, as in --{name}=0.5,0.5,0.5")
+    return red, green, blue
+
+
+def _print_missing(missing: Sequence[Missing]) -> None:
+    """Suites that could not run for the same reason stand in one line."""
+    by_reason = sorted(missing, key=lambda entry: entry.reason)
+    for reason, entries in itertools.groupby(by_reason, key=lambda entry: entry.reason):
+        print(f"not run: {', '.join(entry.suite.name for entry in entries)}: {reason}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ _TO = flags.DEFINE_string("out", None, "A file to write; the terminal otherwise.
 
 
 def main(paths: Sequence[str]) -> ExitCode:
-    from luab_jax.evaluation.engine import read_results
+    from luab_jax.evaluation.results import read_results
 
     if not paths:
         cli.usage("which results? python -m luab_jax.report A.json B.json ...")

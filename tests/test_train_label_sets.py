@@ -26,6 +26,8 @@ from luab_jax.errors import ConfigError, ExitCode
 from luab_jax.evaluation import engine
 from luab_jax.evaluation.loading import load
 from luab_jax.evaluation.predict import Predictor
+from luab_jax.evaluation.results import Results
+from luab_jax.evaluation.suite import View
 from luab_jax.log import read_metrics
 from luab_jax.losses import binary_cross_entropy
 from luab_jax.sharding import make_mesh
@@ -120,14 +122,14 @@ def test_the_suite_gives_the_map_of_the_training_log_and_of_scikit_learn(finishe
     mesh = make_mesh(experiment(data).mesh)
     loaded = load(finished, "latest", mesh)
     predictor = Predictor(loaded, mesh, 8, Reading(num_threads=1))
-    results = engine.Results(finished / "results.json", loaded)
+    results = Results(finished / "results.json", loaded)
     missing = engine.evaluate(loaded, predictor, data, engine.choose_suites("coco,imagenet"), results)
     assert [entry.suite.name for entry in missing] == ["imagenet"]
     assert "sets of labels" in missing[0].reason
     logged = [line["eval/map"] for line in read_metrics(finished) if "eval/map" in line][-1]
     assert results.suites["coco"]["map"] == pytest.approx(logged, rel=1e-6)
     assert (results.suites["coco"]["n"], results.suites["coco"]["n_classes"]) == (NUM_VAL, 3)
-    (predictions,) = predictor(open_split(data, "val"), [engine.View.PLAIN]).values()
+    (predictions,) = predictor(open_split(data, "val"), [View.PLAIN]).values()
     labels = np.array([[c in truth.labels for c in range(3)] for truth in predictions.truths])
     assert logged == pytest.approx(average_precision_score(labels, predictions.logits, average="macro"), rel=1e-6)
 

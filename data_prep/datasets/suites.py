@@ -14,7 +14,7 @@ from typing import NamedTuple
 from luab_jax.corruptions.parameters import EXTRA_NAMES as EXTRA_CORRUPTIONS
 from luab_jax.corruptions.parameters import NAMES as CORRUPTIONS
 from luab_jax.data import label_tables
-from luab_jax.data.class_lists import ClassList, imagenet
+from luab_jax.data.class_lists import ClassList, imagenet, in9
 
 
 class Meaning(NamedTuple):
@@ -117,11 +117,6 @@ def _si_score(path: Path) -> Meaning | None:
 
 
 _BACKGROUNDS = ("original", "mixed_same", "mixed_rand", "mixed_next", "no_fg", "only_bg_b", "only_bg_t", "only_fg")
-
-
-def in9() -> ClassList:
-    """The nine classes of the Backgrounds Challenge, by their folders."""
-    return ClassList(tuple(label_tables.IN9), tuple(name[3:] for name in label_tables.IN9))
 
 
 def _backgrounds(path: Path) -> Meaning | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etils import epath
 
-from luab_jax.data import storage
+from luab_jax.data import label_tables, storage
 from luab_jax.errors import DataError, UserError
 
 _IMAGENET_HASH = "385e02404994"
@@ -48,6 +48,11 @@ def imagenet() -> ClassList:
     if classes.hash != _IMAGENET_HASH:
         raise UserError(f"{path}: not the list of ILSVRC2012 wnids that this version expects; reinstall the package")
     return classes
+
+
+def in9() -> ClassList:
+    """The nine classes of the Backgrounds Challenge, by their folders."""
+    return ClassList(tuple(label_tables.IN9), tuple(name[3:] for name in label_tables.IN9))
 
 
 def read_class_list(path: epath.PathLike) -> ClassList:

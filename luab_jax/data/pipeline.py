@@ -29,12 +29,14 @@ from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
 from luab_jax.data.tfrecord import RandomAccessTFRecords
 from luab_jax.data.transforms import (
+    ANY_SIZE,
     EncodedImage,
     Preprocessing,
     ResizeFilter,
+    Stored,
     crop_and_resize,
     decode,
-    resize_and_centre_crop,
+    evaluation_input,
     sample_crop,
 )
 from luab_jax.errors import DataError
@@ -183,8 +185,16 @@ def _multi_hot(labels: Sequence[int] | np.ndarray, num_classes: int) -> Bool[np.
 class _Prepare(grain.transforms.Map):
     """An evaluation image with all that scores may ask of it."""
 
-    def __init__(self, preprocessing: Preprocessing, num_classes: int | None, target: Target, settings: TargetSettings):
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        stored: Stored,
+        num_classes: int | None,
+        target: Target,
+        settings: TargetSettings,
+    ):
         self._preprocessing = preprocessing
+        self._stored = stored
         self._num_classes = num_classes
         self._target = scored_target(target, num_classes)
         self._settings = settings
@@ -196,7 +206,7 @@ class _Prepare(grain.transforms.Map):
             return EvalExample(np.zeros((side, side, 3), np.uint8), None, index, self._no_target())
         name = example.file_name
         try:
-            pixels, view = resize_and_centre_crop(decode(example.image, name), self._preprocessing)
+            pixels, view = evaluation_input(decode(example.image, name), self._preprocessing, self._stored)
         except DataError as e:
             raise DataError(f"{name}: {e}") from e
         target = make_target(
@@ -302,6 +312,7 @@ def eval_batches(
     split: PreparedSplit,
     *,
     preprocessing: Preprocessing,
+    stored: Stored = ANY_SIZE,
     batch_size: int,
     num_classes: int | None = None,
     target: Target = Target.NONE,
@@ -317,7 +328,7 @@ def eval_batches(
     """
     local = _local_batch_size(batch_size, process_count)
     dataset = grain.MapDataset.source(_Padded(_Indexed(split.records), batch_size)).map(
-        _Prepare(preprocessing, num_classes, target, settings)
+        _Prepare(preprocessing, stored, num_classes, target, settings)
     )
     examples = iter(dataset[process_index::process_count].to_iter_dataset(reading.options()))
     rows: list[EvalExample] = []

@@ -185,3 +185,43 @@ def _resize_middle(image: Image.Image, resized: Size, box: PixelBox, filter: Res
         return resize_by_pillow(part, size, filter, (first - start, 0.0, last - start, float(part.height)))
     part, size = image.crop((0, start, image.width, end)), Size(resized.width, box.height)
     return resize_by_pillow(part, size, filter, (0.0, first - start, float(part.width), last - start))
+
+
+class Stored(NamedTuple):
+    """What a suite's protocol says of its files, beyond what is done to every image."""
+
+    side: int | None = None
+    """Pixels. Squares of this side are the input as they are: neither resized nor cut."""
+    border: int = 0
+    """Pixels to cut from every side first."""
+
+
+ANY_SIZE = Stored()
+"""Images of a suite that says nothing of its files."""
+
+
+def evaluation_input(
+    image: Image.Image, preprocessing: Preprocessing, stored: Stored
+) -> tuple[UInt8[np.ndarray, "h w 3"], Affine]:
+    """A suite's image as the model's input; raises `DataError` for a size that the suite's protocol does not know.
+
+    A model of another input than `stored.side` gets the whole square resized.
+    """
+    width, height = image.size
+    if stored.side is not None:
+        if image.size != (stored.side, stored.side):
+            raise DataError(
+                f"the image has {width}x{height} pixels, but this set is stored as squares of {stored.side};"
+                " were the images resized before they were prepared?"
+            )
+        side = Size(preprocessing.image_size, preprocessing.image_size)
+        image = image if image.size == side else resize_by_pillow(image, side, preprocessing.filter)
+        return np.asarray(image), geometry.identity()
+    if not stored.border:
+        return resize_and_centre_crop(image, preprocessing)
+    border = stored.border
+    if min(width, height) <= 2 * border:
+        raise DataError(f"the image has {width}x{height} pixels, of which a border of {border} leaves nothing")
+    pixels, view = resize_and_centre_crop(image.crop((border, border, width - border, height - border)), preprocessing)
+    inner = geometry.crop(border / width, border / height, 1 - border / width, 1 - border / height)
+    return pixels, inner.then(view)

@@ -9,7 +9,7 @@ the most so far come first; neither changes the result. Images stay on the devic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ from luab_jax.progress import Progress
 FOREGROUNDS_AT_A_TIME = 256
 """The ranking of the backgrounds is renewed after so many: more would waste predictions before it is any good."""
 
-Classify = Callable[[Float[Array, "p h w 3"]], Int[Array, " p"]]
-"""From pixels in [0, 1], not normalised, to classes of the challenge (-1 for none of them); a jax function."""
+Classify = Callable[[Any, Float[Array, "p h w 3"]], Int[Array, " p"]]
+"""From variables and pixels in [0, 1], not normalised, to classes of the challenge (-1: none); a jax function."""
 
 
 class Images(NamedTuple):
@@ -43,16 +43,18 @@ class Outcome(NamedTuple):
     num_predictions: int
 
 
-def find_vulnerable(classify: Classify, images: Images, *, batch_size: int, mesh: Mesh) -> Outcome:
+def find_vulnerable(classify: Classify, variables: Any, images: Images, *, batch_size: int, mesh: Mesh) -> Outcome:
     """Runs the challenge; `batch_size` composites at a time, a multiple of the devices of `mesh`."""
     whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     on_device = [jax.device_put(array, whole) for array in images]
-    fools = jax.jit(_make_fools(classify), in_shardings=(*[whole] * len(on_device), split, split), out_shardings=split)
+    fools = jax.jit(
+        _make_fools(classify), in_shardings=(whole, *[whole] * len(on_device), split, split), out_shardings=split
+    )
 
     def predict(pairs: Int[np.ndarray, "p 2"]) -> Bool[np.ndarray, " p"]:
         padded = np.zeros((batch_size, 2), np.int32)
         padded[: len(pairs)] = pairs
-        return np.asarray(fools(*on_device, padded[:, 0], padded[:, 1]))[: len(pairs)]
+        return np.asarray(fools(variables, *on_device, padded[:, 0], padded[:, 1]))[: len(pairs)]
 
     num_foregrounds, num_backgrounds = len(images.foregrounds), len(images.backgrounds)
     vulnerable = np.zeros(num_foregrounds, bool)
@@ -74,6 +76,7 @@ def _make_fools(classify: Classify) -> Callable[..., Array]:
     """Whether each pair's composite is taken for another class than the foreground's."""
 
     def fools(
+        variables: Any,
         foregrounds: UInt8[Array, "f h w 3"],
         masks: Bool[Array, "f h w"],
         labels: Int[Array, " f"],
@@ -82,7 +85,7 @@ def _make_fools(classify: Classify) -> Callable[..., Array]:
         background: Int[Array, " p"],
     ) -> Bool[Array, " p"]:
         pixels = jnp.where(masks[foreground][..., None], foregrounds[foreground], backgrounds[background])
-        return classify(pixels.astype(jnp.float32) / 255.0) != labels[foreground]
+        return classify(variables, pixels.astype(jnp.float32) / 255.0) != labels[foreground]
 
     return fools
 

@@ -1,10 +1,14 @@
-"""A trained model from a workdir, ready to predict anywhere, with what it was trained to see."""
+"""A trained model, of a workdir or of timm, ready to predict anywhere, with what it was trained to see."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 from etils import epath
 from jax.sharding import Mesh
 
@@ -15,8 +19,15 @@ from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.statistics import STATISTICS_KEY, TargetStatistics
 from luab_jax.byproducts.targets import Target, head_shape
 from luab_jax.config import Config, Task
-from luab_jax.data.transforms import Preprocessing
+from luab_jax.data.class_lists import imagenet
+from luab_jax.data.transforms import Preprocessing, ResizeFilter
+from luab_jax.errors import CheckpointError, UserError
+from luab_jax.models.config import Dtype, ModelConfig
 from luab_jax.models.functional import Model, create_model
+from luab_jax.models.timm_models import TimmModel, timm_model
+from luab_jax.models.timm_weights import from_timm, num_classes, read_weights
+
+TIMM = "timm:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +47,33 @@ class LoadedModel:
     target: Target | None = None
     """What its byproduct head predicts; `None` where that is not known."""
 
+    @property
+    def num_classes(self) -> int:
+        return self.model.num_classes
 
-def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
-    """Loads step `which` (`best`, `latest` or a number) of a run onto every device of `mesh`."""
+    @property
+    def has_byproduct_head(self) -> bool:
+        return self.model.byproduct_shape is not None
+
+
+def load(checkpoint: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[str, Any] | None = None) -> LoadedModel:
+    """Loads a checkpoint onto every device of `mesh`.
+
+    Args:
+        checkpoint: The workdir of a run, or `timm:NAME:FILE.safetensors`.
+        which: The step of a run: `best`, `latest` or a number.
+        changes: Fields of `Preprocessing` that replace what the checkpoint states. They become part of its identity.
+    """
+    if str(checkpoint).startswith(TIMM):
+        return _load_timm(str(checkpoint), mesh, changes or {})
+    return _load_run(checkpoint, which, mesh, changes or {})
+
+
+def _load_run(workdir: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[str, Any]) -> LoadedModel:
     step = checkpoint_lib.choose_step(workdir, which)
     description = checkpoint_lib.describe(workdir, step)
     config: Config = config_lib.from_dict(Config, description["config"])
+    preprocessing = _changed(config.data.preprocessing, changes, config.model)
     statistics = description.get(STATISTICS_KEY)
     settings = TargetSettings(
         heat_map_side=config.byproduct.heat_map_side,
@@ -50,7 +82,7 @@ def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
     model = create_model(
         config.model,
         num_classes=description["num_classes"],
-        image_size=config.data.preprocessing.image_size,
+        image_size=preprocessing.image_size,
         byproduct_shape=head_shape(
             config.byproduct.target, config_lib.label_set_size(config, description["num_classes"]), settings
         ),
@@ -72,12 +104,102 @@ def load(workdir: epath.PathLike, which: str, mesh: Mesh) -> LoadedModel:
             "weight": config.byproduct.weight,
             "seed": config.seed,
             "experiment": {k: v for k, v in config_lib.scientific_fields(config).items() if k != "seed"},
+            **_override(changes),
         },
         model=model,
         params=state["params"],
         batch_stats=state.get("batch_stats", {}),
-        preprocessing=config.data.preprocessing,
+        preprocessing=preprocessing,
         class_list_hash=description["class_list_hash"],
         label_sets=config.task is Task.MULTI_LABEL,
         target=config.byproduct.target,
     )
+
+
+def _load_timm(checkpoint: str, mesh: Mesh, changes: Mapping[str, Any]) -> LoadedModel:
+    """Weights that classify ImageNet's 1,000 classes in the order of their wnids, as all of timm's do."""
+    name, _, path = checkpoint.removeprefix(TIMM).partition(":")
+    if not name or not path:
+        raise UserError(
+            f"--checkpoint={checkpoint}: expected timm:NAME:FILE.safetensors, as in timm:resnet50.tv_in1k:FILE"
+        )
+    try:
+        known = timm_model(name)
+    except ValueError as e:
+        raise UserError(f"--checkpoint={checkpoint}: {e}") from e
+    classes = imagenet()
+    # As timm evaluates by default; half precision would move a published accuracy.
+    config = ModelConfig(name=known.preset, compute_dtype=Dtype.FLOAT32)
+    preprocessing = _changed(preprocessing_of(known), changes, config)
+    try:
+        weights = read_weights(path)
+        if (found := num_classes(weights)) not in (None, len(classes)):
+            raise ValueError(f"classifies {found} classes; only weights for ImageNet's 1,000 can be evaluated")
+        model = create_model(
+            config, num_classes=len(classes), image_size=preprocessing.image_size, byproduct_shape=None
+        )
+        params, batch_stats = from_timm(model, weights)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be read ({e.strerror or e})") from e
+    except ValueError as e:
+        raise CheckpointError(f"{path}, read as {known.name}: {e}") from e
+    place = sharding.replicated(mesh)
+    return LoadedModel(
+        name=known.name,
+        identity={
+            "workdir": str(epath.Path(path).resolve()),
+            "step": 0,
+            "chosen": "timm",
+            "dataset": "imagenet",
+            "class_list_hash": classes.hash,
+            "weights_hash": hashlib.sha256(epath.Path(path).read_bytes()).hexdigest()[:12],
+            "model": known.name,
+            "target": "timm",
+            "weight": 0.0,
+            "seed": 0,
+            "experiment": {"timm": known.name, "file": epath.Path(path).name},
+            **_override(changes),
+        },
+        model=model,
+        params=jax.device_put(params, place),
+        batch_stats=jax.device_put(batch_stats, place),
+        preprocessing=preprocessing,
+        class_list_hash=classes.hash,
+    )
+
+
+def preprocessing_of(known: TimmModel) -> Preprocessing:
+    """What timm states for a model."""
+    mean, std = known.statistics
+    return Preprocessing(
+        image_size=known.image_size,
+        resize_side=known.resize_side,
+        filter=ResizeFilter(known.filter),
+        mean=mean,
+        std=std,
+    )
+
+
+def _changed(stated: Preprocessing, changes: Mapping[str, Any], model: ModelConfig) -> Preprocessing:
+    """Raises `UserError` for a preprocessing that makes no sense for the model."""
+    changed = dataclasses.replace(stated, **changes)
+    size = changed.image_size
+    if size != stated.image_size and model.name.startswith("vit"):
+        raise UserError(
+            f"--image_size={size}: a ViT's position embeddings are for the size that it was trained at,"
+            f" {stated.image_size} pixels"
+        )
+    if size < 1 or any(s <= 0 for s in changed.std):
+        raise UserError("--image_size and --std must be positive")
+    if changed.resize_side is not None and changed.resize_side < size:
+        raise UserError(
+            f"--resize_side={changed.resize_side} is smaller than the crop of {size} pixels; give both --image_size"
+            " and --resize_side"
+        )
+    return changed
+
+
+def _override(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of the identity: results by another preprocessing are those of another model."""
+    plain = {name: value.value if isinstance(value, ResizeFilter) else value for name, value in changes.items()}
+    return {"preprocessing_override": plain} if changes else {}

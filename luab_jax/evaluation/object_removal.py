@@ -8,9 +8,7 @@ name stands beside every result.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +22,7 @@ from luab_jax.data.features import Example
 from luab_jax.data.masks import rasterise, view_mask
 from luab_jax.data.transforms import Preprocessing, decode, resize_and_centre_crop
 from luab_jax.errors import DataError
+from luab_jax.evaluation.threads import in_threads
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 
@@ -122,14 +121,6 @@ def all_edits(
     def work(index: int) -> tuple[list[Edit], Skips]:
         return edits_of(Example(split.records[index]), index, preprocessing, removal)
 
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[tuple[list[Edit], Skips]]] = deque()
-        indices = iter(range(len(split.records)))
-        while True:
-            while len(waiting) < 4 * threads and (index := next(indices, None)) is not None:
-                waiting.append(pool.submit(work, index))
-            if not waiting:
-                return
-            edits, skips = waiting.popleft().result()
-            yield from edits
-            seen(skips)
+    for edits, skips in in_threads(work, range(len(split.records)), threads):
+        yield from edits
+        seen(skips)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,11 @@ from luab_jax import sharding
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Reading, Truth, eval_batches
+from luab_jax.data.transforms import ANY_SIZE, Stored
+from luab_jax.errors import DataError
 from luab_jax.evaluation.loading import LoadedModel
 from luab_jax.evaluation.predictions import Predictions
-from luab_jax.evaluation.suites import View
+from luab_jax.evaluation.suite import View
 from luab_jax.models.inputs import normalise
 from luab_jax.progress import Progress
 
@@ -31,8 +33,9 @@ class Predictor:
     def __init__(self, loaded: LoadedModel, mesh: Mesh, batch_size: int, reading: Reading):
         """`batch_size` is rounded up to a multiple of the devices."""
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
-        self._loaded = loaded
-        self._reading = reading
+        self.loaded = loaded
+        self.mesh = mesh
+        self.reading = reading
         self._sharding = sharding.batch_sharding(mesh)
         whole = sharding.replicated(mesh)
         self._predict = jax.jit(
@@ -41,33 +44,72 @@ class Predictor:
             out_shardings=self._sharding,
         )
 
-    def __call__(self, split: PreparedSplit, views: list[View]) -> dict[View, Predictions]:
-        """Decodes every image once and predicts it in each view."""
-        outputs: dict[View, list[Output]] = {view: [] for view in views}
-        masks: list[np.ndarray] = []
-        truths: list[Truth] = []
-        num_images = len(split.records)
+    def __call__(
+        self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE
+    ) -> dict[View, Predictions]:
+        """A whole split at once."""
+        batches = list(self.stream(split, views, stored))
+        return {view: Predictions.concatenate([batch[view] for batch in batches]) for view in views}
+
+    def stream(
+        self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE
+    ) -> Iterator[dict[View, Predictions]]:
+        """Decodes every image once and predicts it in each view, batch by batch; at least one batch."""
         batches = eval_batches(
-            split, preprocessing=self._loaded.preprocessing, batch_size=self.batch_size, reading=self._reading
+            split,
+            preprocessing=self.loaded.preprocessing,
+            stored=stored,
+            batch_size=self.batch_size,
+            reading=self.reading,
         )
-        side = self._loaded.preprocessing.image_size
-        title = f"{split.manifest.dataset} {split.manifest.split}"
-        with Progress(title, num_images) as progress:
-            for batch, batch_truths in batches:
+        side = self.loaded.preprocessing.image_size
+        num_images = len(split.records)
+        if not num_images:
+            raise DataError(f"{split.directory}: the split {split.manifest.split!r} holds no record")
+        running: _Running | None = None
+        with Progress(f"{split.manifest.dataset} {split.manifest.split}", num_images) as progress:
+            for batch, truths in batches:
                 images = jax.device_put(batch.images, self._sharding)
-                for view in views:
-                    hidden, black = occlusion(view, side)
-                    logits, byproduct = self._predict(
-                        self._loaded.params, self._loaded.batch_stats, images, hidden, black
-                    )
-                    # Waiting for the batch before keeps one in flight, and the predictions off the device.
-                    outputs[view][-1:] = [jax.device_get(output) for output in outputs[view][-1:]]
-                    outputs[view].append((logits, byproduct))
-                masks.append(batch.mask)
-                truths += batch_truths
-                progress.advance(len(batch_truths))
-        mask = np.concatenate(masks) if masks else np.zeros(0, bool)
-        return {view: _gather(outputs[view], mask, truths, self._loaded.target) for view in views}
+                outputs = {
+                    view: self._predict(self.loaded.params, self.loaded.batch_stats, images, *occlusion(view, side))
+                    for view in views
+                }
+                # Waiting for the batch before keeps one in flight, and the predictions off the device.
+                if running is not None:
+                    yield running.fetch()
+                running = _Running(outputs, batch.mask, truths, self.loaded.target)
+                progress.advance(len(truths))
+            if running is not None:
+                yield running.fetch()
+
+    def logits(self, images: UInt8[np.ndarray, "n h w 3"] | UInt8[Array, "n h w 3"]) -> Float[np.ndarray, "n c"]:
+        """Of at most `batch_size` inputs, by the same program as everything else."""
+        padded = jnp.zeros((self.batch_size, *images.shape[1:]), jnp.uint8).at[: len(images)].set(images)
+        seen = jax.device_put(padded, self._sharding)
+        plain = occlusion(View.PLAIN, self.loaded.preprocessing.image_size)
+        logits, _ = self._predict(self.loaded.params, self.loaded.batch_stats, seen, *plain)
+        return np.asarray(logits)[: len(images)]
+
+
+class _Running(NamedTuple):
+    """A batch on the device."""
+
+    outputs: dict[View, Output]
+    mask: np.ndarray
+    truths: list[Truth]
+    target: Target | None
+
+    def fetch(self) -> dict[View, Predictions]:
+        fetched = {view: jax.device_get(output) for view, output in self.outputs.items()}
+        return {
+            view: Predictions(
+                np.asarray(logits)[self.mask],
+                None if byproduct is None else np.asarray(byproduct)[self.mask],
+                self.truths,
+                self.target,
+            )
+            for view, (logits, byproduct) in fetched.items()
+        }
 
 
 def occlusion(view: View, side: int) -> tuple[Bool[np.ndarray, "h w"], np.bool_]:
@@ -101,12 +143,3 @@ def _make_predict(loaded: LoadedModel) -> Callable[..., tuple[Array, Array | Non
         return outputs.logits, outputs.byproduct
 
     return predict
-
-
-def _gather(outputs: list[Output], mask: np.ndarray, truths: list[Truth], target: Target | None) -> Predictions:
-    fetched = jax.device_get(outputs)
-    if not fetched:
-        return Predictions(np.zeros((0, 0), np.float32), None, [], target)
-    logits = np.concatenate([logits for logits, _ in fetched])[mask]
-    byproduct = None if fetched[0][1] is None else np.concatenate([b for _, b in fetched])[mask]
-    return Predictions(logits, byproduct, truths, target)

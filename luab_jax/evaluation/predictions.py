@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,3 +29,18 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.truths)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        byproducts = [part.byproduct for part in parts if part.byproduct is not None]
+        return cls(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate(byproducts) if byproducts else None,
+            [truth for part in parts for truth in part.truths],
+            parts[0].target,
+        )
+
+
+def whole(predictions: Predictions) -> Predictions:
+    """For a score that needs all that was predicted."""
+    return predictions

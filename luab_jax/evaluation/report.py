@@ -23,7 +23,11 @@ class Format(enum.Enum):
     CSV = "csv"
 
 
-_BOOKKEEPING = ("n", "seconds", "partial")
+_BOOKKEEPING = ("n", "seconds", "partial", "resized")
+_NOT_IN_TABLES = ("ece",)
+"""Would double the rows; the terminal and results.json have it."""
+_MAX_GROUPS = 12
+"""That the terminal shows one by one; results.json has them all."""
 
 
 class Column(NamedTuple):
@@ -55,19 +59,47 @@ def scalar_scores(scores: Mapping[str, Any]) -> dict[str, float]:
 
 
 def title(suite: str, scores: Mapping[str, Any]) -> str:
-    """The suite, and whether its images were stored smaller than published: another protocol, hence another row."""
+    """The suite, and whether its images are not the published: another protocol, hence another row."""
     smaller = scores.get("stored_smaller")
-    return f"{suite} [images {smaller}]" if smaller else suite
+    generated = any("generated" in notes for notes in scores.get("data_notes", {}).values())
+    return suite + (" [generated]" if generated else "") + (f" [images {smaller}]" if smaller else "")
 
 
 def suite_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
-    """A suite for the terminal: its scores, and its groups below."""
-    shown = "  ".join(f"{score} {format_score(score, value)}" for score, value in scalar_scores(scores).items())
-    partial = "  (partial set)" if scores.get("partial") else ""
-    lines = [f"{title(name, scores):<18} {shown}  n {scores['n']:,}{partial}"]
+    """A suite for the terminal: its scores, and its groups below; of many groups the extremes only."""
+    bounds = scores.get("intervals", {})
+    shown = "  ".join(
+        f"{score} {format_score(score, value)}{_interval(score, bounds)}"
+        for score, value in scalar_scores(scores).items()
+    )
+    notes = [note for note in ("partial set" if scores.get("partial") else "", *_noted(scores)) if note]
+    noted = f"  ({'; '.join(notes)})" if notes else ""
+    lines = [f"{title(name, scores):<18} {shown}  n {scores['n']:,}{noted}"]
     groups = scores.get("groups", {})
-    lines += [f"  {group:<30} {format_score('top1', value)}" for group, value in groups.items()]
-    return lines
+    if len(groups) > _MAX_GROUPS:
+        worst, best = min(groups, key=groups.__getitem__), max(groups, key=groups.__getitem__)
+        ends = (f"{format_score('top1', groups[group])} ({group})" for group in (worst, best))
+        return [*lines, f"  {len(groups)} groups: {' to '.join(ends)}"]
+    return lines + [f"  {group:<30} {format_score('top1', value)}" for group, value in groups.items()]
+
+
+def _interval(score: str, bounds: Mapping[str, Sequence[float]]) -> str:
+    if score not in bounds:
+        return ""
+    low, high = (format_score(score, value) for value in bounds[score])
+    return f" [{low}, {high}]"
+
+
+def _noted(scores: Mapping[str, Any]) -> list[str]:
+    """What the data is not as published, each once, however many parts have it."""
+    notes = [f"stored at {scores['resized_from']} px, resized"] if "resized_from" in scores else []
+    for of_part in scores.get("data_notes", {}).values():
+        for name, value in of_part.items():
+            if name == "skipped":
+                notes.append(f"{sum(value.values())} images skipped")
+            elif name != "generated":  # stands in the title
+                notes.append(f"{name}: {value}")
+    return list(dict.fromkeys(notes))
 
 
 def experiment_name(checkpoint: Mapping[str, Any]) -> str:
@@ -77,6 +109,8 @@ def experiment_name(checkpoint: Mapping[str, Any]) -> str:
     suffix = f" weighted by {weighting}" if weighting else ""
     if target == "none":
         return f"baseline{suffix}"
+    if target == "timm":
+        return "timm"
     weight = f"λ={checkpoint['weight']:g}"
     return (f"Rand {weight}" if target == "random" else f"LUAB {target} {weight}") + suffix
 
@@ -88,6 +122,8 @@ def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
     for result in results:
         checkpoint = result["checkpoint"]
         facts = {name: checkpoint[name] for name in ("experiment", "chosen", "dataset", "class_list_hash")}
+        override = checkpoint.get("preprocessing_override", {})
+        facts["preprocessing_override"] = override
         key = json.dumps(facts, sort_keys=True)
         if (key, checkpoint["seed"]) in seen:
             raise UserError(
@@ -96,13 +132,21 @@ def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
             )
         seen.add((key, checkpoint["seed"]))
         if key not in grouped:
-            grouped[key] = Column(f"{checkpoint['model']} {experiment_name(checkpoint)}", {}, 0)
+            changed = "".join(f" {name}={_flag(value)}" for name, value in override.items())
+            grouped[key] = Column(f"{checkpoint['model']} {experiment_name(checkpoint)}{changed}", {}, 0)
         column = grouped[key]
         grouped[key] = column._replace(num_runs=column.num_runs + 1)
         for suite, scores in result["suites"].items():
             for score, value in scalar_scores(scores).items():
+                if score in _NOT_IN_TABLES:
+                    continue
                 column.values.setdefault(f"{title(suite, scores)} {score}", []).append(value)
     return list(grouped.values())
+
+
+def _flag(value: object) -> str:
+    """As it is written on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:

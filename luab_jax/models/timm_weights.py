@@ -105,14 +105,25 @@ def save_timm(path: epath.PathLike, model: Model, params: Params, batch_stats: B
 
 def load_timm(path: epath.PathLike, model: Model) -> tuple[Params, BatchStats]:
     """Reads a `.safetensors` file with timm's names; errors name the file."""
-    try:
-        weights = safetensors.numpy.load(epath.Path(path).read_bytes())
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    weights = read_weights(path)
     try:
         return from_timm(model, weights)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def num_classes(weights: Mapping[str, np.ndarray]) -> int | None:
+    """How many classes timm's classifier has; None if there is none by a name that we know."""
+    head = next((weights[name] for name in ("fc.weight", "head.weight") if name in weights), None)
+    return None if head is None else len(head)
+
+
+def read_weights(path: epath.PathLike) -> Weights:
+    """The arrays of a `.safetensors` file; raises OSError, or ValueError if it is none."""
+    try:
+        return safetensors.numpy.load(epath.Path(path).read_bytes())
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def timm_name(model: Model, name: str) -> str:
@@ -139,7 +150,7 @@ def _copy(array: np.ndarray) -> np.ndarray:
     return np.array(array, np.float32, order="C")
 
 
-def _named_leaves(params: Params, batch_stats: BatchStats) -> list[tuple[str, jax.Array]]:
+def _named_leaves(params: Params, batch_stats: BatchStats) -> list[tuple[str, jax.Array | jax.ShapeDtypeStruct]]:
     params = {part: tree for part, tree in params.items() if part != "byproduct_head"}
     pairs = [pair for tree in (params, batch_stats) for pair in jax.tree_util.tree_flatten_with_path(tree)[0]]
     return [(param_name(path), leaf) for path, leaf in pairs]

@@ -17,11 +17,14 @@ from luab_jax.byproducts.geometry import inside
 from luab_jax.byproducts.records import Size
 from luab_jax.data import transforms
 from luab_jax.data.transforms import (
+    ANY_SIZE,
     PixelBox,
     Preprocessing,
     ResizeFilter,
+    Stored,
     crop_and_resize,
     decode,
+    evaluation_input,
     resize_and_centre_crop,
     sample_crop,
 )
@@ -330,3 +333,53 @@ def test_whatever_happened_to_a_file_it_decodes_or_gives_the_one_error(kind: str
         assert "a.JPEG" in str(e)
     else:
         assert decoded.mode == "RGB"
+
+
+# --- what a suite says of its files
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+
+
+def test_squares_of_the_inputs_size_are_fed_as_they_are() -> None:
+    """Whatever the checkpoint's `resize_side` is: resizing again is the common mistake with ImageNet-C."""
+    preprocessing = Preprocessing(image_size=32, resize_side=40)
+    seen, view = evaluation_input(Image.fromarray(NOISE), preprocessing, Stored(side=32))
+    np.testing.assert_array_equal(seen, NOISE)
+    np.testing.assert_array_equal(view.matrix, np.eye(2))
+    again, _ = evaluation_input(Image.fromarray(NOISE), preprocessing, ANY_SIZE)
+    assert np.any(again != NOISE)
+
+
+@pytest.mark.parametrize("filter", PILLOW_FILTERS)
+def test_for_another_input_the_whole_square_is_resized(filter: ResizeFilter) -> None:
+    preprocessing = Preprocessing(image_size=20, resize_side=25, filter=filter)
+    seen, _ = evaluation_input(Image.fromarray(NOISE), preprocessing, Stored(side=32))
+    expected = Image.fromarray(NOISE).resize((20, 32), PILLOW_FILTERS[filter]).resize((20, 20), PILLOW_FILTERS[filter])
+    np.testing.assert_array_equal(seen, np.asarray(expected))
+
+
+@pytest.mark.parametrize("size", [(31, 32), (32, 33), (64, 64)])
+def test_what_is_not_stored_as_published_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(DataError, match=f"{size[0]}x{size[1]} pixels, but this set is stored as squares of 32"):
+        evaluation_input(Image.new("RGB", size), Preprocessing(image_size=32), Stored(side=32))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(20, 70), st.integers(20, 70), st.integers(1, 4))
+def test_a_border_is_cut_before_anything_else(width: int, height: int, border: int) -> None:
+    """The same pixels as of the picture inside; and a point of it is where the maps of both steps put it."""
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    inner = Image.fromarray(noise[border : height - border, border : width - border])
+    preprocessing = Preprocessing(image_size=16, resize_side=18)
+    seen, view = evaluation_input(Image.fromarray(noise), preprocessing, Stored(border=border))
+    expected, inner_view = evaluation_input(inner, preprocessing, ANY_SIZE)
+    np.testing.assert_array_equal(seen, expected)
+    point = np.array([[0.4, 0.7]])
+    in_inner = (point * [width, height] - border) / [width - 2 * border, height - 2 * border]
+    np.testing.assert_allclose(view.points(point), inner_view.points(in_inner), atol=1e-9)
+
+
+def test_an_image_that_is_all_border_is_refused() -> None:
+    with pytest.raises(DataError, match="a border of 2 leaves nothing"):
+        evaluation_input(Image.new("RGB", (4, 9)), Preprocessing(image_size=16), Stored(border=2))

@@ -27,14 +27,14 @@ def drawn(num_foregrounds: int, num_backgrounds: int, seed: int = 0) -> Images:
     return Images(pixels(num_foregrounds), masks, labels, pixels(num_backgrounds))
 
 
-def classify(pixels: Float[Array, "p h w 3"]) -> Int[Array, " p"]:
+def classify(_: None, pixels: Float[Array, "p h w 3"]) -> Int[Array, " p"]:
     """A linear model of three classes, which says "none of them" of dark images."""
     weights = jax.random.normal(jax.random.key(3), (SIDE * SIDE * 3, 3))
     flat = pixels.reshape(len(pixels), -1)
     return jnp.where(flat.mean(axis=-1) < 0.44, -1, jnp.argmax((flat - 0.5) @ weights, axis=-1))
 
 
-def biased(pixels: Float[Array, "p h w 3"]) -> Int[Array, " p"]:
+def biased(_: None, pixels: Float[Array, "p h w 3"]) -> Int[Array, " p"]:
     """Right about class 0 unless the corner, which is a background's, is very bright."""
     return (pixels[:, 0, 0, 0] > 0.99).astype(jnp.int32)
 
@@ -45,7 +45,7 @@ def by_brute_force(images: Images) -> np.ndarray:
     for image, mask, label in zip(images.foregrounds, images.masks, images.labels, strict=True):
         mask = mask[..., None].astype(np.float64)
         composed = [background / 255 * (1 - mask) + image / 255 * mask for background in images.backgrounds]
-        guesses = np.asarray(classify(jnp.asarray(np.stack(composed), jnp.float32)))
+        guesses = np.asarray(classify(None, jnp.asarray(np.stack(composed), jnp.float32)))
         vulnerable.append(bool(np.any(guesses != label)))
     return np.asarray(vulnerable)
 
@@ -55,7 +55,7 @@ def test_it_is_what_trying_every_pair_gives(at_a_time: int, batch_size: int, mon
     monkeypatch.setattr(adversarial_backgrounds, "FOREGROUNDS_AT_A_TIME", at_a_time)
     images = drawn(40, 4)
     found = find_vulnerable(
-        classify, images, batch_size=batch_size, mesh=sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
+        classify, None, images, batch_size=batch_size, mesh=sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
     )
     expected = by_brute_force(images)
     assert 0 < expected.sum() < len(expected)
@@ -72,7 +72,7 @@ def test_a_background_that_fools_is_tried_first_on_the_next_foregrounds(monkeypa
     images.backgrounds[20, 0, 0, 0] = 255
     images = images._replace(labels=np.zeros(40, np.int32))
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    found = find_vulnerable(biased, images, batch_size=10, mesh=mesh)
+    found = find_vulnerable(biased, None, images, batch_size=10, mesh=mesh)
     assert found.vulnerable.all()
     assert found.num_predictions == 10 * 21 + 30
 
@@ -81,7 +81,7 @@ def test_a_model_that_is_never_fooled_sees_every_pair() -> None:
     images = drawn(6, 5)
     images = images._replace(labels=np.full(6, 2, np.int32))
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    found = find_vulnerable(lambda pixels: jnp.full(len(pixels), 2), images, batch_size=4, mesh=mesh)
+    found = find_vulnerable(lambda _, pixels: jnp.full(len(pixels), 2), None, images, batch_size=4, mesh=mesh)
     assert not found.vulnerable.any()
     assert found.num_predictions == 30
 
@@ -90,5 +90,5 @@ def test_a_constant_model_keeps_the_foregrounds_of_its_class() -> None:
     """A ninth of the real set, which has as many images of every class."""
     images = drawn(30, 2)
     mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    found = find_vulnerable(lambda pixels: jnp.zeros(len(pixels), jnp.int32), images, batch_size=7, mesh=mesh)
+    found = find_vulnerable(lambda _, pixels: jnp.zeros(len(pixels), jnp.int32), None, images, batch_size=7, mesh=mesh)
     np.testing.assert_array_equal(found.vulnerable, images.labels != 0)

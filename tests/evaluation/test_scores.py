@@ -1,4 +1,4 @@
-"""Scores against loops over their definitions; what a model that knows nothing gets; what is left out is counted."""
+"""The byproduct's score against loops over its definition; what a model that knows nothing gets."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.pipeline import Truth
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.scores.byproduct import byproduct_error, predicted_points
-from luab_jax.evaluation.scores.classification import by_group, correct_at, real, top_k
-
-NUM_CLASSES = 10
 
 
 def truth(
@@ -38,125 +32,6 @@ def truth(
         click=None if click is None else np.array(click, np.float32),
         box=None if box is None else np.array(box, np.float32),
     )
-
-
-def random_predictions(seed: int, n: int = 60) -> Predictions:
-    """Guesses that are right now and then, on images in three groups with some to no ReaL labels."""
-    rng = np.random.default_rng(seed)
-    truths = [
-        truth(
-            int(rng.integers(NUM_CLASSES)),
-            labels=tuple(rng.choice(NUM_CLASSES, rng.integers(0, 4), replace=False).tolist()),
-            group=["blur", "noise", "snow"][int(rng.integers(3))],
-        )
-        for _ in range(n)
-    ]
-    logits = rng.normal(size=(n, NUM_CLASSES)).astype(np.float32)
-    for row, of_row in zip(logits, truths, strict=True):
-        row[of_row.label] += 1.5
-    return Predictions(logits, None, truths)
-
-
-def with_logits(logits: np.ndarray, truths: list[Truth]) -> Predictions:
-    return Predictions(logits.astype(np.float32), None, truths)
-
-
-# --- top-k
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_top_k_is_sklearns(seed: int) -> None:
-    predictions = random_predictions(seed)
-    classes = range(NUM_CLASSES)
-    scores = top_k(predictions)
-    assert scores["n"] == 60
-    for name, k in (("top1", 1), ("top5", 5)):
-        expected = top_k_accuracy_score(predictions.labels, predictions.logits, k=k, labels=classes)
-        assert scores[name] == pytest.approx(expected)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.lists(st.integers(-3, 3), min_size=6, max_size=6), min_size=1, max_size=5), st.integers(1, 6))
-def test_ties_count_against_the_label(rows: list[list[int]], k: int) -> None:
-    predictions = with_logits(np.array(rows), [truth(i % 6) for i in range(len(rows))])
-    for right, row, of_row in zip(correct_at(predictions, k), rows, predictions.truths, strict=True):
-        own = row[of_row.label]
-        others_not_worse = sum(value >= own for c, value in enumerate(row) if c != of_row.label)
-        assert right == (others_not_worse < k)
-
-
-def test_a_constant_model_scores_nothing() -> None:
-    predictions = with_logits(np.zeros((10, NUM_CLASSES)), [truth(i) for i in range(10)])
-    assert top_k(predictions) == {"top1": 0.0, "top5": 0.0, "n": 10}
-
-
-def test_a_model_that_diverged_scores_nothing() -> None:
-    predictions = with_logits(np.full((10, NUM_CLASSES), np.nan), [truth(i) for i in range(10)])
-    assert top_k(predictions) == {"top1": 0.0, "top5": 0.0, "n": 10}
-
-
-def test_a_perfect_model_scores_all() -> None:
-    predictions = with_logits(np.eye(NUM_CLASSES), [truth(i) for i in range(NUM_CLASSES)])
-    assert top_k(predictions) == {"top1": 1.0, "top5": 1.0, "n": NUM_CLASSES}
-
-
-def test_an_image_without_a_label_is_an_error_and_not_a_mistake_of_the_model() -> None:
-    with pytest.raises(DataError, match=r"a\.JPEG: has no label"):
-        top_k(with_logits(np.eye(3), [truth(0), truth(-1), truth(2)]))
-
-
-# --- ReaL
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_real_counts_a_guess_among_the_correct_labels_and_leaves_out_images_without_any(seed: int) -> None:
-    predictions = random_predictions(seed)
-    right = left_out = 0
-    for row, of_row in zip(predictions.logits.tolist(), predictions.truths, strict=True):
-        if of_row.labels:
-            right += row.index(max(row)) in of_row.labels
-        else:
-            left_out += 1
-    assert left_out > 0
-    assert real(predictions) == {
-        "top1": pytest.approx(right / (60 - left_out)),
-        "n": 60 - left_out,
-        "n_left_out": left_out,
-    }
-
-
-def test_with_one_label_each_real_is_top1() -> None:
-    predictions = random_predictions(0)
-    single = Predictions(predictions.logits, None, [truth(t.label, labels=(t.label,)) for t in predictions.truths])
-    assert real(single)["top1"] == top_k(predictions)["top1"]
-
-
-def test_a_set_without_real_labels_says_how_to_get_them() -> None:
-    with pytest.raises(DataError, match=r"--real=real\.json"):
-        real(with_logits(np.eye(3), [truth(i) for i in range(3)]))
-
-
-# --- by group
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_groups_are_scored_one_by_one_and_weigh_equally(seed: int) -> None:
-    predictions = random_predictions(seed)
-    guesses = predictions.logits.argmax(axis=-1)
-    expected = {}
-    for group in ("blur", "noise", "snow"):
-        rows = [i for i, of_row in enumerate(predictions.truths) if of_row.group == group]
-        expected[group] = accuracy_score(predictions.labels[rows], guesses[rows])
-    scores = by_group(predictions)
-    assert scores["groups"] == pytest.approx(expected)
-    assert scores["top1"] == pytest.approx(statistics.mean(expected.values()))
-    assert scores["n"] == 60
-
-
-def test_a_set_of_one_group_scores_as_top1() -> None:
-    predictions = random_predictions(0)
-    ungrouped = Predictions(predictions.logits, None, [truth(t.label) for t in predictions.truths])
-    assert by_group(ungrouped)["top1"] == top_k(ungrouped)["top1"]
 
 
 # --- byproduct

@@ -6,8 +6,8 @@ bytes, thresholds in steps of 0.001, boxes around all contours, IoU that counts 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,12 +29,17 @@ class Located(NamedTuple):
     """x_min, y_min, x_max, y_max in fractions of the map, one for each object of the class."""
 
 
-def max_box_acc_v2(images: Iterable[Located]) -> dict[str, float | int]:
-    """MaxBoxAccV2 and its three parts in fractions: the best threshold is chosen over the whole set, for each IoU."""
+Map = Callable[[Callable[[Located], np.ndarray], Iterable[Located]], Iterable[np.ndarray]]
+
+
+def max_box_acc_v2(images: Iterable[Located], map_images: Map = map) -> dict[str, Any]:
+    """MaxBoxAccV2 and its three parts in fractions: the best threshold is chosen over the whole set, for each IoU.
+
+    `map_images` may do several images at a time.
+    """
     right = np.zeros((len(IOUS), len(THRESHOLDS)), np.int64)
     count = 0
-    for image in images:
-        ious = best_ious(image)
+    for ious in map_images(best_ious, images):
         right += ious[None, :] >= np.asarray(IOUS)[:, None]
         count += 1
     if not count:
@@ -44,7 +49,7 @@ def max_box_acc_v2(images: Iterable[Located]) -> dict[str, float | int]:
     return {
         "max_box_acc_v2": float(accuracies.mean()),
         **{f"box_acc_{round(100 * iou)}": float(accuracy) for iou, accuracy in zip(IOUS, accuracies, strict=True)},
-        **{f"threshold_{round(100 * iou)}": float(threshold) for iou, threshold in zip(IOUS, at, strict=True)},
+        "thresholds": {str(round(100 * iou)): float(threshold) for iou, threshold in zip(IOUS, at, strict=True)},
         "n": count,
     }
 

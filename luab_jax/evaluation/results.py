@@ -1,0 +1,77 @@
+"""results.json: what is finished, and what it was computed on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from luab_jax import checkpoint as checkpoint_lib
+from luab_jax.errors import UserError
+from luab_jax.evaluation.saved import preprocessing_json
+from luab_jax.evaluation.suite_run import Evaluated
+
+RESULTS_VERSION = 1
+
+
+class Results:
+    """results.json, written after every suite, so that an interrupted evaluation loses only the running one."""
+
+    def __init__(self, path: epath.PathLike, loaded: Evaluated, *, overwrite: bool = False):
+        """Continues the file of the same checkpoint; refuses another's unless told to overwrite it."""
+        self._path = epath.Path(path)
+        self.content: dict[str, Any] = {
+            "results_version": RESULTS_VERSION,
+            "checkpoint": loaded.identity,
+            "name": loaded.name,
+            "preprocessing": preprocessing_json(loaded.preprocessing),
+            "suites": {},
+            "versions": checkpoint_lib.versions(),
+        }
+        if self._path.exists() and not overwrite:
+            old = read_results(self._path)
+            if old["checkpoint"] != json.loads(json.dumps(loaded.identity)):
+                raise UserError(
+                    f"{path}: holds results of {_other(old['checkpoint'])}; choose another --out, or --overwrite"
+                )
+            self.content["suites"] = old["suites"]
+
+    @property
+    def suites(self) -> dict[str, dict[str, Any]]:
+        return self.content["suites"]
+
+    def add(self, name: str, scores: Mapping[str, Any]) -> None:
+        self.suites[name] = dict(scores)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_name(self._path.name + ".tmp")
+        part.write_text(json.dumps(self.content, indent=1) + "\n")
+        part.replace(self._path)
+
+
+def _other(identity: Mapping[str, Any]) -> str:
+    """What tells a checkpoint from others, for a message."""
+    changed = identity.get("preprocessing_override")
+    return (
+        f"another checkpoint or preprocessing ({identity.get('workdir')}, step {identity.get('step')},"
+        f" preprocessing {f'changed by {changed}' if changed else 'as it states'}"
+        f"{', from saved predictions' if identity.get('from_saved_predictions') else ''})"
+    )
+
+
+def read_results(path: epath.PathLike) -> dict[str, Any]:
+    """Reads results.json; raises `UserError` if it is none or of another version."""
+    try:
+        content = json.loads(epath.Path(path).read_text())
+        version = content["results_version"]
+        if not {"suites", "checkpoint"} <= content.keys():
+            raise KeyError("no `suites` or no `checkpoint`")
+    except OSError as e:
+        raise UserError(f"{os.fspath(path)}: cannot be read ({e.strerror or e})") from e
+    except (ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{os.fspath(path)}: not a results file of luab_jax.evaluate ({e})") from e
+    if version != RESULTS_VERSION:
+        raise UserError(f"{os.fspath(path)}: results version {version}, this version reads {RESULTS_VERSION}")
+    return content
