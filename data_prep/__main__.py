@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import shlex
 import signal
@@ -15,6 +16,7 @@ from data_prep.parallel import default_workers
 from data_prep.smaller import DEFAULT_QUALITY, Smaller
 from luab_jax.data import storage
 from luab_jax.errors import DataError, ExitCode, StorageError, UserError
+from luab_jax.pipes import quiet_when_unread
 
 _PATHS = ("images", "instances", "byproducts", "boxes", "source", "real", "val_labels", "classes", "out", "directory")
 _SUITE_OPTIONS = (
@@ -25,23 +27,24 @@ _OF_SOME_SUITES = ("instances", "boxes", "real", "val_labels", "password")
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _quality(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{value} is not between 1 and 100")
-    return value
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
+    return int(text)
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
 
 
@@ -141,7 +144,19 @@ def parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", parents=[workers], help="check every record: CRC, schema, image header")
     verify.add_argument("directory")
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return root
+
+
+def _read_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """What `parse_args` does, but an unknown flag is refused with the nearest one of the command."""
+    arguments, unknown = parser().parse_known_args(argv)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], [f"--{name}" for name in vars(arguments)], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -176,7 +191,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             checked = verify(storage.place(arguments.directory), workers=arguments.workers)
             print("\n".join([*checked.lines, f"{arguments.directory}: {checked}"]))
             if failures := checked.failures():
-                raise UserError(f"{arguments.directory}: {failures} fail; prepare these shards again")
+                remedy = "delete the manifest of the split, and give the command again that prepared it"
+                raise UserError(f"{arguments.directory}: {failures} fail; {remedy}")
             print("every record is as it was written")
     return ExitCode.DONE
 
@@ -320,7 +336,10 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _check_paths(arguments: argparse.Namespace) -> None:
-    """Refuses a bucket that cannot be reached, and an --out that is a file, before any work."""
+    """Refuses an empty path, a bucket that cannot be reached, and an --out that is a file, before any work."""
+    for name in (*_PATHS, "frost", "html"):
+        if getattr(arguments, name, None) == "":
+            raise UserError(f"{'the directory' if name == 'directory' else f'--{name}='} is empty; expected a path")
     for name in _PATHS:
         value = getattr(arguments, name, None)
         if value is not None and storage.is_remote(value):
@@ -349,7 +368,7 @@ def _file(path: str, flag: str) -> storage.Place:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command, and turns its end into an exit code."""
-    arguments = parser().parse_args(argv)
+    arguments = _read_arguments(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # no name that a terminal cannot show may cost a summary
         sys.stdout.reconfigure(errors="backslashreplace")
     # A scheduler's SIGTERM ends as softly as Ctrl-C.
@@ -361,9 +380,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return ExitCode.FAILED
     except KeyboardInterrupt:
-        print("stopped; finished shards are kept, and the same command goes on from there", file=sys.stderr)
+        if arguments.command in ("inspect", "verify"):
+            print("stopped; nothing was changed", file=sys.stderr)
+        else:
+            print("stopped; finished shards are kept, and the same command goes on from there", file=sys.stderr)
         return ExitCode.STOPPED_RESUMABLE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with quiet_when_unread():
+        sys.exit(main())

@@ -108,7 +108,8 @@ def tar_members(cursor: Cursor, where: str) -> Iterator[Member]:
 
 def _header(block: bytes, where: str, offset: int) -> tarfile.TarInfo:
     if len(block) < _BLOCK:
-        what = "the file is empty" if not block and not offset else f"cut off at byte {offset:,}"
+        start = f"not an archive (a file of {len(block):,} bytes)" if block else "the file is empty"
+        what = f"cut off at byte {offset:,}" if offset else start
         raise DataError(f"{where}: {what}; copy or download the archive again")
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")

@@ -296,7 +296,6 @@ def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *,
 
 def _generate_imagenet_c(source: str, options: SuiteOptions, job: Callable[[str, int], Job]) -> list[Manifest]:
     """Makes the suite's splits of ILSVRC's validation images."""
-    start = time.monotonic()
     kinds = imagenet_c.choose_kinds(options.corruptions)
     generated = imagenet_c.describe(kinds, options.frost)
     published = suites.SUITES["imagenet_c"].published
@@ -316,6 +315,7 @@ def _generate_imagenet_c(source: str, options: SuiteOptions, job: Callable[[str,
     read = imagenet_c.Generate(_read_images(inputs, imagenet()), frost)
     manifests = []
     for split, listing in listings.items():
+        start = time.monotonic()
         of_split = job(split, published[split])
         tables = (frost,) if frost else ()
         plan = _plan(listing, read, facts, of_split, inputs, reads=(generated,), tables=tables)

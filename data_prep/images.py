@@ -85,7 +85,9 @@ def check_image(data: bytes) -> ImageHeader:
         with _quietly():
             image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
     except Image.DecompressionBombError as e:
-        raise BadImage(Reason.IMAGE_TOO_LARGE, str(e)) from e
+        # Pillow's message ends with its own two limits, of which ours is one.
+        claimed = str(e).partition(" exceeds")[0]
+        raise BadImage(Reason.IMAGE_TOO_LARGE, f"{claimed}, at most {MAX_PIXELS:,} pixels") from e
     except Exception as e:  # a damaged header makes Pillow's parsers raise nearly anything
         detail = f"starts with {data[:16]!r}" if isinstance(e, Image.UnidentifiedImageError) else str(e)
         raise BadImage(Reason.IMAGE_FORMAT, detail) from e

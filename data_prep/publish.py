@@ -98,8 +98,8 @@ def _existing(plan: Plan, fingerprint: str) -> Manifest | None:
     difference = difference or "  the files below these folders, or what tables of labels, clicks or boxes say of them"
     raise DataError(
         f"{plan.directory}: split {plan.split!r} was prepared from other input. Then -> now:\n{difference}\n"
-        f"Choose another --out, or delete {dataset.manifest_path(plan.directory, plan.split).name} and the shards of"
-        f" split {plan.split!r} to prepare it again"
+        f"Choose another --out or --split, or delete {dataset.manifest_path(plan.directory, plan.split).name} and the"
+        f" shards of split {plan.split!r} to prepare it again"
     )
 
 

@@ -25,7 +25,10 @@ def _images(statistics: Statistics, num_classes: int) -> Iterator[Row]:
     facts = statistics.facts
     per_label = sorted(statistics.images_per_label.values())
     if per_label:
-        spread = f"{per_label[0]:,} to {per_label[-1]:,} images each"
+        few, many = per_label[0], per_label[-1]
+        spread = (
+            f"{few:,} to {many:,} images each" if few < many else f"{few:,} {'image' if few == 1 else 'images'} each"
+        )
         yield "classes", f"{len(per_label):,} of {num_classes:,}, {spread}"
     if unlabelled := facts["records"] - facts["with_label"]:
         yield "images without a class", f"{unlabelled:,}"
@@ -35,15 +38,18 @@ def _images(statistics: Statistics, num_classes: int) -> Iterator[Row]:
 
 def _coverage(statistics: Statistics) -> Iterator[Row]:
     facts, clicks = statistics.facts, statistics.clicks_per_image
-    yield "shown to an annotator", f"{facts['with_showing']:,} images, {facts['showings']:,} showings"
-    if facts["showings"]:
+    if not facts["showings"]:
+        yield "byproducts", "none"
+    else:
+        yield "shown to an annotator", f"{facts['with_showing']:,} images, {facts['showings']:,} showings"
         yield "with several showings", f"{facts['with_several_showings']:,} images"
         yield "selected byproduct", _of(facts["with_selected"], facts["records"])
-    if not statistics.actions:
+    if facts["showings"] and not statistics.actions:
         yield "clicks per image", _shares(statistics)
     elif clicks.total() > clicks[0]:
         yield "clicks", f"{sum(n * count for n, count in clicks.items()):,}"
-    yield "with a box", f"{facts['with_box']:,} images, {facts['boxes']:,} boxes"
+    if facts["boxes"]:
+        yield "with a box", f"{facts['with_box']:,} images, {facts['boxes']:,} boxes"
     if facts["masks"]:
         yield "masks", f"{facts['masks']:,}"
 
@@ -83,8 +89,9 @@ def _corrections(statistics: Statistics) -> Iterator[Row]:
 
 def _traces(statistics: Statistics) -> Iterator[Row]:
     facts, samples = statistics.facts, statistics.trace_samples
-    if facts["showings"]:
+    if facts["hovers"]:  # COCO's tool and tables of clicks do not record it
         yield "mouse entered the image", f"{facts['hovers']:,} times"
+    if facts["showings"]:
         yield "with a mouse trace", _of(len(samples), facts["showings"]) + " showings"
     if len(samples):
         yield "samples of a trace", _spread(samples, lambda value: f"{value:,.0f}")

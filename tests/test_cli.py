@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,19 @@ def test_print_config_shows_every_field_as_the_flag_that_sets_it() -> None:
     assert "--config.epochs=3.0" in result.stdout
     assert "--config.byproduct.target=click_last" in result.stdout
     assert "--config.model.name=vit_b" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["luab_jax.main", "--help"], ["luab_jax.main", "--config=configs/demo.py", "--print_config"]]
+)
+def test_output_that_nobody_reads_any_more_ends_without_a_word(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    with os.fdopen(writer, "w") as pipe:
+        result = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=REPOSITORY, env=environment, text=True, stdout=pipe, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert result.stderr == ""
+    assert result.returncode == 128 + signal.SIGPIPE

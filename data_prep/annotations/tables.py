@@ -52,8 +52,12 @@ def read_table(path: Place) -> dict[str, Points]:
                 points.setdefault(_text(row["file_name"]), []).append(point)
                 num_rows += 1
                 num_bad += ratio(point.x) is None or ratio(point.y) is None
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: cannot be read as a table of clicks ({e}); save it as UTF-8") from e
+    except (OSError, csv.Error) as e:
         raise DataError(f"{path}: cannot be read as a table of clicks ({e})") from e
+    if not num_rows:
+        raise DataError(f"{path}: holds no click; expected lines with file_name, x and y")
     if num_bad * 2 > num_rows:
         raise DataError(
             f"{path}: {num_bad} of {num_rows} clicks are not between 0 and 1; x and y are fractions of the image's"
@@ -74,6 +78,11 @@ def _text(value: Any) -> str:
 
 def _csv(file: Any, path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
     reader = csv.DictReader(file)
+    header = reader.fieldnames or ()
+    if header and not {"file_name", "x", "y"} <= set(header):
+        raise DataError(
+            f"{path}:1: {','.join(header)[:60]!r} is no header with file_name, x and y, commas between them"
+        )
     for row in reader:
         yield f"{path}:{reader.line_num}", row
 

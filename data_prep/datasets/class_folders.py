@@ -151,13 +151,22 @@ def list_images(inputs: Inputs, classes: ClassList, *, min_match: float, groups:
     if not listing.items:
         raise DataError(
             f"{images.place}: no images found; expected <class>/<image> with a suffix of {', '.join(IMAGE_SUFFIXES)}"
+            f"{_deeper(images)}"
         )
     if inputs.byproducts is not None:
+        unused = set(inputs.byproducts.folders()) - set(images.folders())
+        listing.counts["byproduct_folders_without_images"] = 0 if groups or inputs.val_labels else len(unused)
         _check_match(listing, images, inputs.byproducts, min_match)
     if inputs.points:
         _attach_points(listing, inputs.points, images.place, min_match)
     inputs.boxes.check(listing.items, images.place)
     return listing
+
+
+def _deeper(images: Source) -> str:
+    """A hint at the folder of a split, where its parent was given."""
+    deeper = next((name for name in images.folders() if images.folders(name)), None)
+    return f". Folders lie deeper than that: is it {images.place}/{deeper}?" if deeper else ""
 
 
 def _folders_of_images(

@@ -168,5 +168,6 @@ def _count(record: ImageRecord, counts: Counter[str]) -> None:
         "images_with_several_showings": len(record.showings) > 1,
         "images_with_several_clicks_in_a_showing": any(len(showing.clicks) > 1 for showing in selected),
         "images_with_box": bool(record.boxes),
+        "images_with_mask": bool(record.foreground_masks),
     }
     counts.update(name for name, holds in facts.items() if holds)

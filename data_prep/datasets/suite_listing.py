@@ -20,6 +20,7 @@ def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Lis
     """Every split of the suite that is there, or the one that is asked for. Raises `DataError`."""
     listings: dict[str, Listing] = {}
     left_out: Counter[str] = Counter()
+    others: set[str] = set()
     masks: dict[str, File] = {}
     found = watched(walk(source), f"list {source.name}", unit="files", size=lambda pair: len(pair[1]))
     for folder, files in found:
@@ -36,6 +37,12 @@ def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Lis
         name = meaning.split or split or ""
         if split is None or name == split:
             _add(listings.setdefault(name, Listing()), listing, meaning, folder, images)
+        elif images:
+            others.add(name)
+    if others and not any(listing.items for listing in listings.values()):
+        raise DataError(
+            f"{source.place}: holds no image of split {split} of {suite.name}, but of {', '.join(sorted(others))}"
+        )
     _check(suite, source, listings, split, left_out)
     for listing in listings.values():
         listing.counts["images_of_other_folders_left_out"] = left_out.total()
@@ -63,7 +70,6 @@ def _add(listing: Listing, found: Listing, meaning: Meaning, folder: str, images
 
 def _attach(listing: Listing, masks: dict[str, File]) -> None:
     listing.items = [item._replace(mask=masks.get(stem_of(item.file_name))) for item in listing.items]
-    listing.counts["images_with_mask"] = sum(item.mask is not None for item in listing.items)
 
 
 def add_boxes(listings: Mapping[str, Listing], inputs: Inputs) -> None:

@@ -70,6 +70,12 @@ def test_bad_images(data: bytes, reason: Reason) -> None:
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("side", [10_000, 30_000])
+def test_the_limit_that_is_named_is_the_one_that_holds(side: int) -> None:
+    with pytest.raises(BadImage, match=f"{side**2}.* at most 89,478,485 pixels$"):
+        check_image(claimed_png(side, side))
+
+
 def test_thumbnail_does_not_hide_truncation() -> None:
     """An EXIF thumbnail is a whole JPEG, with both markers, inside the file."""
     exif = b"Exif\x00\x00" + image_bytes(size=(16, 16))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -365,3 +366,13 @@ def test_many_boxes_of_one_image_cost_no_more_than_of_many(tmp_path: Path) -> No
     found = open_boxes(str(tmp_path / "boxes.txt"), ClassList(("cat",), ("cat",)), scratch=tmp_path)
     assert len(found.of("cat", "a.JPEG")) == 100_000
     assert time.process_time() - start < 10  # a minute where the list is copied for every box
+
+
+def test_byproducts_of_classes_without_images_are_told(
+    make_raw: Callable[..., RawData], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = make_raw()
+    shutil.rmtree(raw.images / "dog")
+    assert main(raw.arguments(tmp_path / "out")) == 0
+    assert "byproduct folders unused   1, no images of these classes\n" in capsys.readouterr().out
+    assert read_manifest(tmp_path / "out", "train").counts["byproduct_folders_without_images"] == 1

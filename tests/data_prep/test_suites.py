@@ -78,7 +78,10 @@ def test_wnid_folders(name: str, wnid: str, label: int, tmp_path: Path, capsys: 
     manifest = read_manifest(out / name, "test")
     assert manifest.partial and manifest.expected_records == SUITES[name].published["test"]
     assert manifest.classes.hash == imagenet().hash
-    assert f"PARTIAL SET                3 of {manifest.expected_records:,} published" in capsys.readouterr().out
+    assert f"PARTIAL SET                3 of {manifest.expected_records:,} published" in (
+        said := capsys.readouterr().out
+    )
+    assert "byproduct" not in said and "box" not in said
 
 
 def test_imagenet_o_has_no_labels(tmp_path: Path) -> None:
@@ -145,6 +148,9 @@ def test_imagenet_v2_variants(tmp_path: Path, capsys: Capture) -> None:
     assert suite("imagenet_v2", renamed, tmp_path / "other") == ExitCode.FAILED
     assert "--split, one of matched_frequency" in capsys.readouterr().err
     assert suite("imagenet_v2", renamed, tmp_path / "other", "--split=top_images") == 0
+    matched = write(tmp_path / "imagenetv2-matched-frequency-format-val", "7/a.jpeg")
+    assert suite("imagenet_v2", matched, tmp_path / "third", "--split=top_images") == ExitCode.FAILED
+    assert "holds no image of split top_images of imagenet_v2, but of matched_frequency" in capsys.readouterr().err
 
 
 def test_imagenet_c_groups(tmp_path: Path) -> None:
@@ -223,6 +229,7 @@ def test_backgrounds_with_masks(tmp_path: Path, capsys: Capture) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), mask)
     assert not found["00_dog/fg_n2_7.JPEG"].foreground_masks
     manifest = read_manifest(out / "backgrounds_challenge", "original")
+    assert manifest.counts["images_with_mask"] == 1 and "with a mask                1\n" in capsys.readouterr().out
     assert [s.detail for s in manifest.skipped] == ["shape (3, 8), the image has (6, 8)"]
     assert manifest.classes.ids[2] == "02_wheeled vehicle" and len(manifest.classes) == 9
     assert main(["verify", str(out / "backgrounds_challenge"), "--workers=1"]) == 0

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ from luab_jax.data.dataset import index_path, manifest_path, open_split, write_i
 from luab_jax.data.features import Example, encode
 from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, frame
 from luab_jax.errors import DataError, ExitCode
-from tests.data_prep.conftest import RawData, image_bytes
+from tests.data_prep.conftest import REPOSITORY, RawData, image_bytes
 
 Capture = pytest.CaptureFixture[str]
 Make = Callable[..., RawData]
@@ -165,3 +169,22 @@ def test_manifest_and_index_that_do_not_agree(prepared: Path) -> None:
     path.write_text(json.dumps(values))
     with pytest.raises(DataError, match="16 records, but the manifest has 17"):
         check(prepared)
+
+
+def test_a_stop_changes_nothing_and_says_so(prepared: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for command in ("verify", "inspect"):
+        monkeypatch.setattr(f"data_prep.{command}.{command}", stop)
+        assert main([command, str(prepared)]) == ExitCode.STOPPED_RESUMABLE
+        assert capsys.readouterr().err.splitlines()[-1] == "stopped; nothing was changed"
+
+
+def test_lines_that_nobody_reads_end_it_without_a_word(prepared: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        command = [sys.executable, "-m", "data_prep", "verify", str(prepared), "--workers=1"]
+        result = subprocess.run(command, cwd=REPOSITORY, text=True, stdout=pipe, stderr=subprocess.PIPE, check=False)
+    assert "Error" not in result.stderr and result.returncode == 128 + signal.SIGPIPE
