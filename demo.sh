@@ -22,8 +22,10 @@ for target in $targets; do
   drawn=yes
 done
 run python -m luab_jax.report "${results[@]}" --out="$out/table.txt"
+run python -m luab_jax.report "${results[@]}" --out="$out/report.html"
 echo
 cat "$out/table.txt"
 echo
 echo "data $out/data-seed*, runs $out/runs (metrics.jsonl, checkpoints, results.json, evaluation.txt), table $out/table.txt"
+echo "the same with figures, for a browser: $out/report.html"
 echo "$((SECONDS - started)) s"

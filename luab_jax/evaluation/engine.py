@@ -79,11 +79,7 @@ def evaluate(
             runs[suite.name] = SuiteRun(
                 suite, {name: d for name, d in found.items() if d is not None}, loaded.preprocessing.image_size
             )
-    for run in [run for run in runs.values() if run.suite.procedure is not None]:
-        try:
-            results.add(run.suite.name, _carry_out(runs.pop(run.suite.name), loaded, predictor))
-        except DataError as e:
-            missing.append(Missing(run.suite, str(e)))
+    procedures = [runs.pop(name) for name, run in list(runs.items()) if run.suite.procedure is not None]
     while runs:
         source = next(source for run in runs.values() for source in run.waiting())
         readers = [run for run in runs.values() if source in run.waiting()]
@@ -100,6 +96,11 @@ def evaluate(
             except DataError as e:
                 missing.append(Missing(run.suite, str(e)))
             del runs[run.suite.name]
+    for run in procedures:
+        try:
+            results.add(run.suite.name, _carry_out(run, loaded, predictor))
+        except DataError as e:
+            missing.append(Missing(run.suite, str(e)))
     return missing
 
 

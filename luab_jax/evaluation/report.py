@@ -21,6 +21,8 @@ class Format(enum.Enum):
     TEXT = "text"
     MARKDOWN = "markdown"
     CSV = "csv"
+    LATEX = "latex"
+    HTML = "html"
 
 
 _BOOKKEEPING = ("n", "seconds", "partial", "resized")
@@ -35,7 +37,11 @@ class Column(NamedTuple):
 
     name: str
     values: dict[str, list[float]]
-    num_runs: int
+    results: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def num_runs(self) -> int:
+        return len(self.results)
 
 
 def is_accuracy(score: str) -> bool:
@@ -58,7 +64,7 @@ def scalar_scores(scores: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def title(suite: str, scores: Mapping[str, Any]) -> str:
+def row_title(suite: str, scores: Mapping[str, Any]) -> str:
     """The suite, and whether its images are not the published: another protocol, hence another row."""
     smaller = scores.get("stored_smaller")
     generated = any("generated" in notes for notes in scores.get("data_notes", {}).values())
@@ -72,9 +78,8 @@ def suite_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
         f"{score} {format_score(score, value)}{_interval(score, bounds)}"
         for score, value in scalar_scores(scores).items()
     )
-    notes = [note for note in ("partial set" if scores.get("partial") else "", *_noted(scores)) if note]
-    noted = f"  ({'; '.join(notes)})" if notes else ""
-    lines = [f"{title(name, scores):<18} {shown}  n {scores['n']:,}{noted}"]
+    noted = f"  ({'; '.join(notes(scores))})" if notes(scores) else ""
+    lines = [f"{row_title(name, scores):<18} {shown}  n {scores['n']:,}{noted}"]
     groups = scores.get("groups", {})
     if len(groups) > _MAX_GROUPS:
         worst, best = min(groups, key=groups.__getitem__), max(groups, key=groups.__getitem__)
@@ -90,16 +95,18 @@ def _interval(score: str, bounds: Mapping[str, Sequence[float]]) -> str:
     return f" [{low}, {high}]"
 
 
-def _noted(scores: Mapping[str, Any]) -> list[str]:
+def notes(scores: Mapping[str, Any]) -> list[str]:
     """What the data is not as published, each once, however many parts have it."""
-    notes = [f"stored at {scores['resized_from']} px, resized"] if "resized_from" in scores else []
+    found = ["partial set"] if scores.get("partial") else []
+    if "resized_from" in scores:
+        found.append(f"stored at {scores['resized_from']} px, resized")
     for of_part in scores.get("data_notes", {}).values():
         for name, value in of_part.items():
             if name == "skipped":
-                notes.append(f"{sum(value.values())} images skipped")
+                found.append(f"{sum(value.values())} images skipped")
             elif name != "generated":  # stands in the title
-                notes.append(f"{name}: {value}")
-    return list(dict.fromkeys(notes))
+                found.append(f"{name}: {value}")
+    return list(dict.fromkeys(found))
 
 
 def experiment_name(checkpoint: Mapping[str, Any]) -> str:
@@ -133,14 +140,14 @@ def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
         seen.add((key, checkpoint["seed"]))
         if key not in grouped:
             changed = "".join(f" {name}={_flag(value)}" for name, value in override.items())
-            grouped[key] = Column(f"{checkpoint['model']} {experiment_name(checkpoint)}{changed}", {}, 0)
+            grouped[key] = Column(f"{checkpoint['model']} {experiment_name(checkpoint)}{changed}", {})
         column = grouped[key]
-        grouped[key] = column._replace(num_runs=column.num_runs + 1)
+        grouped[key] = column._replace(results=(*column.results, result))
         for suite, scores in result["suites"].items():
             for score, value in scalar_scores(scores).items():
                 if score in _NOT_IN_TABLES:
                     continue
-                column.values.setdefault(f"{title(suite, scores)} {score}", []).append(value)
+                column.values.setdefault(f"{row_title(suite, scores)} {score}", []).append(value)
     return list(grouped.values())
 
 
@@ -153,20 +160,20 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Rows of cells, the first the header."""
     all_columns = columns(results)
     first = all_columns[0]
-    header = ["score", _title(first)]
+    header = ["score", column_title(first)]
     for column in all_columns[1:]:
-        header += [_title(column), "difference"]
+        header += [column_title(column), "difference"]
     rows = [header]
     for score in dict.fromkeys(score for column in all_columns for score in column.values):
         row = [score + (" %" if is_accuracy(score) else ""), _cell(score, first)]
         for column in all_columns[1:]:
-            difference = _mean(column.values.get(score)) - _mean(first.values.get(score))
-            row += [_cell(score, column), _signed(format_score(score, difference))]
+            difference = mean(column.values.get(score)) - mean(first.values.get(score))
+            row += [_cell(score, column), signed(format_score(score, difference))]
         rows.append(row)
     return rows
 
 
-def _signed(text: str) -> str:
+def signed(text: str) -> str:
     """`+1.5`, `-1.5`, and `0.0` for what is rounded to it."""
     if text == "-":
         return text
@@ -176,30 +183,38 @@ def _signed(text: str) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
-def _title(column: Column) -> str:
+def column_title(column: Column) -> str:
+    """The name, and of how many seeds it is the mean."""
     return f"{column.name} ({column.num_runs} seeds)" if column.num_runs > 1 else column.name
 
 
-def _mean(values: Sequence[float] | None) -> float:
+def mean(values: Sequence[float] | None) -> float:
+    """NaN of nothing."""
     return sum(values) / len(values) if values else math.nan
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation over seeds, of at least two."""
+    centre = mean(values)
+    return math.sqrt(sum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
 def _cell(score: str, column: Column) -> str:
     values = column.values.get(score)
-    mean = _mean(values)
-    text = format_score(score, mean)
+    text = format_score(score, mean(values))
     if values and len(values) > 1:
-        deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-        text += f" ± {format_score(score, deviation)}"
+        text += f" ± {format_score(score, deviation(values))}"
     return text
 
 
 def render(rows: Sequence[Sequence[str]], format: Format) -> str:
-    """A table as text; the first column left, the others right."""
+    """A table as text, markdown or CSV; the first column left, the others right."""
     if format is Format.CSV:
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerows(rows)
         return buffer.getvalue()
+    if format is Format.MARKDOWN:
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     cells = [
         [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]

@@ -51,6 +51,23 @@ class Results:
         part.replace(self._path)
 
 
+_STATED = ("model", "target", "weight", "seed", "experiment", "chosen", "dataset", "class_list_hash", "workdir", "step")
+
+
+def _check(content: Mapping[str, Any]) -> None:
+    """Raises `KeyError`, `TypeError` or `ValueError` for what no table could be made of."""
+    checkpoint = content["checkpoint"]
+    if missing := [name for name in _STATED if name not in checkpoint]:
+        raise KeyError(f"`checkpoint` has no {', '.join(missing)}")
+    for name, scores in content["suites"].items():
+        try:
+            [float(value) for value in scores.get("groups", {}).values()]
+            if not all(len([float(end) for end in ends]) == 2 for ends in scores.get("intervals", {}).values()):
+                raise ValueError("an interval needs two ends")
+        except (TypeError, ValueError, AttributeError) as e:
+            raise ValueError(f"suite {name}: {e}") from e
+
+
 def _other(identity: Mapping[str, Any]) -> str:
     """What tells a checkpoint from others, for a message."""
     changed = identity.get("preprocessing_override")
@@ -66,11 +83,11 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
     try:
         content = json.loads(epath.Path(path).read_text())
         version = content["results_version"]
-        if not {"suites", "checkpoint"} <= content.keys():
-            raise KeyError("no `suites` or no `checkpoint`")
+        if version == RESULTS_VERSION:
+            _check(content)
     except OSError as e:
         raise UserError(f"{os.fspath(path)}: cannot be read ({e.strerror or e})") from e
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{os.fspath(path)}: not a results file of luab_jax.evaluate ({e})") from e
     if version != RESULTS_VERSION:
         raise UserError(f"{os.fspath(path)}: results version {version}, this version reads {RESULTS_VERSION}")

@@ -1,0 +1,1 @@
+"""The report as one HTML page: tables, figures as inline SVG, nothing loaded from anywhere."""

@@ -1,0 +1,191 @@
+"""Lines, bars and heat maps as inline SVG.
+
+Plotting libraries write their colours into the SVG. Here they are classes of the page's style sheet, so that a figure
+follows the page from light to dark and weighs a few kilobytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import NamedTuple
+
+from luab_jax.evaluation.report import format_score
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 44
+"""Room around the axes, in units of the SVG."""
+_HEIGHT = 250
+_NUM_COLOURS = 8
+_MAX_BAR = 26
+
+Real = float | int
+"""Of a value or of a pixel."""
+
+
+class Point(NamedTuple):
+    """`spread` is drawn to either side; 0 is none."""
+
+    x: Real
+    y: Real
+    spread: Real = 0.0
+
+
+class Line(NamedTuple):
+    """`run` is the position of the experiment among all, which decides the colour."""
+
+    run: int
+    name: str
+    points: list[Point]
+
+
+def colour(run: int) -> str:
+    """The class of a run's colour; beyond eight runs the colours come again, dashed."""
+    return f"r{run % _NUM_COLOURS}" + (" again" if run >= _NUM_COLOURS else "")
+
+
+def ticks(low: Real, high: Real, count: int = 5) -> list[float]:
+    """About `count` round numbers, of which the first is at or below `low` and the last at or above `high`."""
+    if not high > low:
+        high = low + (abs(low) or 1.0)
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def _number(value: Real) -> str:
+    """A coordinate."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _text(x: Real, y: Real, content: str, kind: str = "", extra: str = "") -> str:
+    return f'<text x="{_number(x)}" y="{_number(y)}" class="{kind}"{extra}>{escape(content)}</text>'
+
+
+class _Axes:
+    """The frame of a plot, and from values to places in it."""
+
+    def __init__(self, width: Real, x_range: tuple[Real, Real], y_ticks: Sequence[Real], score: str):
+        self.width = width
+        self._x_low, x_high = x_range
+        self._x_scale = (width - _LEFT - _RIGHT) / ((x_high - self._x_low) or 1.0)
+        self._y_ticks = y_ticks
+        self._y_scale = (_HEIGHT - _TOP - _BOTTOM) / (y_ticks[-1] - y_ticks[0])
+        self._score = score
+
+    def x(self, value: Real) -> float:
+        return _LEFT + (value - self._x_low) * self._x_scale
+
+    def y(self, value: Real) -> float:
+        return _HEIGHT - _BOTTOM - (value - self._y_ticks[0]) * self._y_scale
+
+    def grid(self) -> Iterator[str]:
+        for value in self._y_ticks:
+            y = _number(self.y(value))
+            yield f'<line class="grid" x1="{_LEFT}" x2="{_number(self.width - _RIGHT)}" y1="{y}" y2="{y}"/>'
+            yield _text(_LEFT - 6, self.y(value) + 4, _tick_text(self._score, value), "end")
+
+    def spread(self, x: Real, y: Real, spread: Real) -> str:
+        if not spread:
+            return ""
+        low, high = _number(self.y(y - spread)), _number(self.y(y + spread))
+        return f'<path class="spread" d="M{_number(x)} {low}V{high}"/>'
+
+    def svg(self, label: str, parts: Sequence[str]) -> str:
+        width = _number(self.width)
+        return (
+            f'<svg viewBox="0 0 {width} {_HEIGHT}" style="max-width:{width}px" role="img"'
+            f' aria-label="{escape(label)}">{"".join([*self.grid(), *parts])}</svg>'
+        )
+
+
+def _tick_text(score: str, value: Real) -> str:
+    """A round number, of scores in percent where they are fractions."""
+    return f"{100 * value:g}" if format_score(score, 1.0) == "100.0" else f"{value:g}"
+
+
+def line_plot(lines: Sequence[Line], *, x_label: str, score: str, x_marks: Sequence[Real] = ()) -> str:
+    """`x_marks` are the values of x to name; round ones if there are none. Points that are not finite are left out."""
+    kept = [line._replace(points=[p for p in line.points if math.isfinite(p.y)]) for line in lines]
+    points = [point for line in kept for point in line.points]
+    if not points:
+        return ""
+    xs = [point.x for point in points]
+    marks = list(x_marks) or [t for t in ticks(min(xs), max(xs), 6) if min(xs) <= t <= max(xs)]
+    y_ticks = ticks(min(p.y - p.spread for p in points), max(p.y + p.spread for p in points))
+    axes = _Axes(430, (min(xs), max(xs)), y_ticks, score)
+    parts = [_text(axes.x(m), _HEIGHT - _BOTTOM + 17, f"{m:,.10g}", "middle") for m in marks]
+    parts.append(_text((axes.width + _LEFT - _RIGHT) / 2, _HEIGHT - 8, x_label, "middle label"))
+    for line in kept:
+        if not line.points:
+            continue
+        path = "L".join(f"{_number(axes.x(p.x))} {_number(axes.y(p.y))}" for p in line.points)
+        parts.append(f'<g class="{colour(line.run)}"><path class="line" d="M{path}"/>')
+        if len(line.points) <= 20:  # beyond that the line says enough
+            for p in line.points:
+                title = f"{line.name}: {p.x:,.10g}: {format_score(score, p.y)}"
+                parts.append(axes.spread(axes.x(p.x), p.y, p.spread))
+                parts.append(
+                    f'<circle cx="{_number(axes.x(p.x))}" cy="{_number(axes.y(p.y))}" r="3.2">'
+                    f"<title>{escape(title)}</title></circle>"
+                )
+        parts.append("</g>")
+    return axes.svg(x_label, parts)
+
+
+def bar_plot(categories: Sequence[str], lines: Sequence[Line], *, score: str) -> str:
+    """A group of bars for every category, from zero; a point's x is the position of its category."""
+    points = [point for line in lines for point in line.points if math.isfinite(point.y)]
+    if not points:
+        return ""
+    width = _LEFT + _RIGHT + max(370, len(categories) * max(30, 9 * len(lines) + 10))
+    top = max(p.y + p.spread for p in points)
+    axes = _Axes(width, (-0.5, len(categories) - 0.5), ticks(min(0.0, *(p.y - p.spread for p in points)), top), score)
+    slot = (width - _LEFT - _RIGHT) / len(categories)
+    bar = min(_MAX_BAR, 0.78 * slot / len(lines))
+    parts: list[str] = []
+    for place, line in enumerate(lines):
+        parts.append(f'<g class="{colour(line.run)}">')
+        for p in line.points:
+            if not math.isfinite(p.y):
+                continue
+            left = axes.x(p.x) + (place - len(lines) / 2) * bar
+            low, high = sorted((axes.y(0.0), axes.y(p.y)))
+            title = f"{line.name}: {categories[int(p.x)]}: {format_score(score, p.y)}"
+            parts.append(
+                f'<rect x="{_number(left)}" y="{_number(low)}" width="{_number(bar - 1)}"'
+                f' height="{_number(high - low)}"><title>{escape(title)}</title></rect>'
+            )
+            parts.append(axes.spread(left + (bar - 1) / 2, p.y, p.spread))
+        parts.append("</g>")
+    slanted = max(map(len, categories)) * 6 > slot
+    for i, category in enumerate(categories):
+        x, y = axes.x(i), _HEIGHT - _BOTTOM + 15
+        turn = f' transform="rotate(-32 {_number(x)} {_number(y)})"' if slanted else ""
+        words = category if len(category) <= 15 else category[:14] + "…"
+        parts.append(_text(x, y, words.replace("_", " "), "end" if slanted else "middle", turn))
+    return axes.svg("bars", parts)
+
+
+def heat_map(
+    x_names: Sequence[str], y_names: Sequence[str], values: dict[tuple[int, int], Real], *, score: str, top: Real
+) -> str:
+    """A square for every (column, row), the fuller the nearer to `top`; what is absent stays empty."""
+    side, left, above = 52, 40, 22
+    width, height = left + side * len(x_names) + 4, above + side * len(y_names) + 4
+    parts = [_text(left + side * (i + 0.5), above - 7, name, "middle") for i, name in enumerate(x_names)]
+    parts += [_text(left - 6, above + side * (i + 0.5) + 4, name, "end") for i, name in enumerate(y_names)]
+    for (column, row), value in values.items():
+        x, y = left + side * column, above + side * row
+        share = min(1.0, max(0.0, value / top)) if top > 0 and math.isfinite(value) else 0.0
+        parts.append(
+            f'<rect x="{x + 1}" y="{y + 1}" width="{side - 2}" height="{side - 2}" rx="4"'
+            f' fill-opacity="{0.04 + 0.6 * share:.2f}"/>'
+        )
+        parts.append(_text(x + side / 2, y + side / 2 + 4, format_score(score, value), "middle value"))
+    return (
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label="heat map">'
+        f"{''.join(parts)}</svg>"
+    )
