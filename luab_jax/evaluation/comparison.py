@@ -72,9 +72,7 @@ def difference(first: Score, other: Score) -> Difference:
     return Difference(value, _welch(first, other))
 
 
-def _from_intervals(
-    first: Score, a: tuple[float, float], other: Score, b: tuple[float, float]
-) -> tuple[float, float]:
+def _from_intervals(first: Score, a: tuple[float, float], other: Score, b: tuple[float, float]) -> tuple[float, float]:
     """Zou and Donner 2008, eq. 2: the distances of the ends from the scores add up as squares."""
     value = other.mean - first.mean
     below = math.hypot(other.mean - b[0], a[1] - first.mean)
@@ -109,7 +107,7 @@ def best(scores: Sequence[Score]) -> int | None:
 
 
 def other_data(first: Column, other: Column, suite: str) -> bool:
-    """Whether two experiments were evaluated on different versions of a suite's data, so that they differ by that too."""
+    """Whether two experiments saw different data of a suite, so that they differ by that too."""
     seen = [_fingerprints(column, suite) for column in (first, other)]
     return all(seen) and seen[0] != seen[1]
 

@@ -41,7 +41,7 @@ _OF_THE_PAPER = (
     ("COCO", "V_min", "coco", "v_min"),
     ("COCO", "V_avg", "coco", "v_avg"),
 )
-"""In the order of the paper's tables; IN-O is AUROC there (see paper_results.csv), the others as the suite's headline."""
+"""In the order of the paper's tables; IN-O as AUROC (see paper_results.csv), the others as the suite's headline."""
 
 _HIGHER = ("top1", "top5", "map", "auroc", "aupr", "bgc_acc", "v_min", "v_avg", "inside_box", "mixed_", "original")
 _LOWER = ("gap", "mce", "ece", "fpr95", "median_distance")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -75,7 +76,7 @@ def _curve(
 
 def _apart(values: Sequence[float]) -> bool:
     """Whether every value can be named below the axis."""
-    gaps = [b - a for a, b in zip(values, values[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(values)]
     return not gaps or min(gaps) >= (values[-1] - values[0]) / 18
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 
@@ -30,7 +30,7 @@ class Parsed(NamedTuple):
 
     kind: Kind
     axes: list[Axis]
-    where: dict[str, tuple[float | str, float | str | None]]
+    where: Mapping[str, tuple[float | str, float | str | None]]
 
 
 def parse(groups: Iterable[str]) -> Parsed:

@@ -30,7 +30,7 @@ def headline_table(
         body.append(f"<tr><th>{_key(run)}{escape(title(column))}</th>{''.join(cells)}</tr>")
         if run in paper:
             row, reported = paper[run]
-            values = (f"{reported[h.paper]:.1f}" if h.paper in reported else DASH for h in headings)
+            values = (f"{reported[h.paper]:.1f}" if h.paper and h.paper in reported else DASH for h in headings)
             body.append(
                 f'<tr class="paper"><th>paper: {escape(" ".join(row))}</th>'
                 f"{''.join(f'<td>{value}</td>' for value in values)}</tr>"

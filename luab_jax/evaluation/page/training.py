@@ -27,7 +27,7 @@ _MAX_POINTS = 150
 
 def training_curves(columns: Sequence[Column]) -> str:
     """The curves of all seeds, and which workdirs are gone."""
-    logs: list[tuple[int, str, list[Mapping[str, Any]]]] = []
+    logs: list[tuple[int, str, Sequence[Mapping[str, Any]]]] = []
     gone: list[str] = []
     for run, column in enumerate(columns):
         for result in column.results:
@@ -48,7 +48,7 @@ def training_curves(columns: Sequence[Column]) -> str:
     return (f'<div class="figures">{"".join(figures)}</div>' if figures else "") + note
 
 
-def _read(workdir: str) -> list[Mapping[str, Any]]:
+def _read(workdir: str) -> Sequence[Mapping[str, Any]]:
     """Nothing where the file is gone or cannot be read: the report does not depend on it."""
     try:
         return read_metrics(workdir)
