@@ -45,7 +45,7 @@ def latex(results: Sequence[Mapping[str, Any]], *, with_paper: bool = False) -> 
         rows.append([escaped(column_title(column)), *cells])
         if run in paper:
             row, values = paper[run]
-            reported = [f"{values[h.paper]:.1f}" if h.paper in values else "--" for h in shown]
+            reported = [f"{values[h.paper]:.1f}" if h.paper and h.paper in values else "--" for h in shown]
             rows.append([rf"\textcolor{{gray}}{{{cell}}}" for cell in (f"paper: {escaped(' '.join(row))}", *reported)])
     labels = [f"{escaped(h.label)}{_ARROWS[direction(h.score)]}" for h in shown]
     units = " Distances are fractions of a side." if any(not is_accuracy(h.score) for h in shown) else ""

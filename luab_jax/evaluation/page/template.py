@@ -20,7 +20,8 @@ body { margin: 0 auto; max-width: 1360px; padding: 28px 28px 60px; background: v
   font: 14px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 26px; font-weight: 650; letter-spacing: -.02em; margin: 0; }
 h2 { font-size: 18px; font-weight: 620; letter-spacing: -.01em; margin: 34px 0 8px; }
-h3 { font-size: 14px; font-weight: 600; margin: 22px 0 6px; }
+h3 { font-size: 14px; font-weight: 600; margin: 8px 0 6px; }
+.suites { display: flex; flex-wrap: wrap; gap: 14px; align-items: flex-start; } .suites section { min-width: 0; }
 .note, header p { margin: 4px 0; color: var(--soft); max-width: 100ch; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: 6px 16px 10px; }
@@ -50,7 +51,8 @@ figure { margin: 0; padding: 10px 14px 12px; background: var(--card); border: 1p
   border-radius: 12px; flex: 0 1 auto; min-width: 0; }
 figcaption { font-size: 12.5px; color: var(--soft); margin-bottom: 4px; max-width: 60ch; overflow-wrap: anywhere; }
 figure > svg { display: block; width: 760px; max-width: 100%; height: auto; }
-.map { width: 100%; } .map svg { display: block; width: 340px; }
+figure:has(.map) { flex: 0 0 auto; width: min-content; min-width: 230px; }
+.map svg { display: block; width: 340px; margin: auto; }
 details { margin: 8px 0 0; } summary { cursor: pointer; color: var(--soft); }
 svg text { font-size: 11px; fill: var(--soft); } svg .middle { text-anchor: middle; } svg .end { text-anchor: end; }
 svg .label, svg .value { fill: var(--ink); }

@@ -28,20 +28,22 @@ def page(results: Sequence[Mapping[str, Any]], *, with_paper: bool = False) -> s
     shown = headings(results, reported)
     suites = list(dict.fromkeys(suite for result in results for suite in result["suites"]))
     figures = "".join(
-        f"<h3>{escape(suite)}</h3>{drawn}" for suite in suites if (drawn := suite_figures(all_columns, suite))
+        f"<section><h3>{escape(suite)}</h3>{drawn}</section>"
+        for suite in suites
+        if (drawn := suite_figures(all_columns, suite))
     )
     curves = training_curves(all_columns)
     sections = [
         _section("Headline scores", headline_table(all_columns, shown, paper)),
         *_notes(all_columns, shown, paper, with_paper=with_paper),
-        _section("By condition", legend(all_columns) + figures) if figures else "",
+        _section("By condition", f'{legend(all_columns)}<div class="suites">{figures}</div>') if figures else "",
         _section("Training", legend(all_columns) + curves) if curves else "",
         _section("Every score", score_tables(all_columns)),
         _section("Runs", _runs(all_columns)),
     ]
     return PAGE.substitute(
         num_results=_count(len(results), "results file"),
-        num_runs=_count(len(all_columns), "run"),
+        num_runs=_count(len(all_columns), "experiment"),
         sections="\n".join(section for section in sections if section),
     )
 
