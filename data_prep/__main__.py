@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import io
+import shlex
 import signal
 import sys
 from pathlib import Path
 
 from data_prep.datasets.suites import NAMES as SUITE_NAMES
+from data_prep.datasets.suites import options_of
 from data_prep.parallel import default_workers
-from luab_jax.errors import DataError, ExitCode, UserError
+from data_prep.smaller import DEFAULT_QUALITY, Smaller
+from luab_jax.data import storage
+from luab_jax.errors import DataError, ExitCode, StorageError, UserError
+from luab_jax.pipes import quiet_when_unread
 
 _PATHS = ("images", "instances", "byproducts", "boxes", "source", "real", "val_labels", "classes", "out", "directory")
-_SUITE_OPTIONS = ("split", "boxes", "real", "val_labels", "password", "strict")
+_SUITE_OPTIONS = (
+    *("split", "boxes", "real", "val_labels", "password", "strict", "beam_options"),
+    *("generate", "frost", "corruptions"),
+)
+_OF_SOME_SUITES = ("instances", "boxes", "real", "val_labels", "password")
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _quality(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
+    return int(text)
 
 
 def _share(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
 
 
@@ -41,7 +60,21 @@ def parser() -> argparse.ArgumentParser:
     workers = argparse.ArgumentParser(add_help=False)
     workers.add_argument("--workers", type=_positive, default=default_workers(), help="processes (default: all cores)")
 
-    ab = commands.add_parser("imagenet_ab", parents=[workers], help="class folders and ImageNet-AB byproducts")
+    writers = argparse.ArgumentParser(add_help=False, parents=[workers])
+    writers.add_argument(
+        "--beam_options",
+        type=lambda text: tuple(shlex.split(text)),
+        metavar="FLAGS",
+        help='write the shards with Apache Beam; flags of its pipeline: "--runner=DataflowRunner --project=..."',
+    )
+
+    stored = argparse.ArgumentParser(add_help=False)
+    stored.add_argument(
+        "--max_side", type=_positive, help="store images with at most so many pixels on the longer side"
+    )
+    stored.add_argument("--quality", type=_quality, help=f"JPEG quality with --max_side (default: {DEFAULT_QUALITY})")
+
+    ab = commands.add_parser("imagenet_ab", parents=[writers, stored], help="class folders and ImageNet-AB byproducts")
     ab.add_argument("--images", required=True, help="folder or archive of <class>/<image>, or ILSVRC2012_img_val.tar")
     ab.add_argument("--byproducts", help="folder or archive of <class>/<image name>.xml")
     ab.add_argument("--out", required=True, help="prepared directory; several splits may share one")
@@ -53,19 +86,25 @@ def parser() -> argparse.ArgumentParser:
     ab.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
     ab.add_argument("--min_match", type=_share, default=0.5, help="least share of images and byproducts that match")
 
-    suite = commands.add_parser("suite", parents=[workers], help="the data of an evaluation suite")
+    suite = commands.add_parser("suite", parents=[writers, stored], help="the data of an evaluation suite")
     suite.add_argument("name", choices=SUITE_NAMES, metavar="NAME", help=", ".join(SUITE_NAMES))
     suite.add_argument("--source", required=True, help="the archive as downloaded, or the folder it unpacks to")
     suite.add_argument("--out", required=True, help="folder of all prepared suites; this one goes to OUT/NAME")
     suite.add_argument("--split", type=_split_name, help="only this variant, or which one it is (default: all found)")
-    suite.add_argument("--boxes", help="imagenet: ILSVRC2012_bbox_val_v3.tgz, its folder, or text")
+    suite.add_argument("--boxes", help="imagenet_localisation: ILSVRC2012_bbox_val_v3.tgz, its folder, or text")
+    suite.add_argument(
+        "--instances", help="coco: instances_val2014.json, or the zip that holds it (default: looked for)"
+    )
     suite.add_argument("--real", help="imagenet, imagenet_real: real.json")
     suite.add_argument("--val_labels", help="imagenet: lines `name wnid` (default: built in)")
     suite.add_argument("--password", help="objectnet: the phrase printed on its download page")
+    suite.add_argument("--generate", action="store_true", help="imagenet_c: made of ILSVRC's val images in --source")
+    suite.add_argument("--frost", help="--generate: folder of the photos of frost (default: package imagecorruptions)")
+    suite.add_argument("--corruptions", help="--generate: only these kinds, with commas between (default: all 19)")
     suite.add_argument("--shards", type=_positive, help="number of shards of each split")
     suite.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
 
-    own = commands.add_parser("folder", parents=[workers], help="class folders of your own")
+    own = commands.add_parser("folder", parents=[writers, stored], help="class folders of your own")
     own.add_argument("--source", required=True, help="folder or archive of <class>/<image>")
     own.add_argument("--out", required=True, help="prepared directory; several splits may share one")
     own.add_argument("--split", type=_split_name, default="train")
@@ -73,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--classes", help="lines `id TAB name` in label order (default: SOURCE/classes.txt, folder names)")
     own.add_argument("--shards", type=_positive, help="number of shards (default: about 1,250 images in each)")
     own.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
-    coco = commands.add_parser("coco_ab", parents=[workers], help="COCO, and COCO-AB byproducts")
+    coco = commands.add_parser("coco_ab", parents=[writers, stored], help="COCO, and COCO-AB byproducts")
     coco.add_argument("--images", required=True, help="folder or archive of the images that the instances file names")
     coco.add_argument("--instances", required=True, help="instances_train2014.json or alike")
     coco.add_argument("--byproducts", help="coco_ab_v1_0.json")
@@ -94,10 +133,30 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--num_val", type=_positive)
     demo.add_argument("--side", type=_positive, help="pixels")
 
-    for name, text in (("inspect", "what a prepared directory holds"), ("verify", "check every record of it")):
-        command = commands.add_parser(name, parents=[workers], help=text)
-        command.add_argument("directory")
+    inspect = commands.add_parser("inspect", parents=[workers], help="what a directory holds, as text and as a page")
+    inspect.add_argument("directory", help="prepared by data_prep or by TFDS")
+    inspect.add_argument("--split", help="only this one (default: all)")
+    inspect.add_argument("--html", help="also write a page of images with clicks, traces, boxes and masks to this file")
+    inspect.add_argument(
+        "--images", dest="num_images", type=_positive, default=60, help="images of each split on the page"
+    )
+    inspect.add_argument("--seed", type=int, default=0, help="chooses these images")
+
+    verify = commands.add_parser("verify", parents=[workers], help="check every record: CRC, schema, image header")
+    verify.add_argument("directory")
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return root
+
+
+def _read_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """What `parse_args` does, but an unknown flag is refused with the nearest one of the command."""
+    arguments, unknown = parser().parse_known_args(argv)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], [f"--{name}" for name in vars(arguments)], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -108,7 +167,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         case "coco_ab":
             _coco_ab(arguments)
         case "suite":
-            _suite(arguments)
+            _check_suite_options(arguments)
+            (_coco_suite if arguments.name == "coco" else _suite)(arguments)
         case "folder":
             _folder(arguments)
         case "demo":
@@ -124,25 +184,48 @@ def run(arguments: argparse.Namespace) -> ExitCode:
                 **sizes,
             )
         case "inspect":
-            from data_prep.inspect import inspect
-
-            print(inspect(Path(arguments.directory), workers=arguments.workers))
+            _inspect(arguments)
         case "verify":
             from data_prep.verify import verify
 
-            failures = verify(Path(arguments.directory), workers=arguments.workers)
-            if failures:
-                print("\n".join(failures))
-                raise UserError(f"{arguments.directory}: {len(failures)} failure(s); prepare these shards again")
-            print(f"{arguments.directory}: every record is as it was written")
+            checked = verify(storage.place(arguments.directory), workers=arguments.workers)
+            print("\n".join([*checked.lines, f"{arguments.directory}: {checked}"]))
+            if failures := checked.failures():
+                remedy = "delete the manifest of the split, and give the command again that prepared it"
+                raise UserError(f"{arguments.directory}: {failures} fail; {remedy}")
+            print("every record is as it was written")
     return ExitCode.DONE
+
+
+def _smaller(arguments: argparse.Namespace) -> Smaller | None:
+    if arguments.max_side is None:
+        if arguments.quality is not None:
+            raise UserError(
+                "--quality: images keep their bytes unless --max_side makes them smaller; give both or none"
+            )
+        return None
+    return Smaller(arguments.max_side, arguments.quality or DEFAULT_QUALITY)
+
+
+def _check_suite_options(arguments: argparse.Namespace) -> None:
+    """Refuses an option that this suite would not look at."""
+    name, generated = arguments.name, arguments.generate
+    if generated and name != "imagenet_c":
+        raise UserError(f"--generate makes imagenet_c, not {name}")
+    if (arguments.frost or arguments.corruptions) and not generated:
+        raise UserError("--frost and --corruptions say how to make imagenet_c: they need --generate")
+    used = options_of(name, generated=generated)
+    for option in _OF_SOME_SUITES:
+        if getattr(arguments, option) is not None and option not in used:
+            looked_at = " and ".join(f"--{other}" for other in used)
+            raise UserError(f"--{option}: suite {name} does not look at it, but at {looked_at}; leave it out")
 
 
 def _imagenet_ab(arguments: argparse.Namespace) -> None:
     from data_prep.commands import Job, open_inputs, prepare_folders
     from luab_jax.data.class_lists import read_class_list
 
-    classes, out = read_class_list(arguments.classes), Path(arguments.out)
+    classes, out = read_class_list(arguments.classes), storage.place(arguments.out)
     inputs = open_inputs(
         arguments.images,
         arguments.byproducts,
@@ -159,6 +242,8 @@ def _imagenet_ab(arguments: argparse.Namespace) -> None:
         num_shards=arguments.shards,
         workers=arguments.workers,
         strict=arguments.strict,
+        beam_options=arguments.beam_options,
+        smaller=_smaller(arguments),
     )
     prepare_folders(inputs, job, min_match=arguments.min_match)
 
@@ -166,15 +251,35 @@ def _imagenet_ab(arguments: argparse.Namespace) -> None:
 def _suite(arguments: argparse.Namespace) -> None:
     from data_prep.commands import SuiteOptions, prepare_suite
 
-    options = SuiteOptions(num_shards=arguments.shards, **{name: getattr(arguments, name) for name in _SUITE_OPTIONS})
-    prepare_suite(arguments.name, arguments.source, Path(arguments.out), options, workers=arguments.workers)
+    options = SuiteOptions(
+        num_shards=arguments.shards,
+        smaller=_smaller(arguments),
+        **{name: getattr(arguments, name) for name in _SUITE_OPTIONS},
+    )
+    prepare_suite(arguments.name, arguments.source, storage.place(arguments.out), options, workers=arguments.workers)
+
+
+def _coco_suite(arguments: argparse.Namespace) -> None:
+    from data_prep.coco_suite import prepare_coco_suite
+
+    prepare_coco_suite(
+        arguments.source,
+        arguments.instances,
+        storage.place(arguments.out),
+        split=arguments.split or "val",
+        workers=arguments.workers,
+        num_shards=arguments.shards,
+        strict=arguments.strict,
+        beam_options=arguments.beam_options,
+        smaller=_smaller(arguments),
+    )
 
 
 def _folder(arguments: argparse.Namespace) -> None:
     from data_prep.commands import Job, prepare_own
     from luab_jax.data.class_lists import ClassList
 
-    out = Path(arguments.out)
+    out = storage.place(arguments.out)
 
     def job(classes: ClassList) -> Job:
         return Job(
@@ -185,24 +290,28 @@ def _folder(arguments: argparse.Namespace) -> None:
             num_shards=arguments.shards,
             workers=arguments.workers,
             strict=arguments.strict,
+            beam_options=arguments.beam_options,
+            smaller=_smaller(arguments),
         )
 
     prepare_own(arguments.source, arguments.byproducts, arguments.classes, job, out=out)
 
 
 def _coco_ab(arguments: argparse.Namespace) -> None:
-    from data_prep.coco_classes import coco
     from data_prep.commands import Job, prepare_coco
     from luab_jax.data.class_lists import read_class_list
+    from luab_jax.data.coco_classes import coco
 
     job = Job(
-        out=Path(arguments.out),
+        out=storage.place(arguments.out),
         split=arguments.split,
         dataset="coco_ab",
         classes=coco() if arguments.classes == "coco" else read_class_list(arguments.classes),
         num_shards=arguments.shards,
         workers=arguments.workers,
         strict=arguments.strict,
+        beam_options=arguments.beam_options,
+        smaller=_smaller(arguments),
     )
     prepare_coco(
         arguments.images,
@@ -213,35 +322,55 @@ def _coco_ab(arguments: argparse.Namespace) -> None:
     )
 
 
+def _inspect(arguments: argparse.Namespace) -> None:
+    from data_prep.inspect import Gallery, inspect
+
+    gallery = None
+    if arguments.html is not None:
+        gallery = Gallery(path=Path(arguments.html), num_images=arguments.num_images, seed=arguments.seed)
+    print(
+        inspect(storage.place(arguments.directory), workers=arguments.workers, split=arguments.split, gallery=gallery)
+    )
+    if gallery is not None:
+        print(f"\n{gallery.path}: a page that any browser opens, {gallery.path.stat().st_size / 1e6:.1f} MB")
+
+
 def _check_paths(arguments: argparse.Namespace) -> None:
-    """Refuses what would be taken for a local folder of an odd name, and an --out that is a file, before any work."""
+    """Refuses an empty path, a bucket that cannot be reached, and an --out that is a file, before any work."""
+    for name in (*_PATHS, "frost", "html"):
+        if getattr(arguments, name, None) == "":
+            raise UserError(f"{'the directory' if name == 'directory' else f'--{name}='} is empty; expected a path")
     for name in _PATHS:
         value = getattr(arguments, name, None)
-        if value is not None and "://" in value:
-            flag = name if name == "directory" else f"--{name}"
-            advice = (
-                "written so far; prepare locally, then copy the directory there"
-                if name == "out"
-                else "read so far; copy it here first"
-            )
-            raise UserError(f"{flag}={value}: only local files can be {advice}")
-    out = Path(getattr(arguments, "out", "."))
+        if value is not None and storage.is_remote(value):
+            try:
+                storage.facts(storage.place(value))
+            except StorageError as e:
+                raise StorageError(str(e) if name == "directory" else f"--{name}={e}") from e
+    out = storage.place(getattr(arguments, "out", "."))
+    if storage.is_remote(out):
+        if arguments.command == "demo":
+            raise UserError(f"--out={out}: the demo is drawn on a local disk")
+        return
     for path in (out, *out.parents):
         if path.is_file():
             raise DataError(f"--out={out}: {path} is a file, expected a folder")
 
 
-def _file(path: str, flag: str) -> Path:
+def _file(path: str, flag: str) -> storage.Place:
     """A file given by a flag; raises `DataError` that says what is there instead."""
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"{flag}={path}: {'a folder, expected a file' if file.is_dir() else 'no such file'}")
+    file = storage.place(path)
+    facts = storage.facts(file)
+    if facts is None or facts.is_folder:
+        raise DataError(f"{flag}={path}: {'no such file' if facts is None else 'a folder, expected a file'}")
     return file
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command, and turns its end into an exit code."""
-    arguments = parser().parse_args(argv)
+    arguments = _read_arguments(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # no name that a terminal cannot show may cost a summary
+        sys.stdout.reconfigure(errors="backslashreplace")
     # A scheduler's SIGTERM ends as softly as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -251,9 +380,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return ExitCode.FAILED
     except KeyboardInterrupt:
-        print("stopped; finished shards are kept, and the same command goes on from there", file=sys.stderr)
+        if arguments.command in ("inspect", "verify"):
+            print("stopped; nothing was changed", file=sys.stderr)
+        else:
+            print("stopped; finished shards are kept, and the same command goes on from there", file=sys.stderr)
         return ExitCode.STOPPED_RESUMABLE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with quiet_when_unread():
+        sys.exit(main())

@@ -9,14 +9,16 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, NamedTuple
 
-from luab_jax.errors import DataError
+from luab_jax.data import storage
+from luab_jax.data.storage import Place
+from luab_jax.errors import DataError, UserError
 
 _BLOCK = 512
 _MAX_HEADER_DATA = 1 << 20
@@ -41,7 +43,7 @@ class Cursor:
         self, file: IO[bytes], start: int = 0, end: int | None = None, *, name: str = "", seekable: bool = True
     ):
         self.file, self.position, self.end, self._seekable = file, start, end, seekable
-        self._name = name or file.name
+        self._name = name or getattr(file, "name", "")
         if seekable:
             file.seek(start)
 
@@ -106,7 +108,8 @@ def tar_members(cursor: Cursor, where: str) -> Iterator[Member]:
 
 def _header(block: bytes, where: str, offset: int) -> tarfile.TarInfo:
     if len(block) < _BLOCK:
-        what = "the file is empty" if not block and not offset else f"cut off at byte {offset:,}"
+        start = f"not an archive (a file of {len(block):,} bytes)" if block else "the file is empty"
+        what = f"cut off at byte {offset:,}" if offset else start
         raise DataError(f"{where}: {what}; copy or download the archive again")
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -138,45 +141,50 @@ def _extended(data: bytes, name: str) -> tuple[str, int | None]:
 _COMPRESSION = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
-def is_compressed(path: Path) -> bool:
+def is_compressed(path: Place) -> bool:
     """Whether the file is compressed as a whole (gzip, bzip2, xz), so that nothing in it can be read at random."""
     return _magic(path, 2) in _COMPRESSION
 
 
-def is_zip(path: Path) -> bool:
+def is_zip(path: Place) -> bool:
     return _magic(path, 4) in (b"PK\3\4", b"PK\5\6")
 
 
-def _magic(path: Path, size: int) -> bytes:
+def _magic(path: Place, size: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(size)
+        with storage.explained(path):
+            return storage.read_range(str(path), 0, size)
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror or e})") from e
 
 
-def stream_members(path: Path) -> Iterator[tuple[Member, Cursor]]:
+def stream_members(path: Place) -> Iterator[tuple[Member, Cursor]]:
     """The members of a compressed tar, in one pass; as `tar_members`."""
-    with path.open("rb") as raw, _COMPRESSION[_magic(path, 2)](raw, "rb") as file:
+    with storage.open_forwards(path) as raw, _COMPRESSION[_magic(path, 2)](raw, "rb") as file:
         cursor = Cursor(file, name=str(path), seekable=False)  # pyright: ignore[reportArgumentType]
         for member in tar_members(cursor, str(path)):
             yield member, cursor
 
 
-def zip_members(path: Path, *, encrypted: bool) -> Iterator[Member]:
+def zip_members(path: Place, *, encrypted: bool) -> Iterator[Member]:
     """The files of a zip; `at` is where the local header stands, from which `read_zipped` reads.
 
     Raises `DataError`, also for an encrypted file where none is expected.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if info.flag_bits & 1 and not encrypted:
-                    raise DataError(f"{path}: is encrypted; give the phrase of its download page with --password")
-                if not info.is_dir():
-                    yield Member(info.filename, info.file_size, info.header_offset)
-    except (zipfile.BadZipFile, OSError) as e:
+        with storage.open_forwards(path) as file, zipfile.ZipFile(file) as archive:
+            members, size = archive.infolist(), file.seek(0, os.SEEK_END)
+    except UserError:  # of a bucket
+        raise
+    except Exception as e:  # a damaged directory makes zipfile raise nearly anything
         raise DataError(f"{path}: not a whole zip archive ({e}); copy or download it again") from e
+    for info in members:
+        if info.flag_bits & 1 and not encrypted:
+            raise DataError(f"{path}: is encrypted; give the phrase of its download page with --password")
+        if not 0 <= info.header_offset < size or not 0 <= info.file_size < 1 << 63:
+            raise DataError(f"{path}: damaged at {info.filename!r}; copy or download it again")
+        if not info.filename.endswith("/"):
+            yield Member(info.filename, info.file_size, info.header_offset)
 
 
 def read_zipped(file: IO[bytes], at: int, size: int, password: bytes | None) -> bytes:

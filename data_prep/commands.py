@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -12,19 +13,22 @@ from typing import Any
 
 from data_prep import publish, shards
 from data_prep.annotations.tables import is_table, read_table
-from data_prep.datasets import coco_ab, suites
+from data_prep.datasets import coco_ab, imagenet_c, suites
 from data_prep.datasets.boxes import open_boxes, xml_path
 from data_prep.datasets.class_folders import Inputs, Listing, class_root, find_root, list_images
 from data_prep.datasets.imagenet_ab import ReadImage
-from data_prep.datasets.suite_listing import list_suite, list_val
+from data_prep.datasets.suite_listing import add_boxes, list_suite, list_val
 from data_prep.datasets.val_labels import NUM_VAL, lies_flat, read_val_labels
 from data_prep.packed import open_source
 from data_prep.shards import Outcome
-from data_prep.sources import Folder, Source
+from data_prep.smaller import Smaller
+from data_prep.sources import Folder, Source, readable
 from data_prep.summaries import Rows, coco_summary_rows, summary, summary_rows
-from luab_jax.data import features
+from luab_jax.data import storage
 from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
-from luab_jax.data.dataset import Manifest
+from luab_jax.data.dataset import STORED_SMALLER, Manifest
+from luab_jax.data.schema import SCHEMA_VERSION
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 CLASSES_FILE = "classes.txt"
@@ -32,10 +36,20 @@ CLASSES_FILE = "classes.txt"
 
 
 def open_inputs(
-    images: str, byproducts: str | None, boxes: str | None, classes: ClassList, *, out: Path, val_labels: str | None
+    images: str,
+    byproducts: str | None,
+    boxes: str | None,
+    classes: ClassList,
+    *,
+    out: Place,
+    val_labels: str | None,
+    flag: str = "--images",
 ) -> Inputs:
-    """Opens the folders or archives of class folders, or of ILSVRC's validation images without them."""
-    source = open_source(images, "--images", scratch=out)
+    """Opens the folders or archives of class folders, or of ILSVRC's validation images without them.
+
+    `flag` is what gave the images, for messages.
+    """
+    source = open_source(images, flag, scratch=out)
     root = class_root(source, classes)
     labels = None
     if not any(name in classes.ids for name in root.folders()) and (flat := flat_root(source, val_labels)):
@@ -61,7 +75,7 @@ def flat_root(source: Source, val_labels: str | None) -> Source | None:
 class Job:
     """One split to be written, and how."""
 
-    out: Path
+    out: Place
     split: str
     dataset: str
     classes: ClassList
@@ -70,6 +84,10 @@ class Job:
     strict: bool = False
     expected: int | None = None
     """The published count of a public set."""
+    beam_options: tuple[str, ...] | None = None
+    """Flags of an Apache Beam pipeline that writes the shards; `None` for processes of this machine."""
+    smaller: Smaller | None = None
+    """How images are stored; as they came if None."""
 
 
 @contextlib.contextmanager
@@ -78,7 +96,7 @@ def _kept_if_listed(inputs: Inputs) -> Iterator[None]:
     try:
         yield
     except DataError:
-        inputs.discard()
+        inputs.discard(listing=True)
         raise
 
 
@@ -92,7 +110,7 @@ def prepare_folders(inputs: Inputs, job: Job, *, min_match: float = 0.5, groups:
 
 
 def prepare_coco(
-    images: str, instances: Path, byproducts: Path | None, job: Job, *, min_match: float = 0.5
+    images: str, instances: Place, byproducts: Place | None, job: Job, *, min_match: float = 0.5
 ) -> Manifest:
     """Prepares one split of COCO with its label sets, boxes, masks and byproducts, and prints its summary."""
     start = time.monotonic()
@@ -106,14 +124,24 @@ def prepare_coco(
         "byproducts": None if byproducts is None else str(byproducts),
         "byproduct_records_listed": listing.counts["byproduct_records"],
     }
-    read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of())
-    manifest = _prepare(listing, read, source, job, coco_summary_rows, start)
+    # Workers may run in another folder.
+    instances, byproducts = storage.absolute(instances), storage.absolute(byproducts) if byproducts else None
+    read = coco_ab.ReadImage(inputs.images.reader, instances, byproducts, job.classes.label_of(), job.smaller)
+    tables = tuple(map(str, filter(None, (instances, byproducts))))
+    plan = _plan(listing, read, source, job, inputs, tables=tables)
+    manifest = _prepare(plan, job, coco_summary_rows, start)
     inputs.discard()
     return manifest
 
 
 def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
     """Writes what was listed, and prints a summary."""
+    start = time.monotonic()
+    return _prepare(plan_folders(listing, inputs, job), job, summary_rows, start)
+
+
+def plan_folders(listing: Listing, inputs: Inputs, job: Job) -> shards.Plan:
+    """How what was listed becomes a split."""
     byproducts, box_xml = inputs.byproducts, inputs.boxes.xml
     source = {
         "layout": "imagenet_ab",
@@ -125,36 +153,48 @@ def prepare_listing(listing: Listing, inputs: Inputs, job: Job) -> Manifest:
         "boxes": inputs.boxes.place,
         "box_bytes_listed": sum(item.box_xml.size for item in listing.items if item.box_xml),
     }
-    read = ReadImage(
-        images=inputs.images.reader,
-        byproducts=byproducts.reader if byproducts else None,
-        boxes=box_xml.reader if box_xml else None,
-        box_path=functools.partial(xml_path, inputs.boxes.flat),
-        label_of=job.classes.label_of(),
-    )
+    read = _read_images(inputs, job.classes, job.smaller)
     reads = ("boxes as <image>.xml" if inputs.boxes.flat else "boxes as <class>/<image>.xml",) if box_xml else ()
-    return _prepare(listing, read, source, job, summary_rows, time.monotonic(), reads)
+    return _plan(listing, read, source, job, inputs, reads=reads)
 
 
-def _prepare(
+def _read_images(inputs: Inputs, classes: ClassList, smaller: Smaller | None = None) -> ReadImage:
+    return ReadImage(
+        images=inputs.images.reader,
+        byproducts=inputs.byproducts.reader if inputs.byproducts else None,
+        boxes=inputs.boxes.xml.reader if inputs.boxes.xml else None,
+        box_path=functools.partial(xml_path, inputs.boxes.flat),
+        label_of=classes.label_of(),
+        smaller=smaller,
+    )
+
+
+def _plan(
     listing: Listing,
     read: Callable[[Any], Outcome],
     source: dict[str, str | int | None],
     job: Job,
-    rows: Callable[[Manifest], Rows],
-    start: float,
+    inputs: Inputs,
+    *,
     reads: tuple[str, ...] = (),
-) -> Manifest:
-    """`source`: where a split comes from, in the terms in which a later run with other input is refused."""
+    tables: tuple[str, ...] = (),
+) -> shards.Plan:
+    """`source`: where a split comes from, in the terms in which a later run with other input is refused.
+
+    `tables` are the files that workers read beside `inputs`.
+    """
     num_shards = min(job.num_shards or shards.default_num_shards(len(listing.items)), len(listing.items))
-    facts = {
+    facts: dict[str, str | int] = {
         "images_listed": len(listing.items),
         "image_bytes_listed": sum(item.image.size for item in listing.items),
         "class_list": job.classes.hash,
         "num_shards": num_shards,
-        "shard_schema": features.SCHEMA_VERSION,
+        "shard_schema": SCHEMA_VERSION,
     }
-    plan = shards.Plan(
+    if job.smaller is not None:
+        facts[STORED_SMALLER] = str(job.smaller)
+        reads = (*reads, f"images stored with {job.smaller}")
+    return shards.Plan(
         directory=job.out,
         dataset=job.dataset,
         split=job.split,
@@ -167,8 +207,13 @@ def _prepare(
         problems=tuple(listing.problems),
         expected_records=job.expected,
         reads=reads,
+        places=(*inputs.places, *tables),
+        make_readable=inputs.make_readable,
     )
-    manifest, written = publish.prepare(plan, workers=job.workers, strict=job.strict)
+
+
+def _prepare(plan: shards.Plan, job: Job, rows: Callable[[Manifest], Rows], start: float) -> Manifest:
+    manifest, written = publish.prepare(plan, workers=job.workers, strict=job.strict, beam_options=job.beam_options)
     if written:
         print(summary(manifest, rows(manifest), job.out, time.monotonic() - start))
     else:
@@ -187,9 +232,14 @@ class SuiteOptions:
     password: str | None = None
     num_shards: int | None = None
     strict: bool = False
+    beam_options: tuple[str, ...] | None = None
+    generate: bool = False
+    frost: str | None = None
+    corruptions: str | None = None
+    smaller: Smaller | None = None
 
 
-def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, workers: int) -> list[Manifest]:
+def prepare_suite(name: str, source: str, data: Place, options: SuiteOptions, *, workers: int) -> list[Manifest]:
     """Prepares the splits of a suite that `source` holds into `data/<name>`."""
 
     def job(split: str, published: int, classes: ClassList) -> Job:
@@ -202,15 +252,28 @@ def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, 
             num_shards=options.num_shards,
             strict=options.strict,
             expected=published,
+            beam_options=options.beam_options,
+            smaller=options.smaller,
         )
 
+    if options.generate and options.smaller is not None:
+        raise DataError("--generate stores images of 224 px in JPEG quality 85; leave out --max_side and --quality")
+    if options.generate:
+        return _generate_imagenet_c(source, options, lambda split, count: job(split, count, imagenet()))
     if name in suites.VAL_SUITES:
         if name == "imagenet_real" and options.real is None:
             raise DataError(
                 "imagenet_real: give its labels with --real=real.json (google-research/reassessed-imagenet)"
             )
+        if name == "imagenet_localisation" and options.boxes is None:
+            raise DataError(
+                "imagenet_localisation: give its boxes with --boxes=ILSVRC2012_bbox_val_v3.tgz, its folder, or a text"
+                " of them (localization.txt of clovaai/wsolevaluation, metadata/ILSVRC/test)"
+            )
         classes = imagenet()
-        inputs = open_inputs(source, None, options.boxes, classes, out=data / name, val_labels=options.val_labels)
+        inputs = open_inputs(
+            source, None, options.boxes, classes, out=data / name, val_labels=options.val_labels, flag="--source"
+        )
         with _kept_if_listed(inputs):
             listing = list_val(inputs, classes, options.real)
         manifests = [prepare_listing(listing, inputs, job(options.split or "val", NUM_VAL, classes))]
@@ -219,6 +282,10 @@ def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, 
         inputs = Inputs(images=open_source(source, "--source", scratch=data / name, password=options.password))
         with _kept_if_listed(inputs):
             listings = list_suite(suite, inputs.images, options.split)
+            if options.boxes is not None:
+                boxes = open_boxes(options.boxes, suite.classes(), scratch=data / name)
+                inputs = dataclasses.replace(inputs, boxes=boxes)
+                add_boxes(listings, inputs)
         manifests = [
             prepare_listing(listing, inputs, job(split, suite.published[split], suite.classes()))
             for split, listing in sorted(listings.items())
@@ -227,13 +294,43 @@ def prepare_suite(name: str, source: str, data: Path, options: SuiteOptions, *, 
     return manifests
 
 
+def _generate_imagenet_c(source: str, options: SuiteOptions, job: Callable[[str, int], Job]) -> list[Manifest]:
+    """Makes the suite's splits of ILSVRC's validation images."""
+    kinds = imagenet_c.choose_kinds(options.corruptions)
+    generated = imagenet_c.describe(kinds, options.frost)
+    published = suites.SUITES["imagenet_c"].published
+    out = job("test", 0).out
+    inputs = open_inputs(source, None, None, imagenet(), out=out, val_labels=options.val_labels, flag="--source")
+    with _kept_if_listed(inputs):
+        listings = imagenet_c.list_corrupted(list_val(inputs, imagenet(), None), kinds, options.split)
+    facts = {
+        "layout": "imagenet_c",
+        "generated": generated,
+        "corruptions": ", ".join(kinds),
+        "images": inputs.images.place,
+        "val_labels": inputs.val_labels.place if inputs.val_labels else None,
+    }
+    # Workers may run in another folder.
+    frost = str(Path(options.frost).absolute()) if options.frost else None
+    read = imagenet_c.Generate(_read_images(inputs, imagenet()), frost)
+    manifests = []
+    for split, listing in listings.items():
+        start = time.monotonic()
+        of_split = job(split, published[split])
+        tables = (frost,) if frost else ()
+        plan = _plan(listing, read, facts, of_split, inputs, reads=(generated,), tables=tables)
+        manifests.append(_prepare(plan, of_split, summary_rows, start))
+    inputs.discard()
+    return manifests
+
+
 def prepare_own(
-    source: str, byproducts: str | None, classes: str | None, job: Callable[[ClassList], Job], *, out: Path
+    source: str, byproducts: str | None, classes: str | None, job: Callable[[ClassList], Job], *, out: Place
 ) -> Manifest:
     """Prepares class folders of the user's own, with byproducts as XML in class folders or as a table of clicks."""
     images = open_source(source, "--source", scratch=out)
     class_list = _own_classes(images, source, classes, out)
-    table = Path(byproducts) if byproducts and is_table(Path(byproducts)) else None
+    table = storage.place(byproducts) if byproducts and is_table(storage.place(byproducts)) else None
     inputs = Inputs(
         images=images,
         byproducts=open_source(byproducts, "--byproducts", scratch=out) if byproducts and not table else None,
@@ -242,27 +339,36 @@ def prepare_own(
     )
     manifest = prepare_folders(inputs, job(class_list), min_match=0.5 if table else 0)
     written = out / CLASSES_FILE
-    if not written.exists():
+    if storage.facts(written) is None:
         lines = (f"{i}\t{name}\n" for i, name in zip(class_list.ids, class_list.names, strict=True))
         try:
-            written.write_text("".join(lines), encoding="utf-8")
+            with storage.atomic_file(written) as temporary:
+                temporary.write_text("".join(lines), encoding="utf-8")
         except OSError as e:
             raise DataError(f"{written}: cannot be written ({e.strerror or e})") from e
         print(f"{written}: the {len(class_list)} classes in label order")
     return manifest
 
 
-def _own_classes(images: Source, source: str, classes: str | None, out: Path) -> ClassList:
+def _own_classes(images: Source, source: str, classes: str | None, out: Place) -> ClassList:
     """What was asked for, else a list beside the images or of an earlier split, else the folders' names, sorted.
 
     The last is the only place where an order of folders makes labels; it is written out, and later splits keep it.
     """
-    for path in (classes, Path(source) / CLASSES_FILE, out / CLASSES_FILE):
-        if path is not None and (path == classes or Path(path).is_file()):
+    if classes is not None:
+        return read_class_list(classes)
+    for path in (storage.place(source) / CLASSES_FILE, out / CLASSES_FILE):
+        if (facts := storage.facts(path)) is not None and not facts.is_folder:
             return read_class_list(str(path))
     names = tuple(images.folders())
     if not names:
         raise DataError(f"{images.place}: holds no class folders; expected <class>/<image>")
+    for name in names:
+        if name != name.strip() or "\t" in name or name.splitlines() != [name] or readable(name) != name:
+            raise DataError(
+                f"{images.place}: class folder {readable(name)!r}: a class list, one class a line, cannot hold such a"
+                " name (tab, line break, space at an end, or bytes that are not UTF-8); rename the folder"
+            )
     return ClassList(names, names)
 
 

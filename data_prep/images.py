@@ -8,24 +8,32 @@ is the image decoded, and Pillow decides. Bytes changed inside a scan are not no
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from data_prep.problems import Reason
+from data_prep.sources import Reader, Span
 from luab_jax.byproducts.records import Point, Showing, Size, TimedPoint
 from luab_jax.errors import DataError
 
 MAX_PIXELS = 89_478_485
 """256 MiB of RGB, Pillow's own limit. The largest image of ImageNet has about 70 million."""
 
+MAX_IMAGE_BYTES = 256 << 20
+"""A photo of `MAX_PIXELS` that no encoder made smaller; and a record of 2 GiB or more cannot be written."""
+
 _ORIENTATION_TAG = 0x0112
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
+_filters = threading.Lock()
 
 
 class BadImage(DataError):  # noqa: N818 (it describes the image)
@@ -46,17 +54,40 @@ class ImageHeader:
     """EXIF, 1 to 8; 1 is upright."""
 
 
+def check_length(num_bytes: int) -> None:
+    """Refuses, before it is read, a file that no image is, such as the unending member of a zip bomb."""
+    if num_bytes > MAX_IMAGE_BYTES:
+        raise BadImage(Reason.IMAGE_TOO_LARGE, f"a file of {num_bytes:,} bytes, at most {MAX_IMAGE_BYTES:,}")
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Pillow's warnings. One thread at a time: Python's filters are those of the whole process."""
+    with _filters, warnings.catch_warnings(action="ignore"):
+        yield
+
+
+def read_image(images: Reader, path: str, span: Span) -> tuple[bytes, ImageHeader]:
+    """A listed image as it lies there; raises `BadImage` for what cannot be read or decoded as a whole."""
+    check_length(span.size)
+    try:
+        data = images(path, span)
+    except OSError as e:
+        raise BadImage(Reason.IMAGE_UNREADABLE, str(e.strerror or e)) from e
+    return data, check_image(data)
+
+
 def check_image(data: bytes) -> ImageHeader:
     """Reads the header; raises `BadImage` for what cannot be decoded as a whole."""
     if not data:
         raise BadImage(Reason.IMAGE_EMPTY)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _quietly():
             image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
-        raise BadImage(Reason.IMAGE_TOO_LARGE, str(e)) from e
+    except Image.DecompressionBombError as e:
+        # Pillow's message ends with its own two limits, of which ours is one.
+        claimed = str(e).partition(" exceeds")[0]
+        raise BadImage(Reason.IMAGE_TOO_LARGE, f"{claimed}, at most {MAX_PIXELS:,} pixels") from e
     except Exception as e:  # a damaged header makes Pillow's parsers raise nearly anything
         detail = f"starts with {data[:16]!r}" if isinstance(e, Image.UnidentifiedImageError) else str(e)
         raise BadImage(Reason.IMAGE_FORMAT, detail) from e
@@ -98,7 +129,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
         return 1
     exif = Image.Exif()
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with _quietly():
             exif.load(image.info["exif"])
         value = exif.get(_ORIENTATION_TAG, 1)
     except Exception:  # damaged EXIF: Pillow raises nearly anything, and a browser shows the image upright
@@ -113,7 +144,7 @@ def mask_from_npy(data: bytes, size: Size) -> bytes:
     """
     try:
         mask = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as e:
+    except Exception as e:  # numpy reads a header as Python source, and a damaged one makes the parser raise anything
         raise DataError(f"not a .npy array ({e})") from e
     if not isinstance(mask, np.ndarray) or mask.shape != (size.height, size.width):
         raise DataError(f"shape {getattr(mask, 'shape', None)}, the image has {(size.height, size.width)}")

@@ -15,7 +15,7 @@ class Reason(enum.StrEnum):
     IMAGE_EMPTY = "image file is empty"
     IMAGE_FORMAT = "not a JPEG or PNG image"
     IMAGE_TRUNCATED = "image is cut off or damaged"
-    IMAGE_TOO_LARGE = "image has too many pixels"
+    IMAGE_TOO_LARGE = "image is too large"
     IMAGE_MISSING = "image of the instances file is missing"
     IMAGE_ENTRY = "image entry of the instances file is invalid"
     NAME_NOT_UTF8 = "file name is not UTF-8"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,24 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.core import naming
 
-from data_prep.shards import Part, Plan, atomic_file, write_shards
-from luab_jax.data import dataset, features
+from data_prep.parallel import run_tasks
+from data_prep.shards import Part, Plan, name_of, write_shard, write_shards
+from luab_jax.data import dataset, storage
 from luab_jax.data.dataset import Manifest, Shard, Skipped
+from luab_jax.data.schema import example_features
+from luab_jax.data.storage import Place, atomic_file
 from luab_jax.errors import DataError, UserError
 
 MAX_LISTED = 10_000
 """Problems of one kind that a manifest lists; the others are counted."""
 
 
-def prepare(plan: Plan, *, workers: int, strict: bool) -> tuple[Manifest, bool]:
+def prepare(
+    plan: Plan, *, workers: int, strict: bool, beam_options: Sequence[str] | None = None
+) -> tuple[Manifest, bool]:
     """Prepares a split, or finds it prepared. Returns its manifest and whether anything had to be written.
+
+    Shards are written by processes of this machine, or with `beam_options` wherever Beam's runner has them written.
 
     Raises `DataError` if the directory holds something else under this split's name, and, with `strict`, if any input
     was skipped or damaged (the shards are kept, so the same command without `strict` need not write them again).
@@ -36,10 +45,16 @@ def prepare(plan: Plan, *, workers: int, strict: bool) -> tuple[Manifest, bool]:
         _remove_leftovers(plan, manifest)
         return manifest, False
     try:
-        plan.directory.mkdir(parents=True, exist_ok=True)
+        storage.make_folder(plan.directory)
     except OSError as e:
         raise DataError(f"{plan.directory}: cannot be made a folder to write into ({e.strerror or e})") from e
-    parts = write_shards(plan, fingerprint=fingerprint, workers=workers)
+    if beam_options is None:
+        run = functools.partial(run_tasks, write_shard, workers=workers, name_of=name_of)
+    else:
+        from data_prep.beam import run_on_beam  # apache_beam is an extra
+
+        run = functools.partial(run_on_beam, options=beam_options, places=plan.places)
+    parts = write_shards(plan, fingerprint=fingerprint, run=run)
     manifest = _manifest(plan, fingerprint, parts)
     _refuse_problems(manifest.skipped, manifest.counts, strict=strict)
     if not manifest.num_records:
@@ -71,7 +86,8 @@ def _existing(plan: Plan, fingerprint: str) -> Manifest | None:
         return None
     manifest = dataset.read_manifest(plan.directory, plan.split)
     if manifest.fingerprint == fingerprint:
-        damaged = [text for shard in manifest.shards if (text := _damage(plan.directory, shard))]
+        there = storage.names(plan.directory)
+        damaged = [text for shard in manifest.shards if (text := _damage(there, shard))]
         if damaged:
             raise DataError(
                 f"{plan.directory}: prepared, but {len(damaged)} shard(s) are gone or changed, such as {damaged[0]};"
@@ -82,17 +98,16 @@ def _existing(plan: Plan, fingerprint: str) -> Manifest | None:
     difference = difference or "  the files below these folders, or what tables of labels, clicks or boxes say of them"
     raise DataError(
         f"{plan.directory}: split {plan.split!r} was prepared from other input. Then -> now:\n{difference}\n"
-        f"Choose another --out, or delete {dataset.manifest_path(plan.directory, plan.split).name} and the shards of"
-        f" split {plan.split!r} to prepare it again"
+        f"Choose another --out or --split, or delete {dataset.manifest_path(plan.directory, plan.split).name} and the"
+        f" shards of split {plan.split!r} to prepare it again"
     )
 
 
-def _damage(directory: Path, shard: Shard) -> str:
-    """What can be seen of it without reading the shard; nothing if it looks whole."""
-    try:
-        size = (directory / shard.file_name).stat().st_size
-    except OSError as e:
-        return f"{shard.file_name} ({e.strerror or e})"
+def _damage(there: Mapping[str, int], shard: Shard) -> str:
+    """What can be seen of it without reading the shard; nothing if it looks whole. `there`: sizes by name."""
+    size = there.get(shard.file_name)
+    if size is None:
+        return f"{shard.file_name} (No such file)"
     return "" if size == shard.num_bytes else f"{shard.file_name} ({size:,} of {shard.num_bytes:,} bytes)"
 
 
@@ -144,10 +159,10 @@ def _manifest(plan: Plan, fingerprint: str, parts: list[Part]) -> Manifest:
 
 def _publish(plan: Plan, manifest: Manifest, parts: list[Part], others: list[Manifest]) -> None:
     try:
-        with atomic_file(Path(dataset.index_path(plan.directory, plan.split))) as temporary:
+        with atomic_file(storage.place(str(dataset.index_path(plan.directory, plan.split)))) as temporary:
             dataset.write_index(epath.Path(temporary), [p.offsets for p in parts], [p.lengths for p in parts])
         write_tfds_metadata(plan.directory, [*others, manifest])
-        with atomic_file(Path(dataset.manifest_path(plan.directory, plan.split))) as temporary:
+        with atomic_file(storage.place(str(dataset.manifest_path(plan.directory, plan.split)))) as temporary:
             temporary.write_text(manifest.to_json(), encoding="utf-8")
     except OSError as e:
         raise DataError(
@@ -160,44 +175,43 @@ def _publish(plan: Plan, manifest: Manifest, parts: list[Part], others: list[Man
 def _remove_leftovers(plan: Plan, manifest: Manifest) -> None:
     """Sidecars, and whatever a killed run or one with another number of shards left behind; they do no harm."""
     kept = {shard.file_name for shard in manifest.shards}
-    for path in plan.directory.glob(f"{plan.dataset}-{plan.split}.tfrecord-*"):
-        if path.name not in kept:
+    for name in storage.names(plan.directory):
+        if name.startswith(f"{plan.dataset}-{plan.split}.tfrecord-") and name not in kept:
             with contextlib.suppress(OSError):
-                path.unlink()
+                (plan.directory / name).unlink()
 
 
-def write_tfds_metadata(directory: Path, manifests: list[Manifest]) -> None:
+def write_tfds_metadata(directory: Place, manifests: list[Manifest]) -> None:
     """Writes `dataset_info.json` and `features.json` for all splits, so that TFDS opens the directory.
 
     TFDS insists that the shards it finds belong to the splits it is given, which does not hold while another split is
-    in the making; so it writes beside an empty stand-in for each split, and the result is moved into place.
+    in the making; so it writes beside an empty stand-in for each split, and the result is brought into place.
     """
-    scratch = directory / "tfds_metadata.tmp"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    first = manifests[0]
-    template = naming.ShardedFileTemplate(
-        data_dir=epath.Path(scratch), dataset_name=first.dataset, filetype_suffix="tfrecord"
-    )
-    for manifest in manifests:
-        (scratch / manifest.shards[0].file_name).touch()
-    tfds.folder_dataset.write_metadata(
-        data_dir=scratch,
-        features=features.example_features(first.classes.ids),
-        split_infos=[
-            tfds.core.SplitInfo(
-                name=manifest.split,
-                shard_lengths=[shard.num_records for shard in manifest.shards],
-                num_bytes=sum(shard.num_bytes for shard in manifest.shards),
-                filename_template=template,
-            )
-            for manifest in sorted(manifests, key=lambda manifest: manifest.split)
-        ],
-        version="1.0.0",
-        filename_template=template,
-        check_data=False,
-    )
-    for path in scratch.iterdir():
-        if ".tfrecord-" not in path.name:
-            path.replace(directory / path.name)
-    shutil.rmtree(scratch)
+    with tempfile.TemporaryDirectory(prefix="tfds_metadata_") as folder:
+        scratch = Path(folder)
+        first = manifests[0]
+        template = naming.ShardedFileTemplate(
+            data_dir=epath.Path(scratch), dataset_name=first.dataset, filetype_suffix="tfrecord"
+        )
+        for manifest in manifests:
+            (scratch / manifest.shards[0].file_name).touch()
+        tfds.folder_dataset.write_metadata(
+            data_dir=scratch,
+            features=example_features(first.classes.ids),
+            split_infos=[
+                tfds.core.SplitInfo(
+                    name=manifest.split,
+                    shard_lengths=[shard.num_records for shard in manifest.shards],
+                    num_bytes=sum(shard.num_bytes for shard in manifest.shards),
+                    filename_template=template,
+                )
+                for manifest in sorted(manifests, key=lambda manifest: manifest.split)
+            ],
+            version="1.0.0",
+            filename_template=template,
+            check_data=False,
+        )
+        for path in scratch.iterdir():
+            if ".tfrecord-" not in path.name:
+                with atomic_file(directory / path.name) as temporary:
+                    shutil.copyfile(path, temporary)

@@ -3,30 +3,32 @@
 A shard is a function of the input alone: images are ordered by a hash of their names (so that every shard is a fair
 sample of the split), cut into equal runs, and each run is read and written by one task. Beside a finished shard lies
 `<shard>.part.npz` with what the index and the manifest need to know of it; a later run of the same input skips it.
-Both files appear by renaming, so a shard is there as a whole or not at all.
+Both files appear by renaming, or in a bucket when their upload is complete, so a shard is there as a whole or not at
+all.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
-import os
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import google_crc32c
 import numpy as np
 
-from data_prep.parallel import run_tasks
 from luab_jax.byproducts.records import ImageRecord
-from luab_jax.data import features, tfrecord
+from luab_jax.data import features, storage, tfrecord
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import Shard, Skipped, shard_name
+from luab_jax.data.schema import SCHEMA_VERSION
+from luab_jax.data.storage import Place, atomic_file
 from luab_jax.errors import DataError
 from luab_jax.progress import Progress
 
@@ -35,6 +37,10 @@ IMAGES_PER_SHARD = 1250
 
 PREPARATION_VERSION = 1
 """Raised when the same input gives other bytes: shards of an interrupted older run are then not continued."""
+
+
+_REQUESTS = 16
+"""Files of a bucket that are asked for at a time; each takes a round trip."""
 
 
 class Item(Protocol):
@@ -56,12 +62,22 @@ class Outcome(NamedTuple):
     """Facts to be summed over the split."""
     problems: tuple[Skipped, ...]
 
+    @classmethod
+    def left_out(cls, file_name: str, reason: str, detail: str) -> Outcome:
+        """Of an image that is not usable."""
+        skipped = Skipped(file=file_name, reason=reason, detail=detail)
+        return cls(None, {"images_found": 1, "images_skipped": 1}, (skipped,))
+
+
+def _nothing() -> None:
+    pass
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """A split to be prepared: the input as listed, and how one image of it is read."""
 
-    directory: Path
+    directory: Place
     dataset: str
     split: str
     classes: ClassList
@@ -79,12 +95,16 @@ class Plan:
     """The published count of a public set."""
     reads: tuple[str, ...] = ()
     """What records depend on beside the items and the class list: how other input is found and read."""
+    places: tuple[str, ...] = ()
+    """Files and folders that `read` opens, as absolute paths: what every worker must be able to reach."""
+    make_readable: Callable[[], None] = _nothing
+    """Called before the first image is read: unpacks what has so far been listed only."""
 
     def fingerprint(self) -> str:
         """Hash of everything the shards depend on; the place of the input is not part of it."""
         facts = (
             PREPARATION_VERSION,
-            features.SCHEMA_VERSION,
+            SCHEMA_VERSION,
             self.dataset,
             self.split,
             self.classes.hash,
@@ -113,42 +133,67 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    path: Path
+class ShardTask:
+    """One shard to be written: all that a worker needs, here or elsewhere."""
+
+    path: Place
     items: tuple[Any, ...]
     read: Callable[[Any], Outcome]
     fingerprint: str
+    from_bucket: bool = False
+    """Whether reading an item mostly means to wait."""
 
     @property
     def name(self) -> str:
         return self.path.name
 
 
-def write_shards(plan: Plan, *, fingerprint: str, workers: int) -> list[Part]:
-    """Writes the shards that are not there yet, and returns all of them in order."""
+def name_of(task: ShardTask) -> str:
+    """For messages about tasks at hand."""
+    return task.name
+
+
+def write_shards(plan: Plan, *, fingerprint: str, run: Callable[[Sequence[ShardTask]], Iterator[Part]]) -> list[Part]:
+    """Writes the shards that are not there yet, and returns all of them in order.
+
+    `run` has `write_shard` done for each task, wherever it likes, and yields what came of it in any order.
+    """
     tasks = _tasks(plan, fingerprint)
-    parts = {task.name: read_part(task.path, fingerprint) for task in tasks}
-    missing = [task for task in tasks if parts[task.name] is None]
-    if len(missing) < len(tasks):
-        print(f"{plan.directory}: {len(tasks) - len(missing)} of {len(tasks)} shards are there already", flush=True)
+    parts = _parts_there(tasks, plan.directory)
+    missing = [task for task in tasks if task.name not in parts]
+    if parts:
+        print(f"{plan.directory}: {len(parts)} of {len(tasks)} shards are there already", flush=True)
+    if missing:
+        plan.make_readable()
     done = len(plan.items) - sum(len(task.items) for task in missing)
     sizes = {task.name: len(task.items) for task in missing}
     with Progress(f"prepare {plan.split}", len(plan.items), done=done) as progress:
-        for part in run_tasks(_write_shard, missing, workers=workers, name_of=lambda task: task.name):
+        for part in run(missing):
             parts[part.shard.file_name] = part
             progress.advance(sizes[part.shard.file_name])
-    return [part for part in parts.values() if part is not None]
+    return [parts[task.name] for task in tasks]
 
 
-def _tasks(plan: Plan, fingerprint: str) -> list[_Task]:
+def _parts_there(tasks: Sequence[ShardTask], directory: Place) -> dict[str, Part]:
+    """Finished shards of this very preparation, by name. One listing tells which sidecars are worth a request."""
+    there = storage.names(directory)
+    sought = [task for task in tasks if task.name in there and part_path(task.path).name in there]
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        found = pool.map(lambda task: read_part(task, there[task.name]), sought)
+        return {part.shard.file_name: part for part in found if part is not None}
+
+
+def _tasks(plan: Plan, fingerprint: str) -> list[ShardTask]:
     ordered = sorted(plan.items, key=lambda item: (_stable_hash(item.file_name), item.file_name))
+    from_bucket = any(map(storage.is_remote, plan.places))
     cuts = [len(ordered) * i // plan.num_shards for i in range(plan.num_shards + 1)]
     return [
-        _Task(
+        ShardTask(
             plan.directory / shard_name(plan.dataset, plan.split, i, plan.num_shards),
             tuple(ordered[cuts[i] : cuts[i + 1]]),
             plan.read,
             fingerprint,
+            from_bucket,
         )
         for i in range(plan.num_shards)
     ]
@@ -159,37 +204,26 @@ def _stable_hash(file_name: str) -> bytes:
     return hashlib.blake2b(file_name.encode(), digest_size=8).digest()
 
 
-def _write_shard(task: _Task) -> Part:
-    # The process id keeps two commands on the same directory from writing into one file.
-    temporary = task.path.with_name(f"{task.name}.{os.getpid()}.tmp")
+def write_shard(task: ShardTask) -> Part:
     try:
-        with temporary.open("wb") as file:
+        with atomic_file(task.path) as temporary, temporary.open("wb") as file:
             part = _write_records(task, file)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(task.path)
         _write_part(task.path, part, task.fingerprint)
     except OSError as e:
         raise DataError(
             f"{task.path}: cannot be written ({e.strerror or e}). The shards finished before it are kept:"
             " mend the cause and run the same command again"
         ) from e
-    finally:
-        temporary.unlink(missing_ok=True)
     return part
 
 
-def _write_records(task: _Task, file: Any) -> Part:
+def _write_records(task: ShardTask, file: Any) -> Part:
     crc, offset = 0, 0
     offsets, lengths = [], []
     counts: Counter[str] = Counter()
     problems: list[Skipped] = []
-    for item in task.items:
-        try:
-            outcome = task.read(item)
-        except Exception as e:
-            e.add_note(f"while reading {item.file_name} for shard {task.name}")
-            raise
+    for outcome in _outcomes(task):
         counts.update(outcome.counts)
         problems.extend(outcome.problems)
         if outcome.record is None:
@@ -205,11 +239,34 @@ def _write_records(task: _Task, file: Any) -> Part:
     return Part(shard, np.asarray(offsets, np.uint64), np.asarray(lengths, np.uint32), counts, tuple(problems))
 
 
-def part_path(shard: Path) -> Path:
+def _outcomes(task: ShardTask) -> Iterator[Outcome]:
+    """Of the task's items, in their order; those of a bucket are read several at a time."""
+    if not task.from_bucket:
+        yield from (_read(task, item) for item in task.items)
+        return
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        waiting: deque[Future[Outcome]] = deque()
+        for item in task.items:
+            waiting.append(pool.submit(_read, task, item))
+            if len(waiting) > _REQUESTS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _read(task: ShardTask, item: Any) -> Outcome:
+    try:
+        return task.read(item)
+    except Exception as e:
+        e.add_note(f"while reading {item.file_name} for shard {task.name}")
+        raise
+
+
+def part_path(shard: Place) -> Place:
     return shard.with_name(f"{shard.name}.part.npz")
 
 
-def _write_part(path: Path, part: Part, fingerprint: str) -> None:
+def _write_part(path: Place, part: Part, fingerprint: str) -> None:
     facts = {
         "fingerprint": fingerprint,
         "shard": asdict(part.shard),
@@ -220,10 +277,14 @@ def _write_part(path: Path, part: Part, fingerprint: str) -> None:
         np.savez(file, offsets=part.offsets, lengths=part.lengths, facts=np.asarray(json.dumps(facts)))
 
 
-def read_part(path: Path, fingerprint: str) -> Part | None:
-    """The sidecar of a finished shard of this very preparation; `None` means that the shard must be written."""
+def read_part(task: ShardTask, num_bytes: int) -> Part | None:
+    """The sidecar of a finished shard of this very preparation; `None` means that the shard must be written.
+
+    `num_bytes` is the size of the shard that is there.
+    """
+    path = part_path(task.path)
     try:
-        with np.load(part_path(path)) as arrays:
+        with np.load(io.BytesIO(storage.read_all(path))) as arrays:
             facts = json.loads(str(arrays["facts"]))
             part = Part(
                 Shard(**facts["shard"]),
@@ -232,26 +293,6 @@ def read_part(path: Path, fingerprint: str) -> Part | None:
                 facts["counts"],
                 tuple(Skipped(**problem) for problem in facts["problems"]),
             )
-        fits = facts["fingerprint"] == fingerprint and path.stat().st_size == part.shard.num_bytes
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
-    return part if fits else None
-
-
-class atomic_file:  # noqa: N801 (used like a function)
-    """A temporary path that takes its final name when the block ends well."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self._temporary
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            with self._temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+    return part if facts["fingerprint"] == task.fingerprint and num_bytes == part.shard.num_bytes else None

@@ -5,9 +5,9 @@
     a zip                                       its directory, then members in place
     a compressed tar (.tar.gz, .tgz, .bz2, .xz) unpacked once, in one pass, into one scratch file
 
-`ARCHIVE/folder/inside` names a folder of an archive. The index of an archive takes about 42 bytes an entry,
-names included: 50 MB for 1.1 million. A scratch file is as large as what is in the archive; it lies in --out while
-the preparation runs, a stopped one finds it again, and a finished one removes it.
+Each of them on a disk or in a bucket. `ARCHIVE/folder/inside` names a folder of an archive. The index of an archive
+takes about 42 bytes an entry, names included: 50 MB for 1.1 million. A scratch file is as large as what is in the
+archive; it lies in --out while the preparation runs, a stopped one finds it again, and a finished one removes it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class File(NamedTuple):
 
 
 class Reader(Protocol):
-    """Reads files in any process; small when pickled. Raises `OSError`."""
+    """Reads files in any process; small when pickled.
+
+    Raises `OSError` where this file cannot be read, and `StorageError` where its bucket cannot.
+    """
 
     def __call__(self, path: str, span: Span) -> bytes: ...
 
@@ -60,6 +63,11 @@ class Source(Protocol):
     @property
     def reader(self) -> Reader: ...
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The folder or the files that `reader` opens, as absolute paths."""
+        ...
+
     def folders(self, folder: str = "") -> list[str]:
         """Names of the folders in `folder`, sorted."""
         ...
@@ -72,8 +80,12 @@ class Source(Protocol):
         """The tree from `folder` on."""
         ...
 
-    def discard(self) -> None:
-        """Removes what was unpacked for reading."""
+    def make_readable(self) -> None:
+        """Unpacks what has so far been listed only; comes before the first read."""
+        ...
+
+    def discard(self, *, listing: bool) -> None:
+        """Removes what was unpacked for reading; with `listing` also what spares the next run to list it again."""
         ...
 
 
@@ -92,7 +104,8 @@ class Folder:
 
     def __init__(self, root: Path):
         self._root, self.place, self.name = root, str(root), root.resolve().name
-        self.reader: Reader = FolderReader(root)
+        self.reader: Reader = FolderReader(root.absolute())
+        self.places = (str(root.absolute()),)
         self._shown = ""
         self._problems: dict[str, Skipped] = {}
 
@@ -141,8 +154,7 @@ class Folder:
 
     def _note(self, path: str, reason: Reason, detail: str) -> None:
         path = "/".join(filter(None, (self._shown, *path.split("/"))))
-        readable = os.fsencode(path).decode(errors="replace"), os.fsencode(detail).decode(errors="replace")
-        self._problems[path] = Skipped(file=readable[0], reason=reason, detail=readable[1])
+        self._problems[path] = Skipped(file=readable(path), reason=reason, detail=readable(detail))
 
     def below(self, folder: str) -> Source:
         if not folder:
@@ -152,8 +164,16 @@ class Folder:
         inside._problems = self._problems
         return inside
 
-    def discard(self) -> None:
+    def make_readable(self) -> None:
         pass
+
+    def discard(self, *, listing: bool) -> None:
+        pass
+
+
+def readable(name: str) -> str:
+    """A name for messages and lists, whatever bytes it has."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def walk(source: Source, folder: str = "") -> Iterator[tuple[str, list[File]]]:

@@ -11,14 +11,31 @@ Rows = list[tuple[str, str]]
 def summary_rows(manifest: Manifest) -> Rows:
     """What was found beside single-label images."""
     counts = manifest.counts
-    absent = counts.get("classes_without_images", 0)
-    share = f"{counts.get('images_with_selected_byproduct', 0) / max(manifest.num_records, 1):.1%}"
+    absent, boxes = counts.get("classes_without_images", 0), counts.get("images_with_box", 0)
+    rows = _byproduct_rows(manifest)
+    if boxes or manifest.source.get("boxes") is not None:
+        rows.append(("with a box", f"{boxes:,}"))
+    if masks := counts.get("images_with_mask", 0):
+        rows.append(("with a mask", f"{masks:,}"))
+    if left_out := counts.get("images_of_other_folders_left_out", 0):
+        rows.append(("in other folders, left out", f"{left_out:,}"))
+    if absent:
+        rows.append(("classes without images", f"{absent:,} of {len(manifest.classes):,}"))
+    return rows
+
+
+def _byproduct_rows(manifest: Manifest) -> Rows:
+    """That none were given is said too, except of a public suite, which has none."""
+    counts = manifest.counts
+    if manifest.source.get("byproducts") is None:
+        return [] if manifest.expected_records is not None else [("byproducts", "none given")]
+    selected = counts.get("images_with_selected_byproduct", 0)
+    unused = counts.get("byproduct_folders_without_images", 0)
     return [
-        ("with a selected byproduct", f"{counts.get('images_with_selected_byproduct', 0):,} ({share})"),
+        ("with a selected byproduct", f"{selected:,} ({selected / max(manifest.num_records, 1):.1%})"),
         ("with a usable click", f"{counts.get('images_with_usable_click', 0):,}"),
         ("without byproduct file", f"{counts.get('images_without_byproduct_file', 0):,}"),
-        ("with a box", f"{counts.get('images_with_box', 0):,}"),
-        *([("classes without images", f"{absent:,} of {len(manifest.classes):,}")] if absent else []),
+        *([("byproduct folders unused", f"{unused:,}, no images of these classes")] if unused else []),
     ]
 
 
@@ -49,6 +66,7 @@ def summary(manifest: Manifest, found: Rows, out: object, seconds: float) -> str
     size = sum(shard.num_bytes for shard in manifest.shards)
     rows = [
         *_published(manifest),
+        *_stored(manifest),
         ("images", f"{images:,}" + (f" of {counts['images_found']:,}" if images < counts["images_found"] else "")),
         *found,
         ("shards", f"{len(manifest.shards):,}, {size / 1e6:,.1f} MB"),
@@ -61,8 +79,22 @@ def summary(manifest: Manifest, found: Rows, out: object, seconds: float) -> str
         reasons.setdefault(skipped.reason, []).append(skipped.file)
     if reasons:
         lines.append(f"  skipped or damaged, by reason (all in {manifest.split}.manifest.json):")
-        lines += [f"    {counts[reason]:>6,}  {reason}, such as {files[0]}" for reason, files in reasons.items()]
+        lines += [
+            f"    {counts[reason]:>6,}  {reason}, such as {_shown(files[0])}" for reason, files in reasons.items()
+        ]
     return "\n".join(lines)
+
+
+def _stored(manifest: Manifest) -> Rows:
+    if not manifest.stored_smaller:
+        return []
+    count = manifest.counts.get("images_made_smaller", 0)
+    return [("images made smaller", f"{count:,}, to {manifest.stored_smaller}")]
+
+
+def _shown(name: str) -> str:
+    """On one line."""
+    return name if name.isprintable() else repr(name)
 
 
 def _published(manifest: Manifest) -> Rows:

@@ -15,6 +15,7 @@ from absl import app, flags, logging
 
 from luab_jax.config import flatten
 from luab_jax.errors import ExitCode, UserError
+from luab_jax.pipes import quiet_when_unread
 
 
 def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False) -> None:
@@ -36,7 +37,8 @@ def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False) -> None
             code = ExitCode.STOPPED_RESUMABLE
         sys.exit(int(code))
 
-    app.run(guarded, flags_parser=_parse)
+    with quiet_when_unread():
+        app.run(guarded, flags_parser=_parse)
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:

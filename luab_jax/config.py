@@ -17,7 +17,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from luab_jax.byproducts.targets import Target, fits
+from luab_jax.byproducts.responses import Response, SampleWeight
+from luab_jax.byproducts.targets import Target, fits, responses_of
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import ConfigError
 from luab_jax.models.config import ModelConfig
@@ -71,15 +72,29 @@ class ByproductConfig:
     target: Target = Target.CLICK_LAST
     """`none` gives the baseline, `random` the Rand control."""
     weight: float = 1.0
-    """λ of the combined loss."""
+    """λ of the combined loss. What suits depends on the target: an early smooth-L1 of places is about 0.1, that of
+    standardised numbers 0.4, a divergence or cross-entropy 2 and more."""
     smooth_l1_beta: float = 1.0
-    """Where smooth-L1 turns from quadratic to linear, in fractions of the crop; 1 is torch's default."""
+    """Where smooth-L1 turns from quadratic to linear, in fractions of the crop (of numbers: in standard deviations); 1
+    is torch's default."""
     label_follows_point: bool = False
     """For sets of labels: a class whose icon lies outside of the training crop gets label 0, a class without an icon
     keeps its 1. The paper's COCO loader (coco_dataloader.ipynb) does so, since a crop at 8 % of the area often loses
     the object; its ImageNet loader only masks the regression. Off by default: with it labels come from byproducts too,
     in the baseline (target `none`) as well, and a gain of LUAB would mix with that of cleaner labels. A class of which
     another instance is still in the crop loses its label wrongly."""
+    heat_map_side: int = 7
+    """G of `trace_heat_map`: the crop is cut into G² cells."""
+    min_annotator_images: int = 20
+    """`annotator`: those who selected fewer images of the training split are no class of their own, nor of another."""
+    max_annotators: int = 4096
+    """`annotator`: at most so many classes, those with most images."""
+    sample_weight: SampleWeight = SampleWeight.NONE
+    """By what the classification loss of an image with one label is weighted: quick, uncorrected answers weigh more.
+    w = 1 / (1 + t / τ), τ the geometric mean of the training split's times to click, or w = 1 / (1 + corrections);
+    scaled to mean one over the images of the global batch that have a byproduct, 1 for those without. Independent of
+    the target. That easy examples teach more is an assumption (Bengio et al., Curriculum Learning, ICML 2009), and so
+    is that a corrected click marks a doubtful label."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -199,6 +214,7 @@ class Config:
             "total_steps": self.total_steps,
             "log.every_steps": self.log.every_steps,
             "byproduct.smooth_l1_beta": self.byproduct.smooth_l1_beta,
+            "byproduct.min_annotator_images": self.byproduct.min_annotator_images,
             "optim.learning_rate": self.optim.learning_rate,
             "optim.clip_norm": self.optim.clip_norm,
             "data.preprocessing.image_size": self.data.preprocessing.image_size,
@@ -232,6 +248,14 @@ class Config:
             )
         if self.byproduct.label_follows_point and not multi_label:
             raise ConfigError("config.byproduct.label_follows_point=True needs config.task=multi_label")
+        if multi_label and self.byproduct.sample_weight is not SampleWeight.NONE:
+            raise ConfigError(
+                f"config.byproduct.sample_weight={self.byproduct.sample_weight.value} is for one label per image; set"
+                " it to none for config.task=multi_label"
+            )
+        for name in ("heat_map_side", "max_annotators"):
+            if getattr(self.byproduct, name) < 2:
+                raise ConfigError(f"config.byproduct.{name}={getattr(self.byproduct, name)} must be 2 or more")
         if not fits(self.byproduct.target, 1 if multi_label else None):
             kinds = ", ".join(t.value for t in Target if fits(t, 1 if multi_label else None))
             raise ConfigError(
@@ -243,6 +267,13 @@ class Config:
 def label_set_size(config: Config, num_classes: int) -> int | None:
     """The number of classes where an image has a set of them, None where it has one label."""
     return num_classes if config.task is Task.MULTI_LABEL else None
+
+
+def needed_responses(config: Config) -> tuple[Response, ...]:
+    """Those whose scale over the training split target or sample weight needs."""
+    weighting = config.byproduct.sample_weight.response
+    wanted = {*responses_of(config.byproduct.target), *([weighting] if weighting else [])}
+    return tuple(response for response in Response if response in wanted)
 
 
 def steps_per_epoch(config: Config, num_examples: int) -> float:
@@ -330,14 +361,25 @@ _OPERATIONAL = (
 """Fields that may change when a run resumes: where and how it runs, not what it computes."""
 
 
+_ADDED: dict[str, Any] = {
+    "byproduct.heat_map_side": 7,
+    "byproduct.min_annotator_images": 20,
+    "byproduct.max_annotators": 4096,
+    "byproduct.sample_weight": "none",
+}
+"""Fields that came after the first release, with the value that runs from before it have; that value is left out, so
+that such runs resume, and keep the hash of their config."""
+
+
 def scientific_fields(config: Any) -> dict[str, Any]:
     """The fields that decide what a run computes."""
-    return {k: v for k, v in flatten(config).items() if not k.startswith(_OPERATIONAL)}
+    fields = {k: v for k, v in flatten(config).items() if not k.startswith(_OPERATIONAL)}
+    return {k: v for k, v in fields.items() if k not in _ADDED or v != _ADDED[k]}
 
 
 def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
     """Scientific fields in which two configs differ: name to (old, new)."""
-    a, b = scientific_fields(old), scientific_fields(new)
+    a, b = _ADDED | scientific_fields(old), _ADDED | scientific_fields(new)
     return {k: (a.get(k), b.get(k)) for k in sorted(a | b) if a.get(k) != b.get(k)}
 
 

@@ -25,6 +25,10 @@ class DataError(UserError):
     """A file, a record or a field of the data is missing, broken or contradicts another."""
 
 
+class StorageError(UserError):
+    """A bucket cannot be reached, read or written; nothing is said of the data in it, which no reader may leave out."""
+
+
 class ConfigError(UserError):
     """A field of the config, or a combination of fields, makes no sense."""
 

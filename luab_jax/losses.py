@@ -1,6 +1,11 @@
-"""The losses of LUAB: L(g(f(X)), Y) + λ · smoothL1(h(f(X)), Z) (Neglected Free Lunch, ICCV 2023, eq. on the poster)."""
+"""The losses of LUAB: L(g(f(X)), Y) + λ · smoothL1(h(f(X)), Z) (Neglected Free Lunch, ICCV 2023, eq. on the poster).
+
+Where Z is a distribution or a class, a divergence or a cross-entropy takes the place of smooth-L1.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -34,18 +39,47 @@ def smooth_l1(
     return jnp.mean(optax.huber_loss(predictions, targets, delta=beta), axis=-1) / beta
 
 
+def distribution_divergence(
+    logits: Float[Array, "*batch d"], targets: Float[Array, "*batch d"]
+) -> Float[Array, "*batch"]:
+    """KL(p ‖ q) = Σ_i p_i (log p_i - log q_i) of the target p from q = softmax(logits), with 0 log 0 = 0.
+
+    The soft cross-entropy less the entropy of the target: same gradient, and 0 where the prediction is right. The usual
+    divergence between maps of human attention (Bylinskii et al., What do different evaluation metrics tell us about
+    saliency models?, TPAMI 2018).
+    """
+    return optax.losses.kl_divergence(jax.nn.log_softmax(logits), targets)
+
+
+def class_cross_entropy(logits: Float[Array, "*batch d"], classes: Float[Array, "*batch 1"]) -> Float[Array, "*batch"]:
+    """-log softmax(logits)_c; the class c comes as a float, as all targets do."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, classes[..., 0].astype(jnp.int32))
+
+
 def byproduct_loss(
-    predictions: Float[Array, "b k d"],
+    predictions: Float[Array, "b k h"],
     targets: Float[Array, "b k d"],
     valid: Bool[Array, "b k"],
     *,
-    beta: float = 1.0,
+    loss: Callable[[Array, Array], Array] = smooth_l1,
 ) -> Float[Array, ""]:
-    """Σ valid · smoothL1 / max(1, Σ valid), over the global batch: a host with few clicks does not weigh more.
+    """Σ valid · loss / max(1, Σ valid), over the global batch: a host with few clicks does not weigh more.
 
     A target that is not valid may be anything, NaN too: it takes no part in the loss or in its gradient.
     """
     weights = valid.astype(jnp.float32)
     targets = jnp.where(valid[..., None], targets, 0.0)
-    values = smooth_l1(predictions, targets, beta=beta)
+    values = loss(predictions, targets)
     return jnp.sum(weights * values) / jnp.maximum(1.0, jnp.sum(weights))
+
+
+def mean_one(weights: Float[Array, " b"]) -> Float[Array, " b"]:
+    """Weights of a global batch whose mean is one: w_i · n / Σ w over the n images that have one, 1 for those with 0.
+
+    So an image without a byproduct counts as much as the average image with one, and the size of the loss, hence the
+    best learning rate, does not change with the weights.
+    """
+    present = weights > 0
+    total = jnp.sum(jnp.where(present, weights, 0.0))
+    scale = jnp.sum(present.astype(jnp.float32)) / jnp.where(total > 0, total, 1.0)
+    return jnp.where(present, weights * scale, 1.0)

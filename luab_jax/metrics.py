@@ -40,6 +40,16 @@ def top_k_correct(logits: Float[Array, "b c"], labels: Int[Array, " b"], k: int)
     return ((better < k) & (labels >= 0)).astype(jnp.float32)
 
 
+def box_iou(boxes: Float[Array, "*batch 4"], others: Float[Array, "*batch 4"]) -> Float[Array, "*batch"]:
+    """Intersection over union of boxes x_min, y_min, x_max, y_max; 0 for a box with its corners the wrong way round."""
+    low = jnp.maximum(boxes[..., :2], others[..., :2])
+    high = jnp.minimum(boxes[..., 2:], others[..., 2:])
+    common = jnp.prod(jnp.maximum(high - low, 0.0), axis=-1)
+    areas = [jnp.prod(jnp.maximum(b[..., 2:] - b[..., :2], 0.0), axis=-1) for b in (boxes, others)]
+    union = areas[0] + areas[1] - common
+    return jnp.where(union > 0, common / jnp.where(union > 0, union, 1.0), 0.0)
+
+
 def summarise(means: Iterable[Means]) -> dict[str, float]:
     """Adds means on the host in float64 and divides once; without the names for which nothing was counted."""
     totals: dict[str, np.ndarray] = {}

@@ -16,7 +16,10 @@ from jax.sharding import Mesh
 from luab_jax import checkpoint as checkpoint_lib
 from luab_jax import config as config_lib
 from luab_jax import optim, sharding
-from luab_jax.byproducts.targets import target_shape
+from luab_jax.byproducts.kinds import TargetSettings
+from luab_jax.byproducts.responses import SampleWeight
+from luab_jax.byproducts.statistics import STATISTICS_KEY
+from luab_jax.byproducts.targets import head_shape, target_shape
 from luab_jax.config import Config, Task, label_set_size
 from luab_jax.data.batch import Batch
 from luab_jax.data.dataset import PreparedSplit, open_split
@@ -25,6 +28,7 @@ from luab_jax.errors import ConfigError, DataError, UserError
 from luab_jax.log import say
 from luab_jax.metrics import Means
 from luab_jax.models.functional import Model, create_model
+from luab_jax.run_statistics import training_statistics
 from luab_jax.step import TrainState, init_state, make_eval_step, make_label_set_eval_step, make_train_step
 
 
@@ -38,6 +42,7 @@ class Run:
     model: Model
     train_split: PreparedSplit
     eval_split: PreparedSplit
+    target_settings: TargetSettings
     total_steps: int
     train_step: Any
     """The jitted (state, batch, key) -> (state, means)."""
@@ -61,6 +66,7 @@ class Run:
             "num_classes": len(classes),
             "class_list_hash": classes.hash,
             "versions": checkpoint_lib.versions(),
+            **_statistics_entry(self),
         }
 
 
@@ -79,12 +85,16 @@ def set_up(config: Config, workdir: epath.PathLike) -> Run:
     mesh = sharding.make_mesh(config.mesh)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
     sharding.check_batch_size("eval.batch_size", config.eval.batch_size or config.batch_size, mesh)
+    settings = TargetSettings(
+        heat_map_side=config.byproduct.heat_map_side,
+        statistics=training_statistics(config, train_split, epath.Path(workdir), label_set_size(config, num_classes)),
+    )
     try:
         model = create_model(
             config.model,
             num_classes=num_classes,
             image_size=config.data.preprocessing.image_size,
-            byproduct_shape=target_shape(config.byproduct.target, label_set_size(config, num_classes)),
+            byproduct_shape=head_shape(config.byproduct.target, label_set_size(config, num_classes), settings),
         )
     except ValueError as e:
         raise ConfigError(str(e)) from e
@@ -113,6 +123,7 @@ def set_up(config: Config, workdir: epath.PathLike) -> Run:
         model=model,
         train_split=train_split,
         eval_split=eval_split,
+        target_settings=settings,
         total_steps=steps,
         train_step=jax.jit(
             make_train_step(config, model, optimizer, schedule),
@@ -202,7 +213,7 @@ def claim(run: Run) -> None:
 def _data_identity(run: Run) -> dict[str, Any]:
     """What a resumed run must find again, wherever the data have moved to."""
     splits = {"train": run.train_split.manifest, "eval": run.eval_split.manifest}
-    return {
+    return _statistics_entry(run) | {
         name: {
             "dataset": manifest.dataset,
             "split": manifest.split,
@@ -212,6 +223,12 @@ def _data_identity(run: Run) -> dict[str, Any]:
         }
         for name, manifest in splits.items()
     }
+
+
+def _statistics_entry(run: Run) -> dict[str, Any]:
+    """The statistics of the training split, where the experiment needs any."""
+    statistics = run.target_settings.statistics
+    return {STATISTICS_KEY: statistics.to_json()} if statistics else {}
 
 
 def _read_json(path: epath.Path) -> Any:
@@ -225,7 +242,9 @@ def compile_step(run: Run) -> Callable[[TrainState, Batch, jax.Array], tuple[Tra
     """The step compiled ahead of the first batch, so that no log line's rate holds the compilation."""
     start = time.monotonic()
     size, side = run.config.batch_size, run.config.data.preprocessing.image_size
-    k, d = run.model.byproduct_shape or (0, 0)
+    num_classes = label_set_size(run.config, run.model.num_classes)
+    k, d = target_shape(run.config.byproduct.target, num_classes, run.target_settings) or (0, 0)
+    weighted = run.config.byproduct.sample_weight is not SampleWeight.NONE
     shapes = Batch(
         images=jax.ShapeDtypeStruct((size, side, side, 3), np.uint8),
         labels=_label_shape(run, size),
@@ -233,6 +252,7 @@ def compile_step(run: Run) -> Callable[[TrainState, Batch, jax.Array], tuple[Tra
         valid=jax.ShapeDtypeStruct((size, k), np.bool_),
         mask=jax.ShapeDtypeStruct((size,), np.bool_),
         index=jax.ShapeDtypeStruct((size,), np.int32),
+        weights=jax.ShapeDtypeStruct((size,), np.float32) if weighted else None,
     )
     compiled = run.train_step.lower(run.abstract_state, shapes, run.step_key).compile()
     say(f"compiled the training step in {time.monotonic() - start:.1f} s", active=run.is_first_process)

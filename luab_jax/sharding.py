@@ -80,6 +80,17 @@ def agree(facts: Mapping[str, str | int]) -> None:
         )
 
 
+def gather(text: str) -> list[str]:
+    """The text of every host, in the order of hosts."""
+    if jax.process_count() == 1:
+        return [text]
+    own = np.frombuffer(text.encode(), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.asarray([len(own)], np.int32))).ravel()
+    padded = np.pad(own, (0, int(lengths.max()) - len(own)))
+    everyones = np.asarray(multihost_utils.process_allgather(padded))
+    return [row[:length].tobytes().decode() for row, length in zip(everyones, lengths.tolist(), strict=True)]
+
+
 def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     """A mesh with the axes data and fsdp over all devices; raises `ConfigError` that proposes shapes that fit."""
     devices = jax.devices() if devices is None else devices

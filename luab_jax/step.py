@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,10 +11,20 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from luab_jax.byproducts.kinds import TargetKind
+from luab_jax.byproducts.targets import Target, kind_of
 from luab_jax.config import Config, Task
 from luab_jax.data.batch import Batch
-from luab_jax.losses import binary_cross_entropy, byproduct_loss, cross_entropy
-from luab_jax.metrics import Mean, Means, masked_mean, single, top_k_correct
+from luab_jax.losses import (
+    binary_cross_entropy,
+    byproduct_loss,
+    class_cross_entropy,
+    cross_entropy,
+    distribution_divergence,
+    mean_one,
+    smooth_l1,
+)
+from luab_jax.metrics import Mean, Means, box_iou, masked_mean, single, top_k_correct
 from luab_jax.models.functional import Model
 from luab_jax.models.inputs import normalise
 
@@ -38,31 +49,44 @@ def _classification_loss(config: Config, logits: Float[Array, "b c"], labels: Ar
     return cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
 
 
+def _byproduct_loss(config: Config) -> Callable[[Array, Array], Array]:
+    """The loss of one target, by its kind."""
+    match kind_of(config.byproduct.target):
+        case TargetKind.DISTRIBUTION:
+            return distribution_divergence
+        case TargetKind.CLASS:
+            return class_cross_entropy
+        case _:
+            return functools.partial(smooth_l1, beta=config.byproduct.smooth_l1_beta)
+
+
 def make_train_step(
     config: Config, model: Model, optimizer: optax.GradientTransformation, schedule: optax.Schedule
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
     """The step (state, batch, root key) -> (state, means); jit it with the state donated."""
     preprocessing = config.data.preprocessing
+    target_loss = _byproduct_loss(config)
 
     def loss_fn(
         params: dict[str, Any], batch_stats: dict[str, Any], batch: Batch, key: jax.Array
     ) -> tuple[Array, tuple[dict[str, Any], Means]]:
         images = normalise(batch.images, preprocessing.mean, preprocessing.std)
         outputs, batch_stats = model.apply(params, batch_stats, images, train=True, key=key)
-        loss = jnp.mean(_classification_loss(config, outputs.logits, batch.labels))
+        losses = _classification_loss(config, outputs.logits, batch.labels)
+        loss = jnp.mean(losses if batch.weights is None else mean_one(batch.weights) * losses)
         means = {"classification_loss": single(loss)}
         if config.task is Task.SINGLE_LABEL:
             means["top1"] = masked_mean(top_k_correct(outputs.logits, batch.labels, 1), batch.mask)
         if outputs.byproduct is not None:
-            byproduct = byproduct_loss(
-                outputs.byproduct, batch.targets, batch.valid, beta=config.byproduct.smooth_l1_beta
-            )
+            byproduct = byproduct_loss(outputs.byproduct, batch.targets, batch.valid, loss=target_loss)
             loss = loss + config.byproduct.weight * byproduct
             num_valid = jnp.sum(batch.valid.astype(jnp.float32))
             means["byproduct_loss"] = Mean(byproduct * num_valid, num_valid)
             means["valid_targets"] = masked_mean(
                 batch.valid.astype(jnp.float32).ravel(), jnp.ones(batch.valid.size, bool)
             )
+            if config.byproduct.target is Target.ANNOTATOR:
+                means |= _byproduct_scores(config, outputs.byproduct, batch)
         means["loss"] = single(loss)
         return loss, (batch_stats, means)
 
@@ -90,17 +114,43 @@ def make_eval_step(config: Config, model: Model) -> Callable[[dict[str, Any], di
             "top1": masked_mean(top_k_correct(outputs.logits, batch.labels, 1), batch.mask),
             "top5": masked_mean(top_k_correct(outputs.logits, batch.labels, 5), batch.mask),
         }
-        return means | _click_distance(outputs.byproduct, batch)
+        return means | _byproduct_scores(config, outputs.byproduct, batch)
 
     return step
 
 
-def _click_distance(byproduct: Float[Array, "b k d"] | None, batch: Batch) -> Means:
-    """Mean distance of predicted points to clicks or icons, in fractions of the input's side."""
-    if byproduct is None or byproduct.shape != batch.targets.shape or byproduct.shape[-1] != 2:
+def _click_distance(points: Float[Array, "b k 2"], clicks: Float[Array, "b k 2"]) -> Float[Array, "b k"]:
+    """Of predicted points to clicks or icons, in fractions of the input's side."""
+    return jnp.linalg.norm(points - clicks, axis=-1)
+
+
+def _number_error(numbers: Float[Array, "b k 1"], targets: Float[Array, "b k 1"]) -> Float[Array, "b k"]:
+    """In standard deviations of the training split; to know only the mean costs 0.8 where they are normal."""
+    return jnp.abs(numbers - targets)[..., 0]
+
+
+def _annotator_top1(logits: Float[Array, "b k h"], classes: Float[Array, "b k 1"]) -> Float[Array, "b k"]:
+    flat = top_k_correct(logits.reshape(-1, logits.shape[-1]), classes.ravel().astype(jnp.int32), 1)
+    return flat.reshape(classes.shape[:-1])
+
+
+_SCORES: dict[TargetKind, tuple[str, Callable[[Array, Array], Array]]] = {
+    TargetKind.POINT: ("click_distance", _click_distance),
+    TargetKind.BOX: ("box_iou", box_iou),
+    TargetKind.NUMBER: ("number_error", _number_error),
+    TargetKind.DISTRIBUTION: ("heat_map_divergence", distribution_divergence),
+    TargetKind.CLASS: ("annotator_top1", _annotator_top1),
+}
+
+
+def _byproduct_scores(config: Config, byproduct: Float[Array, "b k h"] | None, batch: Batch) -> Means:
+    """The mean score of the head over the targets that are valid, under a name that says what it is."""
+    kind = kind_of(config.byproduct.target)
+    if byproduct is None or kind is None:
         return {}
-    distance = jnp.linalg.norm(byproduct - batch.targets, axis=-1)
-    return {"click_distance": masked_mean(distance.ravel(), (batch.valid & batch.mask[:, None]).ravel())}
+    name, score = _SCORES[kind]
+    values = score(byproduct, batch.targets)
+    return {name: masked_mean(values.ravel(), (batch.valid & batch.mask[:, None]).ravel())}
 
 
 class LabelSetRows(NamedTuple):
@@ -121,7 +171,7 @@ def make_label_set_eval_step(
         images = normalise(batch.images, preprocessing.mean, preprocessing.std)
         outputs, _ = model.apply(params, batch_stats, images, train=False)
         loss = masked_mean(binary_cross_entropy(outputs.logits, batch.labels), batch.mask)
-        means = {"classification_loss": loss} | _click_distance(outputs.byproduct, batch)
+        means = {"classification_loss": loss} | _byproduct_scores(config, outputs.byproduct, batch)
         return means, LabelSetRows(outputs.logits, batch.labels, batch.mask)
 
     return step

@@ -22,10 +22,11 @@ from luab_jax import config as config_lib
 from luab_jax import log as log_lib
 from luab_jax import sharding
 from luab_jax.average_precision import mean_average_precision
+from luab_jax.batches import reading, training_batches
 from luab_jax.checkpoint import Checkpoints
 from luab_jax.config import Config, Task, label_set_size
 from luab_jax.data.feed import Feed, to_global
-from luab_jax.data.pipeline import Augmentation, LabelSets, Reading, eval_batches, train_batches
+from luab_jax.data.pipeline import eval_batches
 from luab_jax.errors import ExitCode
 from luab_jax.log import MetricLog, say
 from luab_jax.metrics import summarise
@@ -63,36 +64,17 @@ def _initial_state(run: Run, step: int | None) -> TrainState:
     return TrainState(**checkpoint_lib.restore(run.workdir, step, run.abstract_state._asdict()))
 
 
-def _reading(config: Config) -> Reading:
-    return Reading(num_threads=config.data.num_threads, prefetch_examples=config.data.prefetch_examples)
-
-
 def _train_feed(run: Run, start_step: int) -> Feed:
-    config = run.config
-    batches = train_batches(
+    batches = training_batches(
+        run.config,
         run.train_split,
-        augmentation=Augmentation(
-            image_size=config.data.preprocessing.image_size,
-            crop_scale=config.data.crop_scale,
-            flip=config.data.flip,
-            filter=config.data.crop_filter,
-        ),
-        target=config.byproduct.target,
-        seed=config.seed,
-        label_sets=_label_sets(run),
-        batch_size=config.batch_size,
+        num_classes=run.model.num_classes,
+        settings=run.target_settings,
         start_step=start_step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        reading=_reading(config),
     )
     return Feed(batches, sharding.batch_sharding(run.mesh))
-
-
-def _label_sets(run: Run) -> LabelSets | None:
-    if run.config.task is Task.SINGLE_LABEL:
-        return None
-    return LabelSets(num_classes=run.model.num_classes, follow_points=run.config.byproduct.label_follows_point)
 
 
 def evaluate(run: Run, state: TrainState, stop: StopSignal | None = None) -> dict[str, float] | None:
@@ -105,9 +87,11 @@ def evaluate(run: Run, state: TrainState, stop: StopSignal | None = None) -> dic
         preprocessing=run.config.data.preprocessing,
         batch_size=run.config.eval.batch_size or run.config.batch_size,
         num_classes=label_set_size(run.config, run.model.num_classes),
+        target=run.config.byproduct.target,
+        settings=run.target_settings,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        reading=_reading(run.config),
+        reading=reading(run.config),
     )
     batch_sharding = sharding.batch_sharding(run.mesh)
     outputs: list[Any] = []

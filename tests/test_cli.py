@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ def run(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[
         (["luab_jax.evaluate", "--data=x", "--out=y"], "--checkpoint=... is missing"),
         (["luab_jax.main", "--config=configs/demo.py", "w"], "options are written --name=value"),
         (["luab_jax.report"], "which results?"),
+        (["luab_jax.preview", "--config=configs/demo.py"], "--out=... is missing"),
+        (["luab_jax.preview", "--config=configs/demo.py", "--out=x.png", "--crops=0"], "--crops"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_no_traceback(arguments: list[str], message: str) -> None:
@@ -52,6 +55,7 @@ def test_wrong_usage_exits_with_2_and_no_traceback(arguments: list[str], message
     ("arguments", "message"),
     [
         (["luab_jax.main", "--config=configs/demo.py", "--workdir={tmp}/w"], "config.data.root is empty"),
+        (["luab_jax.preview", "--config=configs/demo.py", "--out={tmp}/x.png"], "config.data.root is empty"),
         (
             ["luab_jax.main", "--config=configs/demo.py", "--workdir={tmp}/w", "--config.data.root={tmp}/none"],
             "no prepared split 'train'",
@@ -77,3 +81,19 @@ def test_print_config_shows_every_field_as_the_flag_that_sets_it() -> None:
     assert "--config.epochs=3.0" in result.stdout
     assert "--config.byproduct.target=click_last" in result.stdout
     assert "--config.model.name=vit_b" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["luab_jax.main", "--help"], ["luab_jax.main", "--config=configs/demo.py", "--print_config"]]
+)
+def test_output_that_nobody_reads_any_more_ends_without_a_word(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
+    with os.fdopen(writer, "w") as pipe:
+        result = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=REPOSITORY, env=environment, text=True, stdout=pipe, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert result.stderr == ""
+    assert result.returncode == 128 + signal.SIGPIPE

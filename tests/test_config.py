@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import (
     ByproductConfig,
@@ -132,6 +133,9 @@ def test_what_this_version_does_not_know_is_refused(values: dict[str, Any], told
         ({"byproduct": ByproductConfig(weight=float("nan"))}, "byproduct.weight", "nan"),
         ({"byproduct": ByproductConfig(weight=float("inf"))}, "byproduct.weight", "inf"),
         ({"byproduct": ByproductConfig(smooth_l1_beta=0.0)}, "byproduct.smooth_l1_beta", 0.0),
+        ({"byproduct": ByproductConfig(heat_map_side=1)}, "byproduct.heat_map_side", 1),
+        ({"byproduct": ByproductConfig(max_annotators=1)}, "byproduct.max_annotators", 1),
+        ({"byproduct": ByproductConfig(min_annotator_images=0)}, "byproduct.min_annotator_images", 0),
         ({"optim": OptimConfig(learning_rate=0.0)}, "optim.learning_rate", 0.0),
         ({"optim": OptimConfig(warmup_epochs=-1.0)}, "optim.warmup_epochs", -1.0),
         ({"optim": OptimConfig(weight_decay=-1.0)}, "optim.weight_decay", -1.0),
@@ -262,6 +266,20 @@ def test_a_config_and_its_stored_dict_do_not_differ() -> None:
     assert differences(stored, Config()) == {}
     del stored["optim"]["nesterov"]
     assert differences(stored, Config()) == {"optim.nesterov": (None, True)}
+
+
+def test_fields_of_a_later_version_at_the_value_of_old_runs_change_neither_hash_nor_experiment() -> None:
+    """A run from before the fields resumes; its config.json lacks them."""
+    stored = json.loads(json.dumps(to_dict(Config())))
+    for name in ("heat_map_side", "min_annotator_images", "max_annotators", "sample_weight"):
+        del stored["byproduct"][name]
+    assert differences(stored, Config()) == {}
+    assert scientific_fields(stored) == scientific_fields(Config())
+    assert config_hash(Config()) == "0fc7d5ad3abb"  # as before the fields
+    weighted = Config(byproduct=ByproductConfig(sample_weight=SampleWeight.TIME_TO_CLICK, heat_map_side=14))
+    expected = {"byproduct.sample_weight": ("none", "time_to_click"), "byproduct.heat_map_side": (7, 14)}
+    assert differences(stored, weighted) == expected
+    assert config_hash(weighted) != config_hash(Config())
 
 
 def test_flatten_names_every_leaf_by_its_path() -> None:

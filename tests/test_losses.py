@@ -14,8 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from scipy.special import rel_entr, softmax
 
-from luab_jax.losses import byproduct_loss, cross_entropy, smooth_l1
+from luab_jax.losses import (
+    byproduct_loss,
+    class_cross_entropy,
+    cross_entropy,
+    distribution_divergence,
+    mean_one,
+    smooth_l1,
+)
 
 few = settings(max_examples=25, deadline=None)
 numbers = st.floats(-20, 20, width=32)
@@ -149,3 +157,66 @@ def test_the_loss_of_the_global_batch_does_not_depend_on_how_it_is_split(cuts: t
     assert whole == pytest.approx(sum(w * value for w, (value, _) in zip(weights, of_parts, strict=True)), rel=1e-5)
     recombined = np.concatenate([w * of_part for w, (_, of_part) in zip(weights, of_parts, strict=True)])
     np.testing.assert_allclose(gradient, recombined, rtol=1e-5)
+
+
+# --- where Z is a distribution or a class
+
+
+@few
+@given(npst.arrays(np.float32, (3, 5), elements=numbers), npst.arrays(np.int64, (3, 5), elements=st.integers(0, 4)))
+def test_the_divergence_is_scipys_relative_entropy(logits: np.ndarray, counts: np.ndarray) -> None:
+    counts[:, 0] += counts.sum(axis=1) == 0
+    targets = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+    expected = rel_entr(targets.astype(np.float64), softmax(logits.astype(np.float64), axis=-1)).sum(axis=-1)
+    np.testing.assert_allclose(jitted(distribution_divergence)(logits, targets), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_divergence_is_zero_where_the_prediction_is_right() -> None:
+    targets = np.array([[0.5, 0.25, 0.125, 0.125]], np.float32)
+    np.testing.assert_allclose(jitted(distribution_divergence)(np.log(targets) + 3, targets), 0, atol=1e-6)
+
+
+def test_its_gradient_is_that_of_the_soft_cross_entropy_predicted_less_true() -> None:
+    logits = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    targets = np.array([[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]], np.float32)
+    gradient = jax.jit(jax.grad(lambda x: distribution_divergence(x, jnp.asarray(targets)).sum()))(logits)
+    expected = np.array([softmax_probabilities(row) for row in logits.tolist()]) - targets
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
+@few
+@given(npst.arrays(np.float32, (3, 2, 4), elements=numbers), npst.arrays(np.int64, (3, 2), elements=st.integers(0, 3)))
+def test_the_loss_of_a_class_is_cross_entropy(logits: np.ndarray, classes: np.ndarray) -> None:
+    losses = jitted(class_cross_entropy)(logits, classes[..., None].astype(np.float32))
+    expected = cross_entropy_by_loops(logits.reshape(6, 4), classes.ravel(), 0.0)
+    np.testing.assert_allclose(np.ravel(losses), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("garbage", [0.0, -7.0, np.nan])
+@pytest.mark.parametrize(("loss", "width"), [(distribution_divergence, 4), (class_cross_entropy, 1)])
+def test_these_too_ignore_what_is_not_valid(loss: Callable[..., jax.Array], width: int, garbage: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4, 1, 4)).astype(np.float32)
+    targets = np.full((4, 1, width), 0.25 if width == 4 else 2.0, np.float32)
+    valid = np.array([[True], [False], [True], [False]])
+    spoilt = np.where(valid[..., None], targets, np.float32(garbage))
+    value, gradient = jax.jit(jax.value_and_grad(functools.partial(byproduct_loss, loss=loss)))(logits, spoilt, valid)
+    assert float(value) == pytest.approx(
+        float(jnp.mean(loss(jnp.asarray(logits[::2]), jnp.asarray(targets[::2])))), rel=1e-5
+    )
+    assert np.isfinite(gradient).all()
+    assert not gradient[1::2].any() and gradient[::2].all()
+
+
+# --- sample weights
+
+
+@few
+@given(npst.arrays(np.float32, 6, elements=st.just(0.0) | st.floats(0.0625, 1, width=32)))
+def test_weights_have_mean_one_keep_their_ratios_and_are_one_where_there_is_none(weights: np.ndarray) -> None:
+    made = np.asarray(jitted(mean_one)(weights))
+    assert made.mean() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_array_equal(made[weights == 0], 1)
+    present = weights > 0
+    if present.any():
+        np.testing.assert_allclose(made[present], weights[present] / weights[present].mean(), rtol=1e-5)

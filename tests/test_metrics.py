@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
-from luab_jax.metrics import Mean, masked_mean, single, summarise, top_k_correct
+from luab_jax.metrics import Mean, box_iou, masked_mean, single, summarise, top_k_correct
 
 
 @settings(max_examples=20, deadline=None)
@@ -78,3 +78,23 @@ def test_a_row_without_a_label_is_never_right() -> None:
     logits = jnp.array([[9.0, 0.0, 0.0], [0.0, 0.0, 9.0]])
     assert top_k_correct(logits, jnp.array([-1, -1]), 1).tolist() == [0.0, 0.0]
     assert top_k_correct(logits, jnp.array([-1, 2]), 3).tolist() == [0.0, 1.0]
+
+
+corners = st.lists(st.integers(0, 8), min_size=4, max_size=4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(corners, corners), min_size=1, max_size=5))
+def test_intersection_over_union_counts_unit_squares(
+    pairs: list[tuple[list[int], list[int]]],
+) -> None:
+    def squares(box: list[int]) -> set[tuple[int, int]]:
+        return {(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])}
+
+    expected = []
+    for one, other in pairs:
+        # What has its corners the wrong way round covers nothing.
+        common, union = squares(one) & squares(other), squares(one) | squares(other)
+        expected.append(len(common) / len(union) if union else 0.0)
+    ones, others = (np.array(boxes, np.float32) for boxes in zip(*pairs, strict=True))
+    np.testing.assert_allclose(box_iou(jnp.asarray(ones), jnp.asarray(others)), expected, rtol=1e-6)

@@ -27,7 +27,7 @@ from luab_jax.evaluation import engine
 from luab_jax.evaluation.loading import load
 from luab_jax.evaluation.predict import Predictor
 from luab_jax.evaluation.results import Results
-from luab_jax.evaluation.suites import View
+from luab_jax.evaluation.suite import View
 from luab_jax.log import read_metrics
 from luab_jax.losses import binary_cross_entropy
 from luab_jax.sharding import make_mesh
@@ -58,8 +58,9 @@ def draw(item: Spots) -> Outcome:
         pixels[y - 4 : y + 4, x - 4 : x + 4, label] = 250
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
-    # Class 2 is never pointed at.
-    actions = tuple(Action(ActionKind.ADD, "icon", None, Point(*CORNERS[c]), 1, c) for c in labels if c < 2)
+    # Class 2 is never pointed at, class 1 moved.
+    kinds = {0: (ActionKind.ADD,), 1: (ActionKind.ADD, ActionKind.MOVE), 2: ()}
+    actions = tuple(Action(kind, "icon", None, Point(*CORNERS[c]), 1, c) for c in labels for kind in kinds[c])
     boxes = tuple(Box(x_min=x - 0.1, y_min=y - 0.1, x_max=x + 0.1, y_max=y + 0.1, label=c) for c, (x, y) in
                   enumerate(CORNERS) if c in labels)  # fmt: skip
     record = ImageRecord(
@@ -133,7 +134,7 @@ def test_the_suite_gives_the_map_of_the_training_log_and_of_scikit_learn(finishe
     assert logged == pytest.approx(average_precision_score(labels, predictions.logits, average="macro"), rel=1e-6)
 
 
-@pytest.mark.parametrize("target", [Target.NONE, Target.RANDOM, Target.COCO_ADDED, Target.BOX])
+@pytest.mark.parametrize("target", [Target.NONE, Target.RANDOM, Target.COCO_ADDED, Target.BOX, Target.NUM_CORRECTIONS])
 def test_every_target_trains(data: Path, tmp_path: Path, target: Target) -> None:
     config = experiment(data, byproduct=ByproductConfig(target=target), total_steps=1)
     assert train(config, tmp_path) is ExitCode.DONE

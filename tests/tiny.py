@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_prep.publish import prepare
 from data_prep.shards import Outcome, Plan
-from luab_jax.byproducts.records import Box, ImageRecord, Showing, TimedPoint
+from luab_jax.byproducts.records import Box, Hover, ImageRecord, Showing, TimedPoint
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import ByproductConfig, Config, DataConfig, LogConfig, OptimConfig, Optimizer
 from luab_jax.data.class_lists import ClassList
@@ -51,9 +51,25 @@ def draw(item: Drawn) -> Outcome:
         labels=item.labels,
         group=item.group,
         boxes=(Box(x_min=(x - 4) / 30, y_min=(y - 4) / 24, x_max=(x + 4) / 30, y_max=(y + 4) / 24, label=label),),
-        showings=(Showing(selected=True, clicks=(TimedPoint(x / 30, y / 24, 5),), worker_id="SIMULATED"),),
+        showings=(simulate(x / 30, y / 24, label),),
     )
     return Outcome(record, {"images": 1}, ())
+
+
+def simulate(x: float, y: float, label: int) -> Showing:
+    """The pointer comes from the left, waits there and then on the spot, and clicks; all but the place is of the class.
+
+    Class c is clicked (c + 1)² tenths of a second after the pointer came, c times taken back, by an annotator of its
+    own.
+    """
+    clicked_ms = 100 * (label + 1) ** 2
+    return Showing(
+        selected=True,
+        clicks=tuple(TimedPoint(x, y, clicked_ms + 10 * again) for again in range(label + 1)),
+        trace=tuple(TimedPoint(x * i / 4, y + (4 - i) / 24, clicked_ms * i // 5) for i in range(5)),
+        hovers=(Hover(entered=True, time_ms=0),),
+        worker_id=f"SIMULATED_{label}",
+    )
 
 
 def prepare_split(

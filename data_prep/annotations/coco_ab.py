@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_prep.annotations.numbers import json_count, json_ratio
-from data_prep.coco_classes import ICON_NAMES
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Action, ActionKind, CategoryView, Point, Showing, Size, TimedPoint
+from luab_jax.data.coco_classes import ICON_NAMES
 
 _KINDS = {kind.value: kind for kind in ActionKind}
 _ICONS = frozenset(ICON_NAMES)

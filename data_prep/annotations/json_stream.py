@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
+from luab_jax.data import storage
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 CHUNK_BYTES = 1 << 20
@@ -44,7 +45,7 @@ def parse(raw: bytes) -> Any:
         raise DataError(f"not readable as JSON ({_reason(e)})") from e
 
 
-def list_elements(path: Path, expected: str) -> Iterator[Element]:
+def list_elements(path: Place, expected: str) -> Iterator[Element]:
     """Elements of a file that is one list; raises `DataError` naming the file and what was `expected` in it."""
     with _open(path) as file:
         reader = _Reader(file, path)
@@ -53,7 +54,7 @@ def list_elements(path: Path, expected: str) -> Iterator[Element]:
         reader.end()
 
 
-def object_elements(path: Path, expected: str) -> Iterator[Element]:
+def object_elements(path: Place, expected: str) -> Iterator[Element]:
     """Elements of all lists that are members of a file that is one object; other members are passed over."""
     with _open(path) as file:
         reader = _Reader(file, path)
@@ -71,9 +72,9 @@ def object_elements(path: Path, expected: str) -> Iterator[Element]:
         reader.end()
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Place) -> IO[bytes]:
     try:
-        return path.open("rb")
+        return storage.open_forwards(path)
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror or e})") from e
 
@@ -81,7 +82,7 @@ def _open(path: Path) -> BinaryIO:
 class _Reader:
     """A window of the file, and a position in it."""
 
-    def __init__(self, file: BinaryIO, path: Path):
+    def __init__(self, file: IO[bytes], path: Place):
         self._file, self._path = file, path
         self._text, self._at, self._start = "", 0, 0
         self._at_end = False

@@ -9,11 +9,12 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from data_prep.annotations.json_stream import Element
+from luab_jax.data import storage
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 _SPAN = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc", "<u4")])
@@ -57,17 +58,16 @@ class Spans:
         return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
-def read_spans(path: Path | None, packed: bytes) -> Iterator[bytes]:
+def read_spans(path: Place | None, packed: bytes) -> Iterator[bytes]:
     """The bytes of each span; raises `DataError` if they are no longer those that were listed."""
     if path is None or not packed:
         return
     try:
-        with path.open("rb") as file:
-            for offset, length, crc in np.frombuffer(packed, _SPAN).tolist():
-                file.seek(offset)
-                raw = file.read(length)
-                if zlib.crc32(raw) != crc:
-                    raise DataError(f"{path}: changed while it was being prepared; run the same command again")
-                yield raw
+        spans = np.frombuffer(packed, _SPAN)
+        found = storage.read_ranges(path, spans["offset"].tolist(), spans["length"].tolist())
+        for raw, crc in zip(found, spans["crc"].tolist(), strict=True):
+            if zlib.crc32(raw) != crc:
+                raise DataError(f"{path}: changed while it was being prepared; run the same command again")
+            yield raw
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror or e})") from e

@@ -9,14 +9,16 @@ one worker on one image are one showing, in the order of lines. Held in memory: 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.annotations.numbers import count, ratio
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Showing, TimedPoint
+from luab_jax.data import storage
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 
@@ -32,26 +34,30 @@ class TablePoint(NamedTuple):
 Points = tuple[TablePoint, ...]
 
 
-def is_table(path: Path) -> bool:
+def is_table(path: Place) -> bool:
     return path.suffix.lower() in (".csv", ".jsonl", ".ndjson")
 
 
-def read_table(path: Path) -> dict[str, Points]:
+def read_table(path: Place) -> dict[str, Points]:
     """Clicks by file name; raises `DataError` naming file and line for what is no table of clicks."""
     points: dict[str, list[TablePoint]] = {}
     num_rows, num_bad = 0, 0
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with storage.open_forwards(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
             for where, row in _csv(file, path) if path.suffix.lower() == ".csv" else _json_lines(file, path):
                 missing = [name for name in ("file_name", "x", "y") if row.get(name) in (None, "")]
                 if missing:
                     raise DataError(f"{where}: has no {' and no '.join(missing)}; expected file_name, x and y")
                 point = _point(row)
-                points.setdefault(str(row["file_name"]), []).append(point)
+                points.setdefault(_text(row["file_name"]), []).append(point)
                 num_rows += 1
                 num_bad += ratio(point.x) is None or ratio(point.y) is None
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path}: cannot be read as a table of clicks ({e}); save it as UTF-8") from e
+    except (OSError, csv.Error) as e:
         raise DataError(f"{path}: cannot be read as a table of clicks ({e})") from e
+    if not num_rows:
+        raise DataError(f"{path}: holds no click; expected lines with file_name, x and y")
     if num_bad * 2 > num_rows:
         raise DataError(
             f"{path}: {num_bad} of {num_rows} clicks are not between 0 and 1; x and y are fractions of the image's"
@@ -62,22 +68,32 @@ def read_table(path: Path) -> dict[str, Points]:
 
 def _point(row: dict[str, Any]) -> TablePoint:
     worker_id, x, y, time_ms = (row.get(name) for name in ("worker_id", "x", "y", "time_ms"))
-    return TablePoint(str(worker_id or ""), str(x), str(y), "" if time_ms is None else str(time_ms))
+    return TablePoint(*(_text("" if value is None else value) for value in (worker_id or "", x, y, time_ms)))
 
 
-def _csv(file: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _text(value: Any) -> str:
+    """Lone surrogates, which no file can hold, become question marks."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def _csv(file: Any, path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
     reader = csv.DictReader(file)
+    header = reader.fieldnames or ()
+    if header and not {"file_name", "x", "y"} <= set(header):
+        raise DataError(
+            f"{path}:1: {','.join(header)[:60]!r} is no header with file_name, x and y, commas between them"
+        )
     for row in reader:
         yield f"{path}:{reader.line_num}", row
 
 
-def _json_lines(file: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _json_lines(file: Any, path: Place) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise DataError(f"{path}:{number}: not JSON ({e})") from e
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: {line[:60]!r} is no object with file_name, x and y")

@@ -1,24 +1,28 @@
-"""Ground-truth boxes that come beside the images (`--boxes`), in one of four layouts, the first two as an archive too.
+"""Ground-truth boxes that come beside the images (`--boxes`), in one of five layouts, the first two as an archive too.
 
     DIR/<class>/<stem>.xml    ILSVRC's XML: edges in pixels of its own <size>; read later, with the image
     DIR/<stem>.xml            the same for its validation images, as in ILSVRC2012_bbox_val_v3.tgz
     DIR/<class>.txt           name TAB x0 TAB y0 TAB x1 TAB y1, one box a line, of the images of one class
     FILE.txt                  the same, or name TAB class TAB x0 TAB y0 TAB x1 TAB y1
+    localization.txt          folder/name,x0,y0,x1,y1 (clovaai/wsolevaluation, metadata/ILSVRC: `test` is ILSVRC's
+                              validation set, `val` that of ImageNet-V2, threshold-0.7)
 
-Text boxes are pixels of the stored file, and the last pixel belongs to the box: x_max = (x1 + 1) / width.
+Boxes are pixels of the stored file. Between TABs the last pixel belongs to the box: x_max = (x1 + 1) / width. Between
+commas stand the numbers of ILSVRC's XML, and they are read as those: x_max = x1 / width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from data_prep.annotations.numbers import number
 from data_prep.packed import open_source
 from data_prep.sources import Source, Span
+from luab_jax.data import storage
 from luab_jax.data.class_lists import ClassList
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 
 
@@ -91,14 +95,16 @@ def xml_path(flat: bool, key: str) -> str:
     return f"{key.rpartition('/')[2] if flat else key}.xml"
 
 
-def open_boxes(path: str | None, classes: ClassList, *, scratch: Path) -> BoxSource:
+def open_boxes(path: str | None, classes: ClassList, *, scratch: Place) -> BoxSource:
     """Reads text boxes into memory (about 250 bytes each), finds the root of XML boxes."""
     if path is None:
         return BoxSource()
-    local = Path(path)
-    if local.is_file() and local.suffix.lower() == ".txt":
-        return BoxSource(path, text=_gather(_read_text(local, "")))
-    texts = sorted(p for p in local.glob("*.txt") if not p.name.startswith(".")) if local.is_dir() else []
+    whole = storage.place(path)
+    facts = storage.facts(whole)
+    if facts is not None and not facts.is_folder and whole.suffix.lower() == ".txt":
+        return BoxSource(path, text=_gather(_read_text(whole, "")))
+    names = storage.names(whole) if facts is not None and facts.is_folder else {}
+    texts = sorted(whole / name for name in names if name.endswith(".txt") and not name.startswith("."))
     if texts:
         return BoxSource(path, text=_gather(pair for text in texts for pair in _read_text(text, text.stem)))
     source = open_source(path, "--boxes", scratch=scratch)
@@ -115,26 +121,31 @@ def open_boxes(path: str | None, classes: ClassList, *, scratch: Path) -> BoxSou
 
 
 def _gather(pairs: Iterator[tuple[str, PixelBox]]) -> dict[str, tuple[PixelBox, ...]]:
-    boxes: dict[str, tuple[PixelBox, ...]] = {}
+    boxes: dict[str, list[PixelBox]] = {}
     for key, box in pairs:
-        boxes[key] = (*boxes.get(key, ()), box)
-    return boxes
+        boxes.setdefault(key, []).append(box)
+    return {key: tuple(of_image) for key, of_image in boxes.items()}
 
 
-def _read_text(path: Path, file_class: str) -> Iterator[tuple[str, PixelBox]]:
+def _read_text(path: Place, file_class: str) -> Iterator[tuple[str, PixelBox]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = storage.read_all(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{path}: cannot be read as a list of boxes ({e})") from e
     for line_number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        fields = line.split("\t")
+        in_pixels = "\t" in line
+        fields = line.split("\t" if in_pixels else ",")
         values = [value for value in map(number, fields[-4:]) if value is not None]
-        if len(fields) not in (5, 6) or len(values) != 4:
+        if len(fields) not in ((5, 6) if in_pixels else (5,)) or len(values) != 4:
             raise DataError(
                 f"{path}:{line_number}: {line[:80]!r} is no box; expected name, x0, y0, x1, y1"
-                " (or name, class, x0, y0, x1, y1) with TAB between them"
+                " (or name, class, x0, y0, x1, y1) with TAB, or folder/name,x0,y0,x1,y1"
             )
+        if not in_pixels:
+            x0, y0, x1, y1 = values
+            yield fields[0].rpartition("/")[2], PixelBox("", x0, y0, x1 - 1, y1 - 1)
+            continue
         class_id = fields[1] if len(fields) == 6 else file_class
         yield f"{class_id}/{fields[0]}" if class_id else fields[0], PixelBox(class_id, *values)

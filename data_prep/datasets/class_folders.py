@@ -10,6 +10,7 @@ without classes, and are listed as `<class>/<name>` all the same.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from data_prep.annotations.tables import Points
 from data_prep.datasets.boxes import BoxSource, PixelBox
 from data_prep.datasets.val_labels import ValLabels
 from data_prep.problems import Reason
-from data_prep.sources import File, Source, Span, walk
+from data_prep.sources import File, Source, Span, readable, walk
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
@@ -33,7 +34,7 @@ _MAX_DEPTH = 6
 
 
 class Item(NamedTuple):
-    """One listed image: 0.46 kB of memory with a byproduct, hence 0.6 GB for 1.28 M images."""
+    """One listed image: 0.56 kB of memory with its byproduct and its archive's index, so 0.7 GB for 1.28 M images."""
 
     file_name: str
     """`<class>/<name>`, or `<group>/<class>/<name>`."""
@@ -49,6 +50,8 @@ class Item(NamedTuple):
     points: Points = ()
     path: str = ""
     """Below the source of images, where it is not `file_name`."""
+    xml_path: str = ""
+    """Below the source of byproducts, where it is not `<key>.xml`."""
 
     @property
     def key(self) -> str:
@@ -91,10 +94,20 @@ class Inputs:
     def sources(self) -> tuple[Source, ...]:
         return tuple(source for source in (self.images, self.byproducts, self.boxes.xml) if source is not None)
 
-    def discard(self) -> None:
-        """Removes what was unpacked for reading."""
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What workers open."""
+        return tuple(place for source in self.sources for place in source.places)
+
+    def make_readable(self) -> None:
+        """Unpacks what has so far been listed only."""
         for source in self.sources:
-            source.discard()
+            source.make_readable()
+
+    def discard(self, *, listing: bool = False) -> None:
+        """Removes what was unpacked for reading; with `listing` the listings of archives too."""
+        for source in self.sources:
+            source.discard(listing=listing)
 
 
 def find_root(source: Source, holds: Callable[[Source, str], bool], what: str) -> Source:
@@ -138,13 +151,22 @@ def list_images(inputs: Inputs, classes: ClassList, *, min_match: float, groups:
     if not listing.items:
         raise DataError(
             f"{images.place}: no images found; expected <class>/<image> with a suffix of {', '.join(IMAGE_SUFFIXES)}"
+            f"{_deeper(images)}"
         )
     if inputs.byproducts is not None:
+        unused = set(inputs.byproducts.folders()) - set(images.folders())
+        listing.counts["byproduct_folders_without_images"] = 0 if groups or inputs.val_labels else len(unused)
         _check_match(listing, images, inputs.byproducts, min_match)
     if inputs.points:
         _attach_points(listing, inputs.points, images.place, min_match)
     inputs.boxes.check(listing.items, images.place)
     return listing
+
+
+def _deeper(images: Source) -> str:
+    """A hint at the folder of a split, where its parent was given."""
+    deeper = next((name for name in images.folders() if images.folders(name)), None)
+    return f". Folders lie deeper than that: is it {images.place}/{deeper}?" if deeper else ""
 
 
 def _folders_of_images(
@@ -171,15 +193,19 @@ def _list_class(
     listing: Listing, inputs: Inputs, place: tuple[str, str, int], files: list[File], *, flat: bool = False
 ) -> None:
     prefix, class_id, label = place
-    xml: dict[str, Span] = {}
+    xml: dict[str, File] = {}
     if inputs.byproducts is not None and class_id in inputs.byproducts.folders():
-        xml = {f.name[:-4]: f.span for f in inputs.byproducts.files(class_id) if f.name.lower().endswith(".xml")}
+        xml = {f.name[:-4]: f for f in inputs.byproducts.files(class_id) if f.name.lower().endswith(".xml")}
     images = list(images_in(listing, class_id, files))
     stems = Counter(stem_of(image.name) for image in images)
+    alike = {composed(stem): stem for stem in xml.keys() - stems.keys()}
+    used = set()
     for name, span in images:
         stem = stem_of(name)
         file_name = f"{prefix}{class_id}/{name}"
-        of_image = xml.get(stem)
+        of_image = xml.get(stem) or xml.get(alike.pop(composed(stem), ""))
+        if of_image is not None:
+            used.add(of_image.name)
         if of_image is not None and stems[stem] > 1:
             listing.problems.append(Skipped(file=file_name, reason=Reason.XML_SHARED, detail=f"{class_id}/{stem}.xml"))
             of_image = None
@@ -190,17 +216,18 @@ def _list_class(
                 file_name,
                 label,
                 span,
-                of_image,
+                of_image.span if of_image else None,
                 inputs.boxes.of(class_id, name),
                 inputs.boxes.xml_of(class_id, stem),
                 group=prefix.removesuffix("/"),
                 path=name if flat else "",
+                xml_path=f"{class_id}/{of_image.name}" if of_image and of_image.name != f"{stem}.xml" else "",
             )
         )
-    orphans = xml.keys() - stems.keys()
-    for stem in sorted(orphans):
-        listing.problems.append(Skipped(file=f"{class_id}/{stem}.xml", reason=Reason.XML_ORPHAN))
-        listing.examples.setdefault("xml", f"{class_id}/{stem}.xml")
+    orphans = sorted(readable(f"{class_id}/{file.name}") for file in xml.values() if file.name not in used)
+    for orphan in orphans:
+        listing.problems.append(Skipped(file=orphan, reason=Reason.XML_ORPHAN))
+        listing.examples.setdefault("xml", orphan)
     listing.counts["byproduct_files"] += len(xml)
     listing.counts["byproduct_files_without_image"] += len(orphans)
 
@@ -210,14 +237,19 @@ def stem_of(name: str) -> str:
     return name.rpartition(".")[0]
 
 
+def composed(name: str) -> str:
+    """Accents as macOS writes them (a letter, then its accent) and as others do (one sign) made alike."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def images_in(listing: Listing, folder: str, files: list[File]) -> Iterator[File]:
     """The images among files; what else there is, is counted."""
     for file in files:
         try:
             file.name.encode()
         except UnicodeEncodeError:
-            readable = f"{folder}/{os.fsencode(file.name)!r}"
-            listing.problems.append(Skipped(file=readable, reason=Reason.NAME_NOT_UTF8, detail="rename the file"))
+            name = readable(f"{folder}/{os.fsencode(file.name)!r}")
+            listing.problems.append(Skipped(file=name, reason=Reason.NAME_NOT_UTF8, detail="rename the file"))
             continue
         if file.name.lower().endswith(IMAGE_SUFFIXES):
             yield file
@@ -228,14 +260,16 @@ def images_in(listing: Listing, folder: str, files: list[File]) -> Iterator[File
 def _attach_points(listing: Listing, points: dict[str, Points], place: str, min_match: float) -> None:
     """Gives clicks of a table to their images; a name alone that several classes have belongs to none of them."""
     num_of_name = Counter(item.file_name.rpartition("/")[2] for item in listing.items)
+    alike = {composed(name): name for name in points}
     used = set()
     for i, item in enumerate(listing.items):
         name = item.file_name.rpartition("/")[2]
-        key = item.file_name if item.file_name in points else name
-        if key not in points:
+        names = (item.file_name, alike.get(composed(item.file_name), ""), name, alike.get(composed(name), ""))
+        key = next((key for key in names if key in points), None)
+        if key is None:
             continue
         used.add(key)
-        if key == name and num_of_name[name] > 1:
+        if key in names[2:] and key not in names[:2] and num_of_name[name] > 1:
             listing.problems.append(Skipped(file=item.file_name, reason=Reason.XML_SHARED, detail=name))
         else:
             listing.items[i] = item._replace(points=points[key])

@@ -10,24 +10,25 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.annotations.coco_ab import read_record
 from data_prep.annotations.json_stream import list_elements, parse
 from data_prep.annotations.numbers import json_id
 from data_prep.annotations.spans import Spans, read_spans
-from data_prep.coco_classes import CATEGORY_IDS
 from data_prep.datasets.class_folders import IMAGE_SUFFIXES, Listing, find_root
 from data_prep.datasets.coco_instances import Instances, read_instances, read_object, shown
-from data_prep.images import BadImage, check_image, upright
+from data_prep.images import BadImage, read_image, upright
 from data_prep.problems import Problems, Reason
 from data_prep.shards import Outcome
+from data_prep.smaller import Smaller, stored_smaller
 from data_prep.sources import Reader, Source, Span
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size
 from luab_jax.data.class_lists import ClassList
+from luab_jax.data.coco_classes import CATEGORY_IDS
 from luab_jax.data.dataset import Skipped
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 from luab_jax.progress import watched
 
@@ -52,7 +53,7 @@ def image_root(source: Source) -> Source:
 
 
 def list_images(
-    images: Source, instances: Path, byproducts: Path | None, classes: ClassList, *, min_match: float
+    images: Source, instances: Place, byproducts: Place | None, classes: ClassList, *, min_match: float
 ) -> Listing:
     """Lists the images of the instances file that are in the folder, in the order of their names.
 
@@ -84,7 +85,7 @@ def list_images(
     return listing
 
 
-def _read_places(byproducts: Path, listing: Listing) -> Spans:
+def _read_places(byproducts: Place, listing: Listing) -> Spans:
     """Where the records stand; a file that ends too early is an error, so that none of it is used."""
     records = Spans()
     elements = list_elements(byproducts, "a list of COCO-AB records")
@@ -103,7 +104,7 @@ def _read_places(byproducts: Path, listing: Listing) -> Spans:
 
 
 def _count_records(
-    listing: Listing, records: Spans, found: Instances, byproducts: Path | None, min_match: float
+    listing: Listing, records: Spans, found: Instances, byproducts: Place | None, min_match: float
 ) -> None:
     """Lists records without image, and refuses a file of which too many are."""
     orphans = {image_id: n for image_id, n in records.counts().items() if image_id not in found.entries}
@@ -127,20 +128,19 @@ class ReadImage:
     """Reads one listed image with its objects and all its byproducts."""
 
     images: Reader
-    instances: Path
-    byproducts: Path | None
+    instances: Place
+    byproducts: Place | None
     label_of: dict[str, int]
     """Class name to label."""
+    smaller: Smaller | None = None
+    """How images are stored; as they came if None."""
 
     def __call__(self, item: Item) -> Outcome:
         counts = Counter(images_found=1)
         try:
-            image = self.images(item.file_name, item.image)
-            header = check_image(image)
+            image, header = read_image(self.images, item.file_name, item.image)
         except BadImage as e:
-            return _left_out(item, counts, e.reason, e.detail)
-        except OSError as e:
-            return _left_out(item, counts, Reason.IMAGE_UNREADABLE, str(e.strerror or e))
+            return Outcome.left_out(item.file_name, e.reason, e.detail)
         of_objects, of_records = Problems(), Problems()
         labels, boxes = self._objects(item, header.size, of_objects)
         record = ImageRecord(
@@ -152,6 +152,11 @@ class ReadImage:
             boxes=boxes,
             showings=upright(self._showings(item, of_records), header, counts),
         )
+        if self.smaller is not None:
+            try:
+                record = stored_smaller(record, self.smaller, counts, of_objects)
+            except BadImage as e:
+                return Outcome.left_out(item.file_name, e.reason, e.detail)
         _count(record, len(self.label_of), counts)
         return Outcome(record, counts, (*of_objects.listed(item.file_name), *of_records.listed(shown(item.image_id))))
 
@@ -184,11 +189,6 @@ class ReadImage:
                 continue
             showings.extend([showing] if showing is not None else [])
         return tuple(showings)
-
-
-def _left_out(item: Item, counts: Counter[str], reason: Reason, detail: str) -> Outcome:
-    counts["images_skipped"] += 1
-    return Outcome(None, counts, (Skipped(file=item.file_name, reason=reason, detail=detail),))
 
 
 def _count(record: ImageRecord, num_classes: int, counts: Counter[str]) -> None:

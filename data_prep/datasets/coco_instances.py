@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.annotations.imagenet_ab import fractions
 from data_prep.annotations.json_stream import Element, object_elements, parse
 from data_prep.annotations.numbers import json_count, json_id, json_number
 from data_prep.annotations.spans import Spans
-from data_prep.coco_classes import CATEGORY_IDS
+from data_prep.images import MAX_PIXELS
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Box, Size
 from luab_jax.data.class_lists import ClassList
+from luab_jax.data.coco_classes import CATEGORY_IDS
 from luab_jax.data.dataset import Skipped
+from luab_jax.data.masks import rasterise
+from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
 from luab_jax.progress import watched
 
@@ -43,7 +45,7 @@ class Instances:
     problems: list[Skipped] = field(default_factory=list)
 
 
-def read_instances(path: Path, classes: ClassList) -> Instances:
+def read_instances(path: Place, classes: ClassList) -> Instances:
     """One pass over the file; raises `DataError` if it is no instances file or its categories are not COCO's."""
     found = Instances()
     categories: dict[int, str] = {}
@@ -75,11 +77,11 @@ def shown(image_id: int) -> str:
     return f"image_id {image_id}"
 
 
-def _problem(path: Path, element: Element, reason: Reason, detail: str) -> Skipped:
+def _problem(path: Place, element: Element, reason: Reason, detail: str) -> Skipped:
     return Skipped(file=f"{path.name}, byte {element.offset}", reason=reason, detail=detail)
 
 
-def _add_entry(found: Instances, names: set[str], element: Element, path: Path) -> None:
+def _add_entry(found: Instances, names: set[str], element: Element, path: Place) -> None:
     try:
         value = parse(element.raw)
     except DataError as e:
@@ -88,6 +90,8 @@ def _add_entry(found: Instances, names: set[str], element: Element, path: Path) 
     value = value if isinstance(value, dict) else {}
     image_id, name = json_id(value.get("id")), value.get("file_name")
     width, height = json_count(value.get("width")), json_count(value.get("height"))
+    if isinstance(name, str):
+        name = name.encode("utf-8", "replace").decode()  # no file has lone surrogates in its name
     if image_id is None or not isinstance(name, str) or not name or not width or not height:
         detail = "id, file_name, width or height is missing or invalid"
         found.problems.append(_problem(path, element, Reason.IMAGE_ENTRY, detail))
@@ -98,7 +102,7 @@ def _add_entry(found: Instances, names: set[str], element: Element, path: Path) 
         found.entries[image_id] = Entry(name, Size(width, height))
 
 
-def _add_category(categories: dict[int, str], element: Element, path: Path) -> None:
+def _add_category(categories: dict[int, str], element: Element, path: Place) -> None:
     value = element.value if isinstance(element.value, dict) else {}
     category_id, name = json_id(value.get("id")), value.get("name")
     if category_id is None or not isinstance(name, str):
@@ -106,7 +110,7 @@ def _add_category(categories: dict[int, str], element: Element, path: Path) -> N
     categories[category_id] = name
 
 
-def _check_categories(categories: Mapping[int, str], classes: ClassList, path: Path) -> None:
+def _check_categories(categories: Mapping[int, str], classes: ClassList, path: Place) -> None:
     """Category ids make labels, so that they must mean what COCO's mean."""
     for category_id, name in categories.items():
         if CATEGORY_IDS.get(name) != category_id:
@@ -122,6 +126,9 @@ def read_object(raw: bytes, stated: Size, label_of: Mapping[int, int], problems:
         value = parse(raw)
     except DataError as e:
         problems.add(Reason.OBJECT_UNREADABLE, str(e))
+        return -1, None
+    if not isinstance(value, dict):
+        problems.add(Reason.OBJECT_UNREADABLE, f"not an object: {value!r:.60}")
         return -1, None
     category_id = json_id(value.get("category_id"))
     if category_id is None or category_id not in label_of:
@@ -169,10 +176,21 @@ def _are_run_lengths(value: dict[str, Any], size: Size) -> bool:
     if value.get("size") != [size.height, size.width]:
         return False
     if isinstance(counts, str):
-        return bool(counts)
+        return _is_compressed(value, size)
     if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
         return False
     return sum(counts) == size.width * size.height
+
+
+def _is_compressed(value: dict[str, Any], size: Size) -> bool:
+    """Whether pycocotools, which alone knows the text, finds runs in it that stay in the image."""
+    if not value["counts"] or size.width * size.height > MAX_PIXELS:
+        return False
+    try:
+        rasterise(json.dumps(value), size)
+    except DataError:
+        return False
+    return True
 
 
 def _is_polygon(value: Any) -> bool:

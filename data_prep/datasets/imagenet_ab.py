@@ -17,17 +17,18 @@ from data_prep.datasets.class_folders import Item
 from data_prep.images import (
     BadImage,
     ImageHeader,
-    check_image,
+    check_length,
     mask_from_npy,
+    read_image,
     undo_exif_orientation,
     upright,
     was_rotated,
 )
 from data_prep.problems import Problems, Reason
 from data_prep.shards import Outcome
+from data_prep.smaller import Smaller, stored_smaller
 from data_prep.sources import Reader, Span
 from luab_jax.byproducts.records import Box, ImageRecord, Size
-from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
 
 
@@ -40,16 +41,15 @@ class ReadImage:
     boxes: Reader | None
     box_path: Callable[[str], str]
     label_of: dict[str, int]
+    smaller: Smaller | None = None
+    """How images are stored; as they came if None."""
 
     def __call__(self, item: Item) -> Outcome:
         counts = Counter(images_found=1)
         try:
-            image = self.images(item.path or item.file_name, item.image)
-            header = check_image(image)
+            image, header = read_image(self.images, item.path or item.file_name, item.image)
         except BadImage as e:
-            return _left_out(item, counts, e.reason, e.detail)
-        except OSError as e:
-            return _left_out(item, counts, Reason.IMAGE_UNREADABLE, str(e.strerror or e))
+            return Outcome.left_out(item.file_name, e.reason, e.detail)
         of_xml, of_image = Problems(), Problems()
         found = self._annotation(item, counts, of_xml)
         shown = found.showings if found else table_showings(item.points, of_image)
@@ -66,6 +66,11 @@ class ReadImage:
             showings=showings,
             foreground_masks=self._masks(item, header, of_image),
         )
+        if self.smaller is not None:
+            try:
+                record = stored_smaller(record, self.smaller, counts, of_image)
+            except BadImage as e:
+                return Outcome.left_out(item.file_name, e.reason, e.detail)
         _count(record, counts)
         return Outcome(record, counts, (*of_xml.listed(f"{item.key}.xml"), *of_image.listed(item.file_name)))
 
@@ -73,7 +78,7 @@ class ReadImage:
         if self.byproducts is None or item.xml is None:
             counts["images_without_byproduct_file"] += not item.points
             return None
-        read = functools.partial(self.byproducts, f"{item.key}.xml", item.xml)
+        read = functools.partial(self.byproducts, item.xml_path or f"{item.key}.xml", item.xml)
         found = _read_xml(read, item.xml, item.key, problems, Reason.XML_UNREADABLE)
         if found is not None and not found.num_metadata:
             counts["byproduct_files_without_metadata"] += 1
@@ -98,6 +103,7 @@ class ReadImage:
         if item.mask is None:
             return ()
         try:
+            check_length(item.mask.span.size)
             return (mask_from_npy(self.images(item.mask.name, item.mask.span), header.size),)
         except (OSError, DataError) as e:
             problems.add(Reason.FOREGROUND_MASK, str(e))
@@ -113,11 +119,6 @@ class ReadImage:
             label = self.label_of.get(pixel_box.class_id, -1) if pixel_box.class_id else item.label
             boxes.append(Box(x_min=edges[0], y_min=edges[1], x_max=edges[2], y_max=edges[3], label=label))
         return tuple(boxes)
-
-
-def _left_out(item: Item, counts: Counter[str], reason: Reason, detail: str) -> Outcome:
-    counts["images_skipped"] += 1
-    return Outcome(None, counts, (Skipped(file=item.file_name, reason=reason, detail=detail),))
 
 
 def _read_xml(
@@ -167,5 +168,6 @@ def _count(record: ImageRecord, counts: Counter[str]) -> None:
         "images_with_several_showings": len(record.showings) > 1,
         "images_with_several_clicks_in_a_showing": any(len(showing.clicks) > 1 for showing in selected),
         "images_with_box": bool(record.boxes),
+        "images_with_mask": bool(record.foreground_masks),
     }
     counts.update(name for name, holds in facts.items() if holds)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
+from collections.abc import Mapping
 
 from data_prep.datasets.class_folders import Inputs, Item, Listing, images_in, list_images, stem_of
 from data_prep.datasets.suites import SUITES, Meaning, Suite
 from data_prep.datasets.val_labels import NUM_VAL, number_of
 from data_prep.sources import File, Source, walk
+from luab_jax.data import storage
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.errors import DataError
 from luab_jax.progress import watched
@@ -19,6 +20,7 @@ def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Lis
     """Every split of the suite that is there, or the one that is asked for. Raises `DataError`."""
     listings: dict[str, Listing] = {}
     left_out: Counter[str] = Counter()
+    others: set[str] = set()
     masks: dict[str, File] = {}
     found = watched(walk(source), f"list {source.name}", unit="files", size=lambda pair: len(pair[1]))
     for folder, files in found:
@@ -35,6 +37,12 @@ def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Lis
         name = meaning.split or split or ""
         if split is None or name == split:
             _add(listings.setdefault(name, Listing()), listing, meaning, folder, images)
+        elif images:
+            others.add(name)
+    if others and not any(listing.items for listing in listings.values()):
+        raise DataError(
+            f"{source.place}: holds no image of split {split} of {suite.name}, but of {', '.join(sorted(others))}"
+        )
     _check(suite, source, listings, split, left_out)
     for listing in listings.values():
         listing.counts["images_of_other_folders_left_out"] = left_out.total()
@@ -62,7 +70,18 @@ def _add(listing: Listing, found: Listing, meaning: Meaning, folder: str, images
 
 def _attach(listing: Listing, masks: dict[str, File]) -> None:
     listing.items = [item._replace(mask=masks.get(stem_of(item.file_name))) for item in listing.items]
-    listing.counts["images_with_mask"] = sum(item.mask is not None for item in listing.items)
+
+
+def add_boxes(listings: Mapping[str, Listing], inputs: Inputs) -> None:
+    """The boxes of a suite's images, by file name: those of one split, so the others stay without."""
+    source = inputs.boxes
+    for listing in listings.values():
+        listing.items = [
+            item._replace(boxes=source.of(folder, name), box_xml=source.xml_of(folder, stem_of(name)))
+            for item in listing.items
+            for folder, _, name in [item.file_name.rpartition("/")]
+        ]
+    source.check([item for listing in listings.values() for item in listing.items], inputs.images.place)
 
 
 def _check(
@@ -118,7 +137,7 @@ def list_val(inputs: Inputs, classes: ClassList, real: str | None) -> Listing:
             " the training set?"
         )
     if real is not None:
-        labels = read_real(Path(real))
+        labels = read_real(real)
         listing.items = [item._replace(labels=labels[_number(item)]) for item in listing.items]
         listing.counts["images_with_real_labels"] = sum(bool(item.labels) for item in listing.items)
     return listing
@@ -131,11 +150,11 @@ def _number(item: Item) -> int:
     return number - 1
 
 
-def read_real(path: Path) -> tuple[tuple[int, ...], ...]:
+def read_real(path: str) -> tuple[tuple[int, ...], ...]:
     """`real.json`: the labels of each image in the order of file numbers; an empty list is not scored."""
     try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
+        rows = json.loads(storage.read_all(path))
+    except (OSError, ValueError, RecursionError) as e:
         raise DataError(f"{path}: cannot be read as real.json ({e})") from e
     if not (isinstance(rows, list) and len(rows) == NUM_VAL and all(_is_label_list(row) for row in rows)):
         raise DataError(f"{path}: expected {NUM_VAL:,} lists of labels from 0 to 999, as in real.json of ReaL")

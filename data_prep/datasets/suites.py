@@ -11,17 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+from luab_jax.corruptions.parameters import EXTRA_NAMES as EXTRA_CORRUPTIONS
+from luab_jax.corruptions.parameters import NAMES as CORRUPTIONS
 from luab_jax.data import label_tables
 from luab_jax.data.class_lists import ClassList, imagenet, in9
-
-CORRUPTIONS = (
-    *("gaussian_noise", "shot_noise", "impulse_noise"),
-    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    *("snow", "frost", "fog", "brightness"),
-    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-)
-EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""Meant for validation, not for the headline."""
 
 
 class Meaning(NamedTuple):
@@ -181,6 +174,19 @@ SUITES: dict[str, Suite] = {
     )
 }
 
-VAL_SUITES = ("imagenet", "imagenet_real")
+VAL_SUITES = ("imagenet", "imagenet_real", "imagenet_localisation")
 """Suites on ILSVRC's validation images, which come without folders."""
-NAMES = (*VAL_SUITES, *SUITES)
+COCO_PUBLISHED = {"val": 40_504, "train": 82_783}
+"""Images of COCO 2014, those without instances among them."""
+NAMES = (*VAL_SUITES, *SUITES, "coco")
+
+
+def options_of(name: str, *, generated: bool) -> tuple[str, ...]:
+    """Which of the files and phrases that `data_prep suite` can be given mean something for a suite."""
+    if name == "coco":
+        return ("instances",)
+    if name in VAL_SUITES:
+        return ("boxes", "real", "val_labels")
+    if name == "imagenet_c" and generated:
+        return ("val_labels",)
+    return ("boxes", "password")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.sources import File, Source
+from luab_jax.data import storage
 from luab_jax.errors import DataError, UserError
 
 NUM_VAL = 50_000
@@ -74,7 +75,7 @@ def read_val_labels(path: str | None) -> ValLabels:
     if path is None:
         return ValLabels(_built_in())
     try:
-        lines = [line.split() for line in Path(path).read_text().splitlines() if line.strip()]
+        lines = [line.split() for line in storage.read_all(path).decode().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"--val_labels={path}: cannot be read ({e})") from e
     if lines and all(len(line) == 1 and line[0].isdigit() for line in lines):

@@ -30,6 +30,15 @@ class Points(NamedTuple):
     """Fractions of the image."""
 
 
+class Hovers(NamedTuple):
+    """When the pointer came onto the image and left it, in recorded order."""
+
+    showing: Int[np.ndarray, " n"]
+    time_ms: Int[np.ndarray, " n"]
+    """-1 where not recorded."""
+    entered: Bool[np.ndarray, " n"]
+
+
 class Actions(NamedTuple):
     """What was done with class icons, in recorded order."""
 
@@ -45,6 +54,11 @@ class Actions(NamedTuple):
 def no_actions() -> Actions:
     none = np.zeros(0, np.int64)
     return Actions(none, none, none, np.zeros((0, 2), np.float32))
+
+
+def no_hovers() -> Hovers:
+    none = np.zeros(0, np.int64)
+    return Hovers(none, none, np.zeros(0, bool))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,9 @@ class ByproductColumns:
     labels: Int[np.ndarray, " classes"] = field(default_factory=lambda: np.zeros(0, np.int64))
     """All classes on the image, where that is known."""
     actions: Actions = field(default_factory=no_actions)
+    hovers: Hovers = field(default_factory=no_hovers)
+    worker_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.object_))
+    """The annotator of each showing as `str`, empty where not recorded; no rows where none is."""
 
     @staticmethod
     def read_by(**readers: Callable[[], Any]) -> ByproductColumns:

@@ -1,38 +1,59 @@
 """From the byproducts of an image to Z, what the byproduct head learns to predict.
 
-Every target has a fixed shape `[K, D]` with `valid [K]`: K things located on the image by D numbers each. Images with
-one label have K = 1; images with a set of labels have K = number of classes, and only rows of present classes are
-valid. A target is made in fractions of the whole image and then moved with the crop; what leaves the crop is invalid
-and does not count in the loss (the ImageNet loader of the paper masks it likewise: imagenet_dataloader.ipynb).
+Every target has a fixed shape `[K, D]` with `valid [K]`: K things, each described by D numbers. Images with one label
+have K = 1; images with a set of labels have K = number of classes, and only rows of present classes are valid. What has
+a place is made in fractions of the whole image and then moved with the crop; what leaves the crop is invalid and does
+not count in the loss (the ImageNet loader of the paper masks it likewise: imagenet_dataloader.ipynb).
 
-| target      | Z                                                               | seed of the idea                  |
-|-------------|-----------------------------------------------------------------|-----------------------------------|
-| none        | nothing: the baseline, no head                                  | paper, no-AB row                  |
-| random      | a random point in place of every point that was clicked         | paper, Rand row: as many points   |
-| click_last  | last click of each selected showing, mean over showings         | the last click is the final one   |
-| click_first | first click of each selected showing, mean over showings        | the paper's loader                |
-| click_mean  | mean of the clicks of each selected showing, mean over showings | an annotator who toggled          |
-| box         | ground-truth box, the union if the class has several            | an upper bound: costs more        |
-| box_centre  | its centre                                                      | a click without the noise         |
-| coco_final  | where the icon of each present class lies in the end            | the corrections count             |
-| coco_added  | where it was last added in the last record                      | the paper's loader                |
+| target          | Z                                                               | seed of the idea             |
+|-----------------|-----------------------------------------------------------------|------------------------------|
+| none            | nothing: the baseline, no head                                  | paper, no-AB row             |
+| random          | a random point in place of every point that was clicked         | paper, Rand row: as many     |
+| click_last      | last click of each selected showing, mean over showings         | the last click is final      |
+| click_first     | first click of each selected showing, mean over showings        | the paper's loader           |
+| click_mean      | mean of the clicks of each selected showing, mean over showings | an annotator who toggled     |
+| box             | ground-truth box, the union if the class has several            | an upper bound: costs more   |
+| box_centre      | its centre                                                      | a click without the noise    |
+| coco_final      | where the icon of each present class lies in the end            | the corrections count        |
+| coco_added      | where it was last added in the last record                      | the paper's loader           |
+| trace_box       | box around each selected showing's mouse trace, mean over them  | boxes from eye tracks [1]    |
+| trace_heat_map  | share of the pointer's time in each of G² cells of the crop     | mouse as gaze, attention [2] |
+| time_to_click   | log ms from the pointer's coming to the first click             | response time, difficulty [3]|
+| num_corrections | log(1 + clicks beyond the first); moves and removes of an icon  | what is hard to judge [4]    |
+| annotator       | who selected the image, the first of the known ones             | annotators differ [5]        |
 
-Clicks exist for single labels only, icons for sets of labels only; the others are for both.
+[1] Papadopoulos et al., Training object class detectors from eye tracking data, ECCV 2014. [2] Jiang et al., SALICON,
+CVPR 2015 (the mouse in place of the eye); Linsley et al., Learning what and where to attend, ICLR 2019 (human maps
+supervise attention). [3] Tudor Ionescu et al., How hard can it be?, CVPR 2016. [4] Whitehill et al., Whose vote should
+count more, NIPS 2009 (difficulty of an image, skill of an annotator). [5] Dawid and Skene 1979; Rodrigues and Pereira,
+Deep learning from crowds, AAAI 2018; Geva et al., Are we modeling the task or the annotator?, EMNLP 2019.
+
+Images with one label have all but coco_*. Sets of labels have none, random, box, box_centre, coco_* and num_corrections
+(per class): COCO-AB records neither clicks nor traces, the time of an icon depends on the page of icons that it is on,
+and one annotator for all classes of an image is no target of K classes.
+
+Rules: boxes are clipped to the crop (`trace_box` too: the box is moved, not made anew of the samples that are left).
+`responses.py` and `traces.py` say how times, corrections and dwell are counted. The two numbers are standardised by
+their mean and standard deviation over the training split. The class of an annotator is its place in the vocabulary of
+the training split, as a float in `[1, 1]`: the head has D = size of the vocabulary, one logit each.
+A next target is a row of `_TABLE` and a function; loss, metric and the head's width follow from its kind.
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
+from luab_jax.byproducts import points, responses, traces
 from luab_jax.byproducts.columns import ByproductColumns
-from luab_jax.byproducts.geometry import Affine, clip_boxes, inside
-from luab_jax.byproducts.icons import IconRule, class_points
+from luab_jax.byproducts.geometry import Affine, inside
+from luab_jax.byproducts.icons import IconRule
+from luab_jax.byproducts.kinds import DEFAULT_SETTINGS, TargetKind, TargetSettings, TargetValues, moved, width
+from luab_jax.byproducts.responses import Response
 
 
 class Target(enum.Enum):
@@ -47,33 +68,92 @@ class Target(enum.Enum):
     BOX_CENTRE = "box_centre"
     COCO_FINAL = "coco_final"
     COCO_ADDED = "coco_added"
+    TRACE_BOX = "trace_box"
+    TRACE_HEAT_MAP = "trace_heat_map"
+    TIME_TO_CLICK = "time_to_click"
+    NUM_CORRECTIONS = "num_corrections"
+    ANNOTATOR = "annotator"
 
 
-_ICON_RULES = {Target.COCO_FINAL: IconRule.FINAL, Target.COCO_ADDED: IconRule.ADDED}
-_CLICKS = (Target.CLICK_LAST, Target.CLICK_FIRST, Target.CLICK_MEAN)
+class _Request(NamedTuple):
+    """What a rule may ask beside the byproducts."""
+
+    view: Affine
+    seed: int
+    num_classes: int
+    """1 for images with one label."""
+    settings: TargetSettings
 
 
-class TargetValues(NamedTuple):
-    """Z of one image; rows that are not valid hold zeros."""
+_Rule = Callable[[ByproductColumns, _Request], np.ndarray | None]
+"""D numbers of an image with one label, `None` where there is nothing; of a set of labels `[classes, D]`, NaN there."""
 
-    values: Float[np.ndarray, "k d"]
-    valid: Bool[np.ndarray, " k"]
+
+class _Row(NamedTuple):
+    """One target."""
+
+    kind: TargetKind
+    of_image: _Rule | None = None
+    """The rule for images with one label; `None` where the target does not exist for them."""
+    of_classes: _Rule | None = None
+    """The rule for sets of labels."""
 
 
 def fits(target: Target, num_classes: int | None) -> bool:
     """Whether images with one label (`None`), or with sets of `num_classes` labels, can have this target."""
-    return target not in (_ICON_RULES if num_classes is None else _CLICKS)
+    return target is Target.NONE or _rule(target, num_classes) is not None
 
 
-def target_shape(target: Target, num_classes: int | None = None) -> tuple[int, int] | None:
+def kind_of(target: Target) -> TargetKind | None:
+    """`None` for the baseline."""
+    return None if target is Target.NONE else _TABLE[target].kind
+
+
+def target_shape(
+    target: Target, num_classes: int | None = None, settings: TargetSettings = DEFAULT_SETTINGS
+) -> tuple[int, int] | None:
     """(K, D) of a target, `None` for the baseline, which has no head.
 
     `num_classes` is given for sets of labels and makes K; `None` means one label per image.
     """
     _check_fit(target, num_classes)
-    if target is Target.NONE:
+    kind = kind_of(target)
+    if kind is None:
         return None
-    return (num_classes or 1, 4 if target is Target.BOX else 2)
+    return (num_classes or 1, width(kind, settings))
+
+
+def head_shape(
+    target: Target, num_classes: int | None = None, settings: TargetSettings = DEFAULT_SETTINGS
+) -> tuple[int, int] | None:
+    """(K, D) of what the head predicts: the target's, but for a class a logit for each."""
+    shape = target_shape(target, num_classes, settings)
+    if shape is None or kind_of(target) is not TargetKind.CLASS:
+        return shape
+    if not settings.statistics.annotators:
+        raise ValueError(f"target {target.value} needs the annotators of the training split")
+    return (shape[0], len(settings.statistics.annotators))
+
+
+def responses_of(target: Target) -> tuple[Response, ...]:
+    """Those whose scale over the training split the target needs."""
+    return (Response(target.value),) if kind_of(target) is TargetKind.NUMBER else ()
+
+
+def scored_target(target: Target, num_classes: int | None) -> Target:
+    """What evaluation compares the head's output with.
+
+    For a point the final click, or the final icons of sets of labels, whatever point the model was trained on: what a
+    user asks is how far from the click it is. For all else the target itself.
+    """
+    if kind_of(target) not in (None, TargetKind.POINT):
+        return target
+    return Target.CLICK_LAST if num_classes is None else Target.COCO_FINAL
+
+
+def _rule(target: Target, num_classes: int | None) -> _Rule | None:
+    row = _TABLE[target]
+    return row.of_image if num_classes is None else row.of_classes
 
 
 def _check_fit(target: Target, num_classes: int | None) -> None:
@@ -83,73 +163,30 @@ def _check_fit(target: Target, num_classes: int | None) -> None:
 
 
 def make_target(
-    target: Target, byproducts: ByproductColumns, view: Affine, *, seed: int, num_classes: int | None = None
+    target: Target,
+    byproducts: ByproductColumns,
+    view: Affine,
+    *,
+    seed: int,
+    num_classes: int | None = None,
+    settings: TargetSettings = DEFAULT_SETTINGS,
 ) -> TargetValues:
     """Z of one image as `view` shows it, in fractions of the crop; `num_classes` as in `target_shape`.
 
     `seed` matters for `random` only, whose points depend on it and on the image's name (and class), not on the crop.
     """
-    if num_classes is not None:
-        return _class_targets(target, byproducts, view, seed, num_classes)
-    _check_fit(target, num_classes)
-    match target:
-        case Target.NONE:
-            return TargetValues(np.zeros((0, 0), np.float32), np.zeros(0, bool))
-        case Target.RANDOM:
-            clicked = _click(byproducts, lambda clicks: clicks[-1]) is not None
-            return _moved_point(random_point(byproducts.file_name, seed) if clicked else None, view)
-        case Target.CLICK_LAST:
-            return _moved_point(_click(byproducts, lambda clicks: clicks[-1]), view)
-        case Target.CLICK_FIRST:
-            return _moved_point(_click(byproducts, lambda clicks: clicks[0]), view)
-        case Target.CLICK_MEAN:
-            return _moved_point(_click(byproducts, lambda clicks: clicks.mean(axis=0)), view)
-        case Target.BOX:
-            return _moved_box(class_box(byproducts), view)
-        case Target.BOX_CENTRE:
-            box = class_box(byproducts)
-            return _moved_point(None if box is None else (box[:2] + box[2:]) / 2, view)
-        case _:
-            raise AssertionError(target)
-
-
-def _class_targets(
-    target: Target, byproducts: ByproductColumns, view: Affine, seed: int, num_classes: int
-) -> TargetValues:
-    """One row for each class, in label order."""
-    shape = target_shape(target, num_classes)
+    shape = target_shape(target, num_classes, settings)
     if shape is None:
         return TargetValues(np.zeros((0, 0), np.float32), np.zeros(0, bool))
-    if target in (Target.BOX, Target.BOX_CENTRE):
-        boxes = np.full((num_classes, 4), np.nan)
-        for label in set(byproducts.box_labels.tolist()) & set(range(num_classes)):
-            boxes[label] = _union(byproducts.boxes[byproducts.box_labels == label])
-        if target is Target.BOX:
-            clipped, visible = clip_boxes(view.boxes(boxes))
-            return TargetValues(np.where(visible[:, None], clipped, 0).astype(np.float32), visible)
-        points = (boxes[:, :2] + boxes[:, 2:]) / 2
-    else:
-        points = present_points(target, byproducts, num_classes, seed=seed)
-    moved = view.points(points)
-    valid = inside(moved)
-    return TargetValues(np.where(valid[:, None], moved, 0).astype(np.float32), valid)
+    rule = _rule(target, num_classes)
+    assert rule is not None, target
+    rows = rule(byproducts, _Request(view, seed, shape[0], settings))
+    if rows is None:
+        return TargetValues(np.zeros(shape, np.float32), np.zeros(shape[0], bool))
+    return moved(_TABLE[target].kind, rows.reshape(shape), view)
 
 
-def present_points(
-    target: Target, byproducts: ByproductColumns, num_classes: int, *, seed: int = 0
-) -> Float[np.ndarray, "classes 2"]:
-    """The point of every present class in fractions of the whole image, NaN where there is none.
-
-    A class that the annotator saw and the ground truth does not know has no row: its label is 0.
-    """
-    points = np.full((num_classes, 2), np.nan)
-    rule = _ICON_RULES[Target.COCO_FINAL if target is Target.RANDOM else target]
-    recorded = class_points(rule, byproducts.actions, num_classes)
-    points[byproducts.labels] = recorded[byproducts.labels]
-    if target is Target.RANDOM:
-        for label in np.flatnonzero(~np.isnan(points[:, 0])).tolist():
-            points[label] = random_point(byproducts.file_name, seed, label)
-    return points
+_ICON_RULES = {Target.COCO_FINAL: IconRule.FINAL, Target.COCO_ADDED: IconRule.ADDED}
 
 
 def classes_outside(
@@ -159,51 +196,77 @@ def classes_outside(
 
     The icons are those of `target` if it has any, else the final ones.
     """
-    points = present_points(target if target in _ICON_RULES else Target.COCO_FINAL, byproducts, num_classes)
-    return ~np.isnan(points[:, 0]) & ~inside(view.points(points))
+    icons = points.icons(_ICON_RULES.get(target, IconRule.FINAL), byproducts, num_classes)
+    return ~np.isnan(icons[:, 0]) & ~inside(view.points(icons))
 
 
-def random_point(file_name: str, seed: int, label: int | None = None) -> Float[np.ndarray, " 2"]:
-    """A uniform point of the image that stays the same in every epoch, on every host and in every worker."""
-    name = f"{seed}/{file_name}" if label is None else f"{seed}/{file_name}#{label}"
-    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    return np.frombuffer(digest, "<u4").astype(np.float64) / 2**32
+def _box_centre(byproducts: ByproductColumns, request: _Request) -> Float[np.ndarray, " 2"] | None:
+    box = points.class_box(byproducts)
+    return None if box is None else points.box_centre(box)
 
 
-def _click(
-    byproducts: ByproductColumns, pick: Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, " 2"]]
-) -> Float[np.ndarray, " 2"] | None:
-    """One click of each showing in which the image was selected, averaged over these; `None` without any."""
-    showing: Int[np.ndarray, " n"] = byproducts.clicks.showing
-    picked = [
-        pick(byproducts.clicks.xy[showing == index])
-        for index in np.flatnonzero(byproducts.selected)
-        if np.any(showing == index)
-    ]
-    return np.mean(picked, axis=0) if picked else None
+def _standardised_response(response: Response) -> _Rule:
+    def rule(byproducts: ByproductColumns, request: _Request) -> Float[np.ndarray, " 1"] | None:
+        value = responses.log_response(response, byproducts)
+        return None if value is None else _standardised(np.array([value]), response, request.settings)
+
+    return rule
 
 
-def class_box(byproducts: ByproductColumns) -> Float[np.ndarray, " 4"] | None:
-    """The union of the boxes of the image's class (of boxes without a label too); `None` without any."""
-    of_class = np.isin(byproducts.box_labels, (byproducts.label, -1))
-    boxes = byproducts.boxes[of_class]
-    return _union(boxes) if len(boxes) else None
+def _class_corrections(byproducts: ByproductColumns, request: _Request) -> Float[np.ndarray, " classes"]:
+    corrections = responses.class_log_corrections(byproducts, request.num_classes)
+    return _standardised(corrections, Response.NUM_CORRECTIONS, request.settings)
 
 
-def _union(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " 4"]:
-    return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+def _standardised(values: np.ndarray, response: Response, settings: TargetSettings) -> np.ndarray:
+    if response not in settings.statistics.scales:
+        raise ValueError(f"target {response.value} needs its mean and standard deviation over the training split")
+    scale = settings.statistics.scales[response]
+    return (values - scale.mean) / scale.std
 
 
-def _moved_point(point: np.ndarray | None, view: Affine) -> TargetValues:
-    if point is None:
-        return TargetValues(np.zeros((1, 2), np.float32), np.zeros(1, bool))
-    moved = view.points(point[None])
-    valid = inside(moved)
-    return TargetValues(np.where(valid[:, None], moved, 0).astype(np.float32), valid)
+def _annotator(byproducts: ByproductColumns, request: _Request) -> Float[np.ndarray, " 1"] | None:
+    """The first of those who selected the image that is in the vocabulary."""
+    vocabulary = request.settings.statistics.annotator_classes
+    known = [vocabulary[annotator] for annotator in responses.annotators(byproducts) if annotator in vocabulary]
+    return np.array([float(known[0])]) if known else None
 
 
-def _moved_box(box: np.ndarray | None, view: Affine) -> TargetValues:
-    if box is None:
-        return TargetValues(np.zeros((1, 4), np.float32), np.zeros(1, bool))
-    clipped, visible = clip_boxes(view.boxes(box[None]))
-    return TargetValues(np.where(visible[:, None], clipped, 0).astype(np.float32), visible)
+_TABLE: dict[Target, _Row] = {
+    Target.RANDOM: _Row(
+        TargetKind.POINT,
+        lambda byproducts, request: points.random_click(byproducts, request.seed),
+        lambda byproducts, request: points.random_icons(byproducts, request.num_classes, request.seed),
+    ),
+    Target.CLICK_LAST: _Row(TargetKind.POINT, lambda byproducts, _: points.last_click(byproducts)),
+    Target.CLICK_FIRST: _Row(TargetKind.POINT, lambda byproducts, _: points.first_click(byproducts)),
+    Target.CLICK_MEAN: _Row(TargetKind.POINT, lambda byproducts, _: points.mean_click(byproducts)),
+    Target.BOX: _Row(
+        TargetKind.BOX,
+        lambda byproducts, _: points.class_box(byproducts),
+        lambda byproducts, request: points.class_boxes(byproducts, request.num_classes),
+    ),
+    Target.BOX_CENTRE: _Row(
+        TargetKind.POINT,
+        _box_centre,
+        lambda byproducts, request: points.box_centre(points.class_boxes(byproducts, request.num_classes)),
+    ),
+    Target.COCO_FINAL: _Row(
+        TargetKind.POINT,
+        of_classes=lambda byproducts, request: points.icons(IconRule.FINAL, byproducts, request.num_classes),
+    ),
+    Target.COCO_ADDED: _Row(
+        TargetKind.POINT,
+        of_classes=lambda byproducts, request: points.icons(IconRule.ADDED, byproducts, request.num_classes),
+    ),
+    Target.TRACE_BOX: _Row(TargetKind.BOX, lambda byproducts, _: traces.trace_box(byproducts)),
+    Target.TRACE_HEAT_MAP: _Row(
+        TargetKind.DISTRIBUTION,
+        lambda byproducts, request: traces.heat_map(byproducts, request.view, request.settings.heat_map_side),
+    ),
+    Target.TIME_TO_CLICK: _Row(TargetKind.NUMBER, _standardised_response(Response.TIME_TO_CLICK)),
+    Target.NUM_CORRECTIONS: _Row(
+        TargetKind.NUMBER, _standardised_response(Response.NUM_CORRECTIONS), _class_corrections
+    ),
+    Target.ANNOTATOR: _Row(TargetKind.CLASS, _annotator),
+}

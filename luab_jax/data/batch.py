@@ -14,9 +14,11 @@ class Batch(NamedTuple):
     labels: Int[Any, " b"] | Bool[Any, "b c"]
     """One class per image, or which of the C classes it shows."""
     targets: Float[Any, "b k d"]
-    """Z in fractions of the crop; K = 0 for the baseline."""
+    """Z, places in fractions of the crop; K = 0 for the baseline."""
     valid: Bool[Any, "b k"]
     mask: Bool[Any, " b"]
     """False for rows that only fill the batch."""
     index: Int[Any, " b"]
     """Position of the record in its split, to name it in messages."""
+    weights: Float[Any, " b"] | None = None
+    """Of the classification loss, not normalised; 0 for an image without one. `None` where nothing is weighted."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etils import epath
 
-from luab_jax.data import label_tables
+from luab_jax.data import label_tables, storage
 from luab_jax.errors import DataError, UserError
 
 _IMAGENET_HASH = "385e02404994"
@@ -61,7 +61,7 @@ def read_class_list(path: epath.PathLike) -> ClassList:
         return imagenet()
     path = epath.Path(path)
     try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        lines = [line for line in storage.read_all(path).decode().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{path}: cannot be read as a class list ({e}); expected lines `id TAB name`") from e
     pairs = [line.partition("\t") for line in lines]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +24,8 @@ from luab_jax.data.tfrecord import RandomAccessTFRecords
 from luab_jax.errors import DataError
 
 MANIFEST_VERSION = 1
+STORED_SMALLER = "stored_smaller"
+"""The fact of a preparation that images are not stored as they came, and how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +76,19 @@ class Manifest:
         """Whether images of a public set are missing; every result on such a set says so."""
         return self.expected_records is not None and self.num_records < self.expected_records
 
+    @property
+    def stored_smaller(self) -> str:
+        """How images were made smaller than they came, so that no result on them is one of the protocol; or nothing."""
+        return str(self.source.get(STORED_SMALLER, ""))
+
     def to_json(self) -> str:
         values = {"manifest_version": MANIFEST_VERSION, "num_records": self.num_records, "partial": self.partial}
         values |= dataclasses.asdict(self)
         values["class_list_hash"] = self.classes.hash
         values["classes"] = [list(pair) for pair in zip(self.classes.ids, self.classes.names, strict=True)]
-        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+        # What no UTF-8 can hold, a lone surrogate of a name from outside, stands there as JSON's escape of it.
+        return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Manifest:
@@ -93,19 +101,42 @@ class Manifest:
                     f"{where}: manifest version {version}, this version of luab_jax reads {MANIFEST_VERSION};"
                     " prepare the data again"
                 )
+            expected = values["expected_records"]
+            if not (expected is None or type(expected) is int) or not isinstance(values["source"], dict):
+                raise TypeError(f"expected_records {expected!r} or source {values['source']!r:.60}")
             return cls(
-                dataset=values["dataset"],
-                split=values["split"],
-                classes=ClassList(tuple(c[0] for c in values["classes"]), tuple(c[1] for c in values["classes"])),
-                shards=tuple(Shard(**shard) for shard in values["shards"]),
-                counts=values["counts"],
-                skipped=tuple(Skipped(**skipped) for skipped in values["skipped"]),
+                dataset=str(values["dataset"]),
+                split=str(values["split"]),
+                classes=_classes(values["classes"]),
+                shards=tuple(_shard(shard) for shard in values["shards"]),
+                counts={str(name): int(count) for name, count in values["counts"].items()},
+                skipped=tuple(_skipped(skipped) for skipped in values["skipped"]),
                 source=values["source"],
-                fingerprint=values["fingerprint"],
-                expected_records=values["expected_records"],
+                fingerprint=str(values["fingerprint"]),
+                expected_records=expected,
             )
-        except (ValueError, KeyError, TypeError, IndexError) as e:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as e:
             raise DataError(f"{where}: not a manifest of a prepared split ({type(e).__name__}: {e})") from e
+
+
+def _classes(pairs: Sequence[Sequence[Any]]) -> ClassList:
+    classes = ClassList(*(tuple(str(pair[i]) for pair in pairs) for i in (0, 1)))
+    "".join((*classes.ids, *classes.names)).encode()  # raises ValueError for what no class list can hold
+    return classes
+
+
+def _shard(values: Mapping[str, Any]) -> Shard:
+    shard = Shard(**values)
+    if not isinstance(shard.file_name, str) or "/" in shard.file_name:
+        raise ValueError(f"shard file_name {shard.file_name!r}")
+    for number in (shard.num_records, shard.num_bytes, shard.crc32c):
+        if type(number) is not int or not 0 <= number < 1 << 63:
+            raise ValueError(f"{number!r} in shard {shard.file_name!r} is no number")
+    return shard
+
+
+def _skipped(values: Mapping[str, Any]) -> Skipped:
+    return Skipped(**{name: str(value) for name, value in values.items()})
 
 
 def shard_name(dataset: str, split: str, index: int, count: int) -> str:
@@ -146,6 +177,11 @@ def has_split(directory: epath.PathLike, split: str) -> bool:
     return split in names or (not names and tfds_directory.find(directory, split) is not None)
 
 
+def readable_splits(directory: epath.PathLike) -> list[str]:
+    """The splits that `open_split` finds, prepared by data_prep or by TFDS."""
+    return splits(directory) or tfds_directory.splits(directory)
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedSplit:
     """A split opened for reading."""
@@ -184,13 +220,20 @@ def open_split(directory: epath.PathLike, split: str) -> PreparedSplit:
     try:
         with path.open("rb") as f, np.load(f) as index:
             offsets, lengths = index["offsets"], index["lengths"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
+            if any(array.ndim != 1 or array.dtype.kind not in "ui" for array in (offsets, lengths)):
+                raise ValueError("its arrays are no lists of numbers")
+    except Exception as e:  # of a damaged file zipfile and numpy's parser of headers raise nearly anything
         raise DataError(f"{path}: cannot be read as an index ({e}); prepare the split again") from e
     counts = np.asarray([shard.num_records for shard in manifest.shards], np.int64)
     if not len(offsets) == len(lengths) == counts.sum():
         raise DataError(f"{path}: {len(offsets)} records, but the manifest has {counts.sum()}; prepare the split again")
     paths = [directory / shard.file_name for shard in manifest.shards]
     return PreparedSplit(directory, manifest, RandomAccessTFRecords(paths, offsets, lengths, counts))
+
+
+def is_of_tfds(manifest: Manifest) -> bool:
+    """Whether TFDS prepared the split, with a schema and without a manifest of its own."""
+    return manifest.source.get("layout") == "tfds"
 
 
 def _from_tfds(found: tfds_directory.TfdsSplit, split: str) -> PreparedSplit:
@@ -204,6 +247,7 @@ def _from_tfds(found: tfds_directory.TfdsSplit, split: str) -> PreparedSplit:
         classes=found.classes,
         shards=shards,
         source={"layout": "tfds", "directory": str(found.directory)},
+        expected_records=found.published,
     )
     records = RandomAccessTFRecords(found.paths, found.offsets, found.lengths, np.asarray(found.counts))
     return PreparedSplit(found.directory, manifest, records)

@@ -1,25 +1,20 @@
-"""The schema of a shard: `ImageRecord` to the bytes of a `tf.train.Example` and back.
+"""One record of a shard: `ImageRecord` to the bytes of a `tf.train.Example` and back.
 
-Variable-length lists are stored as flat columns, every row naming its showing, since TFDS nests only one level without
-ragged bookkeeping. TFDS supplies the schema and the protobuf class; its own parser is not used, because it
-builds every column of every record (nearly all unused in a training step).
-
-Missing integers are -1, missing floats NaN, and coordinates are float32 (the only float of `tf.train.Example`): about
-1e-7 of the image, far below a pixel.
+TFDS supplies the protobuf class; its own parser is not used, because it builds every column of every record (nearly
+all unused in a training step).
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from luab_jax.byproducts.columns import ACTION_KINDS, Actions, ByproductColumns, Points
+from luab_jax.byproducts.columns import ACTION_KINDS, Actions, ByproductColumns, Hovers, Points
 from luab_jax.byproducts.records import (
     Action,
     Box,
@@ -32,94 +27,13 @@ from luab_jax.byproducts.records import (
     Size,
     TimedPoint,
 )
+from luab_jax.data import tfds_examples
+from luab_jax.data.schema import MISSING_INT, TABLES
+from luab_jax.data.transforms import EncodedImage
 from luab_jax.errors import DataError
 
 _proto: Any = tf_example_pb2
 """Its classes are made at run time, out of a type checker's sight."""
-
-SCHEMA_VERSION = 2
-"""2 added `foreground_mask`, the table `masks` (of boxes) and the column `actions/label`."""
-MISSING_INT = -1
-
-_TABLES: dict[str, dict[str, Any]] = {
-    "boxes": {
-        "x_min": np.float32,
-        "y_min": np.float32,
-        "x_max": np.float32,
-        "y_max": np.float32,
-        "label": np.int64,
-        "is_crowd": np.bool_,
-    },
-    # Apart from the boxes, so that the many records without masks do not carry an empty text for every box.
-    "masks": {"box": np.int64, "segmentation": np.object_},
-    "showings": {
-        "selected": np.bool_,
-        "time_spent_ms": np.int64,
-        "submit_time_s": np.int64,
-        "selected_count": np.int64,
-        "hovered_count": np.int64,
-        "worker_id": np.object_,
-        "assignment_id": np.object_,
-        "hit_id": np.object_,
-        "source_hit_id": np.object_,
-        "page_index": np.int64,
-        "image_index": np.int64,
-        "page_x": np.int64,
-        "page_y": np.int64,
-        "display_width": np.int64,
-        "display_height": np.int64,
-        "original_width": np.int64,
-        "original_height": np.int64,
-    },
-    "clicks": {"showing": np.int64, "time_ms": np.int64, "x": np.float32, "y": np.float32},
-    "trace": {"showing": np.int64, "time_ms": np.int64, "x": np.float32, "y": np.float32},
-    "hovers": {"showing": np.int64, "time_ms": np.int64, "entered": np.bool_},
-    "actions": {
-        "showing": np.int64,
-        "time_ms": np.int64,
-        "kind": np.int64,
-        "icon": np.object_,
-        "from_x": np.float32,
-        "from_y": np.float32,
-        "to_x": np.float32,
-        "to_y": np.float32,
-        "label": np.int64,
-    },
-    "category_views": {
-        "showing": np.int64,
-        "time_ms": np.int64,
-        "index": np.int64,
-        "name": np.object_,
-        "used_keyboard": np.bool_,
-    },
-}
-"""Column types of every list; `np.object_` is text."""
-
-
-def example_features(class_ids: Sequence[str]) -> tfds.features.FeaturesDict:
-    """The TFDS features of a shard whose labels index `class_ids`."""
-
-    def tensor(dtype: Any) -> Any:
-        return tfds.features.Text() if dtype is np.object_ else tfds.features.Scalar(dtype)
-
-    return tfds.features.FeaturesDict(
-        {
-            "file_name": tfds.features.Text(),
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "height": tfds.features.Scalar(np.int64),
-            "width": tfds.features.Scalar(np.int64),
-            "label": tfds.features.ClassLabel(names=list(class_ids)),
-            "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=list(class_ids))),
-            "group": tfds.features.Text(),
-            "foreground_mask": tfds.features.Sequence(
-                tfds.features.Image(shape=(None, None, 1), encoding_format="png")
-            ),
-            **{
-                table: tfds.features.Sequence({name: tensor(dtype) for name, dtype in columns.items()})
-                for table, columns in _TABLES.items()
-            },
-        }
-    )
 
 
 def encode(record: ImageRecord) -> bytes:
@@ -140,12 +54,12 @@ def encode(record: ImageRecord) -> bytes:
     features["group"].bytes_list.value.append(record.group.encode())
     features["foreground_mask"].bytes_list.value.extend(record.foreground_masks)
     features["foreground_mask"].bytes_list.SetInParent()
-    rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
+    rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in TABLES}
     rows["boxes"] = [(b.x_min, b.y_min, b.x_max, b.y_max, b.label, b.is_crowd) for b in record.boxes]
     rows["masks"] = [(index, box.mask) for index, box in enumerate(record.boxes) if box.mask]
     for index, showing in enumerate(record.showings):
         _add_showing(rows, index, showing)
-    for table, columns in _TABLES.items():
+    for table, columns in TABLES.items():
         # Tables without rows are there already; most records have rows in few of them.
         for (name, dtype), values in zip(columns.items(), zip(*rows[table], strict=True), strict=bool(rows[table])):
             _fill(features[f"{table}/{name}"], dtype, values)
@@ -156,7 +70,7 @@ def encode(record: ImageRecord) -> bytes:
 def _without_rows() -> Any:
     """Every column of every table, empty."""
     example = _proto.Example()
-    for table, columns in _TABLES.items():
+    for table, columns in TABLES.items():
         for name, dtype in columns.items():
             _fill(example.features.feature[f"{table}/{name}"], dtype, ())
     return example
@@ -176,7 +90,7 @@ def _fill(feature: Any, dtype: Any, values: Sequence[Any]) -> None:
 
 
 def _add_showing(rows: dict[str, list[tuple[Any, ...]]], index: int, showing: Showing) -> None:
-    """Appends one showing's rows to every table, in the order of `_TABLES`' columns."""
+    """Appends one showing's rows to every table, in the order of `TABLES`' columns."""
     rows["showings"].append(
         (
             showing.selected,
@@ -216,12 +130,34 @@ def _add_showing(rows: dict[str, list[tuple[Any, ...]]], index: int, showing: Sh
     )
 
 
+NO_RECORD = ImageRecord(file_name="", image=b"", height=0, width=0)
+"""Encoded, it has every column and nothing in them."""
+
+
 def _or_missing(value: int | None) -> int:
     return MISSING_INT if value is None else value
 
 
+def _of_schema(read: Callable[..., Any]) -> Any:
+    """Makes a `DataError` of what a column that is missing, or longer than its neighbours, brings about."""
+
+    @functools.wraps(read)
+    def checked(self: Example, *names: str) -> Any:
+        try:
+            return read(self, *names)
+        except (IndexError, ValueError, KeyError, TypeError) as e:
+            raise DataError(
+                f"the record does not fit the schema ({type(e).__name__}: {e}); `python -m data_prep verify` lists such"
+            ) from e
+
+    return checked
+
+
 class Example:
-    """A record read back from a shard; every field is decoded when it is asked for, and only then."""
+    """A record read back from a shard; every field is decoded when it is asked for, and only then.
+
+    Asking for one that does not fit the schema raises `DataError`.
+    """
 
     __slots__ = ("_features",)
 
@@ -231,60 +167,70 @@ class Example:
             self._features = _proto.Example.FromString(serialized).features.feature
         except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
             raise DataError(f"not a tf.train.Example: {e}") from e
-        if "image" not in self._features or not any(name in self._features for name in ("file_name", "image_id")):
+        if "showings/selected" not in self._features:
+            tfds_examples.adopt(self._features)
+        if "image" not in self._features or "file_name" not in self._features:
             raise DataError(
                 "the record has no `file_name` or no `image`: it was not written by this version of data_prep"
             )
 
     @property
+    @_of_schema
     def file_name(self) -> str:
-        """TFDS's SI-Score has a number instead."""
-        if "file_name" in self._features:
-            return self._features["file_name"].bytes_list.value[0].decode()
-        return str(self._features["image_id"].int64_list.value[0])
+        return self._features["file_name"].bytes_list.value[0].decode()
 
     @property
+    @_of_schema
     def image(self) -> bytes:
         """The encoded image, as it came."""
         return self._features["image"].bytes_list.value[0]
 
     @property
+    @_of_schema
     def label(self) -> int:
-        name = "label" if "label" in self._features else "original_label"  # as TFDS calls it in imagenet2012_real
-        return self._features[name].int64_list.value[0]
+        return self._features["label"].int64_list.value[0]
 
     @property
+    @_of_schema
     def labels(self) -> np.ndarray:
         """All correct labels, `[n]`; empty where only `label` is known."""
-        name = "labels" if "labels" in self._features else "real_label"
-        return np.asarray(self._features[name].int64_list.value, np.int64)
+        return np.asarray(self._features["labels"].int64_list.value, np.int64)
 
     @property
+    @_of_schema
     def group(self) -> str:
         values = self._features["group"].bytes_list.value
         return values[0].decode() if values else ""
 
     @property
+    @_of_schema
     def foreground_masks(self) -> tuple[bytes, ...]:
         """PNG images of one bit a pixel."""
         return tuple(self._features["foreground_mask"].bytes_list.value)
 
     @property
+    @_of_schema
     def size(self) -> Size:
+        """Of the image; by its header where TFDS wrote the record."""
+        if "width" not in self._features:
+            return EncodedImage(self.image, self.file_name).size
         return Size(self._features["width"].int64_list.value[0], self._features["height"].int64_list.value[0])
 
+    @_of_schema
     def _column(self, table: str, name: str) -> np.ndarray:
         feature = self._features[f"{table}/{name}"]
-        dtype = _TABLES[table][name]
+        dtype = TABLES[table][name]
         if dtype is np.object_:
             return np.asarray([v.decode() for v in feature.bytes_list.value], np.object_)
         values = feature.float_list.value if dtype is np.float32 else feature.int64_list.value
         return np.asarray(values, dtype)
 
+    @_of_schema
     def _table(self, table: str) -> list[dict[str, Any]]:
-        columns = {name: self._column(table, name).tolist() for name in _TABLES[table]}
+        columns = {name: self._column(table, name).tolist() for name in TABLES[table]}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    @_of_schema
     def _points(self, table: str) -> Points:
         xy = np.stack([self._column(table, "x"), self._column(table, "y")], axis=-1)
         return Points(self._column(table, "showing"), self._column(table, "time_ms"), xy)
@@ -301,8 +247,11 @@ class Example:
             label=lambda: self.label,
             labels=lambda: self.labels,
             actions=self._actions,
+            hovers=lambda: Hovers(*(self._column("hovers", name) for name in ("showing", "time_ms", "entered"))),
+            worker_ids=lambda: self._column("showings", "worker_id"),
         )
 
+    @_of_schema
     def _actions(self) -> Actions:
         return Actions(
             showing=self._column("actions", "showing"),
@@ -311,9 +260,11 @@ class Example:
             to_xy=np.stack([self._column("actions", "to_x"), self._column("actions", "to_y")], axis=-1),
         )
 
+    @_of_schema
     def _corners(self) -> np.ndarray:
         return np.stack([self._column("boxes", name) for name in ("x_min", "y_min", "x_max", "y_max")], axis=-1)
 
+    @_of_schema
     def record(self) -> ImageRecord:
         """Everything, as objects: for inspection and tests, not for training."""
         return ImageRecord(

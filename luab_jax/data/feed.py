@@ -21,7 +21,7 @@ from luab_jax.data.batch import Batch
 
 def to_global(batch: Batch, sharding: NamedSharding) -> Batch:
     """This host's rows as part of the global batch."""
-    return Batch(*(jax.make_array_from_process_local_data(sharding, array) for array in batch))
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)
 
 
 class Feed:

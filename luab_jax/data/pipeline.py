@@ -20,8 +20,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from luab_jax.byproducts.columns import ByproductColumns
-from luab_jax.byproducts.geometry import Affine, identity
-from luab_jax.byproducts.targets import Target, TargetValues, classes_outside, make_target
+from luab_jax.byproducts.geometry import Affine
+from luab_jax.byproducts.kinds import DEFAULT_SETTINGS, TargetSettings, TargetValues
+from luab_jax.byproducts.responses import SampleWeight, log_response, sample_weight
+from luab_jax.byproducts.targets import Target, classes_outside, make_target, scored_target, target_shape
 from luab_jax.data.batch import Batch
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
@@ -52,6 +54,7 @@ class TrainExample(NamedTuple):
     """One class, or which of the C classes the crop is said to show."""
     target: TargetValues
     index: int
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ class EvalExample(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]
     truth: Truth | None
     index: int
-    icons: TargetValues | None = None
-    """The final icons of each class, for images with sets of labels."""
+    target: TargetValues
+    """What the head's output is compared with; see `scored_target`."""
 
 
 def num_cores() -> int:
@@ -128,11 +131,21 @@ class LabelSets:
 
 
 class _Augment(grain.transforms.RandomMap):
-    def __init__(self, augmentation: Augmentation, target: Target, seed: int, label_sets: LabelSets | None):
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        target: Target,
+        seed: int,
+        label_sets: LabelSets | None,
+        settings: TargetSettings,
+        weighting: SampleWeight,
+    ):
         self._augmentation = augmentation
         self._target = target
         self._seed = seed
         self._label_sets = label_sets
+        self._settings = settings
+        self._weighting = weighting
 
     def random_map(self, element: tuple[int, Example], rng: np.random.Generator) -> TrainExample:
         index, example = element
@@ -142,8 +155,17 @@ class _Augment(grain.transforms.RandomMap):
         pixels, view = crop_and_resize(image, box, self._augmentation.image_size, self._augmentation.filter, flip=flip)
         byproducts = example.byproducts()
         num_classes = None if self._label_sets is None else self._label_sets.num_classes
-        target = make_target(self._target, byproducts, view, seed=self._seed, num_classes=num_classes)
-        return TrainExample(pixels, self._label(byproducts, view), target, index)
+        target = make_target(
+            self._target, byproducts, view, seed=self._seed, num_classes=num_classes, settings=self._settings
+        )
+        return TrainExample(pixels, self._label(byproducts, view), target, index, self._weight(byproducts))
+
+    def _weight(self, byproducts: ByproductColumns) -> float | None:
+        response = self._weighting.response
+        if response is None:
+            return None
+        mean = self._settings.statistics.scales[response].mean
+        return sample_weight(response, log_response(response, byproducts), mean)
 
     def _label(self, byproducts: ByproductColumns, view: Affine) -> int | Bool[np.ndarray, " c"]:
         if self._label_sets is None:
@@ -163,29 +185,44 @@ def _multi_hot(labels: Sequence[int] | np.ndarray, num_classes: int) -> Bool[np.
 class _Prepare(grain.transforms.Map):
     """An evaluation image with all that scores may ask of it."""
 
-    def __init__(self, preprocessing: Preprocessing, stored: Stored, num_classes: int | None):
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        stored: Stored,
+        num_classes: int | None,
+        target: Target,
+        settings: TargetSettings,
+    ):
         self._preprocessing = preprocessing
         self._stored = stored
         self._num_classes = num_classes
+        self._target = scored_target(target, num_classes)
+        self._settings = settings
 
     def map(self, element: tuple[int, Example | None]) -> EvalExample:
         index, example = element
         if example is None:
             side = self._preprocessing.image_size
-            return EvalExample(np.zeros((side, side, 3), np.uint8), None, index, self._icons(None, identity()))
+            return EvalExample(np.zeros((side, side, 3), np.uint8), None, index, self._no_target())
         name = example.file_name
         try:
             pixels, view = evaluation_input(decode(example.image, name), self._preprocessing, self._stored)
         except DataError as e:
             raise DataError(f"{name}: {e}") from e
-        return EvalExample(pixels, _truth(example, view), index, self._icons(example, view))
+        target = make_target(
+            self._target,
+            example.byproducts(),
+            view,
+            seed=0,
+            num_classes=self._num_classes,
+            settings=self._settings,
+        )
+        return EvalExample(pixels, _truth(example, view), index, target)
 
-    def _icons(self, example: Example | None, view: Affine) -> TargetValues | None:
-        if self._num_classes is None:
-            return None
-        if example is None:
-            return TargetValues(np.zeros((self._num_classes, 2), np.float32), np.zeros(self._num_classes, bool))
-        return make_target(Target.COCO_FINAL, example.byproducts(), view, seed=0, num_classes=self._num_classes)
+    def _no_target(self) -> TargetValues:
+        shape = target_shape(self._target, self._num_classes, self._settings)
+        assert shape is not None, "the baseline is compared with clicks too"
+        return TargetValues(np.zeros(shape, np.float32), np.zeros(shape[0], bool))
 
 
 def _truth(example: Example, view: Affine) -> Truth:
@@ -243,6 +280,8 @@ def train_batches(
     target: Target,
     seed: int,
     label_sets: LabelSets | None = None,
+    settings: TargetSettings = DEFAULT_SETTINGS,
+    weighting: SampleWeight = SampleWeight.NONE,
     batch_size: int,
     start_step: int = 0,
     process_index: int = 0,
@@ -257,14 +296,16 @@ def train_batches(
         grain.MapDataset.source(_Indexed(split.records))
         .shuffle(seed=derived_seed(seed, "shuffle"))
         .repeat()
-        .random_map(_Augment(augmentation, target, seed, label_sets), seed=derived_seed(seed, "augment"))
+        .random_map(
+            _Augment(augmentation, target, seed, label_sets, settings, weighting), seed=derived_seed(seed, "augment")
+        )
     )
     mine = dataset[process_index::process_count][start_step * local :]
     chunk = max(size for size in range(1, min(local, _MAX_CHUNK) + 1) if local % size == 0)
     chunks = iter(mine.batch(chunk, batch_fn=_stack_train).to_iter_dataset(reading.options(chunk)))
     while True:
         parts = [next(chunks) for _ in range(local // chunk)]
-        yield parts[0] if len(parts) == 1 else Batch(*map(np.concatenate, zip(*parts, strict=True)))
+        yield parts[0] if len(parts) == 1 else _joined(parts)
 
 
 def eval_batches(
@@ -274,25 +315,27 @@ def eval_batches(
     stored: Stored = ANY_SIZE,
     batch_size: int,
     num_classes: int | None = None,
+    target: Target = Target.NONE,
+    settings: TargetSettings = DEFAULT_SETTINGS,
     process_index: int = 0,
     process_count: int = 1,
     reading: Reading,
 ) -> Iterator[tuple[Batch, list[Truth]]]:
     """Every record once; the truths are those of the rows whose `mask` is True, in order.
 
-    With `num_classes` the labels of the batches are sets, and the targets are the final icons of each class.
+    With `num_classes` the labels of the batches are sets. The targets are `scored_target(target)`: final clicks, or the
+    final icons of each class, but for a head that predicts something else.
     """
     local = _local_batch_size(batch_size, process_count)
     dataset = grain.MapDataset.source(_Padded(_Indexed(split.records), batch_size)).map(
-        _Prepare(preprocessing, stored, num_classes)
+        _Prepare(preprocessing, stored, num_classes, target, settings)
     )
     examples = iter(dataset[process_index::process_count].to_iter_dataset(reading.options()))
     rows: list[EvalExample] = []
     for example in examples:
         rows.append(example)
         if len(rows) == local:
-            batch = _stack_eval(rows) if num_classes is None else _stack_label_sets(rows, num_classes)
-            yield batch, [row.truth for row in rows if row.truth is not None]
+            yield _stack_eval(rows, num_classes), [row.truth for row in rows if row.truth is not None]
             rows = []
 
 
@@ -310,7 +353,14 @@ def _stack_train(rows: Sequence[TrainExample]) -> Batch:
         valid=np.stack([row.target.valid for row in rows]),
         mask=np.ones(len(rows), bool),
         index=np.asarray([row.index for row in rows], np.int32),
+        weights=None if rows[0].weight is None else np.asarray([row.weight for row in rows], np.float32),
     )
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    """Rows of several batches; a column that is `None` is so in all."""
+    columns = zip(*parts, strict=True)
+    return Batch(*(None if column[0] is None else np.concatenate(column) for column in columns))
 
 
 def _stack_labels(labels: Sequence[int | np.ndarray]) -> np.ndarray:
@@ -319,26 +369,18 @@ def _stack_labels(labels: Sequence[int | np.ndarray]) -> np.ndarray:
     return stacked if stacked.ndim == 2 else stacked.astype(np.int32)
 
 
-def _stack_label_sets(rows: list[EvalExample], num_classes: int) -> Batch:
-    icons = [row.icons for row in rows if row.icons is not None]
+def _stack_eval(rows: list[EvalExample], num_classes: int | None) -> Batch:
     return Batch(
         images=np.stack([row.image for row in rows]),
-        labels=np.stack([_multi_hot(() if row.truth is None else row.truth.labels, num_classes) for row in rows]),
-        targets=np.stack([values for values, _ in icons]),
-        valid=np.stack([valid for _, valid in icons]),
+        labels=_stack_labels([_eval_label(row.truth, num_classes) for row in rows]),
+        targets=np.stack([row.target.values for row in rows]),
+        valid=np.stack([row.target.valid for row in rows]),
         mask=np.asarray([row.truth is not None for row in rows]),
         index=np.asarray([row.index for row in rows], np.int32),
     )
 
 
-def _stack_eval(rows: list[EvalExample]) -> Batch:
-    """Targets are the final clicks whatever the model was trained on: what a user asks is how far from the click."""
-    clicks = [None if row.truth is None else row.truth.click for row in rows]
-    return Batch(
-        images=np.stack([row.image for row in rows]),
-        labels=np.asarray([-1 if row.truth is None else row.truth.label for row in rows], np.int32),
-        targets=np.stack([np.zeros((1, 2), np.float32) if c is None else c[None] for c in clicks]),
-        valid=np.asarray([[c is not None] for c in clicks]),
-        mask=np.asarray([row.truth is not None for row in rows]),
-        index=np.asarray([row.index for row in rows], np.int32),
-    )
+def _eval_label(truth: Truth | None, num_classes: int | None) -> int | Bool[np.ndarray, " c"]:
+    if num_classes is None:
+        return -1 if truth is None else truth.label
+    return _multi_hot(() if truth is None else truth.labels, num_classes)

@@ -89,9 +89,12 @@ def resize(pixels: UInt8[np.ndarray, "h w 3"], size: Size, filter: ResizeFilter)
     return np.frombuffer(resized.get_buffer(), np.uint8).reshape(size.height, size.width, 3)
 
 
-def resize_by_pillow(image: Image.Image, size: Size, filter: ResizeFilter) -> Image.Image:
-    """The reference."""
+def resize_by_pillow(
+    image: Image.Image, size: Size, filter: ResizeFilter, part: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """The reference. `part`: left, top, right, bottom of what is resized, pixels; all of it if None."""
+    left, top, right, bottom = part or (0, 0, image.width, image.height)
     if filter is ResizeFilter.BILINEAR_PLAIN:
-        extent = (0, 0, image.width, image.height)
-        return image.transform(size, Image.Transform.EXTENT, extent, Image.Resampling.BILINEAR)
-    return image.resize((size.width, image.height), _PILLOW_FILTERS[filter]).resize(size, _PILLOW_FILTERS[filter])
+        return image.transform(size, Image.Transform.EXTENT, (left, top, right, bottom), Image.Resampling.BILINEAR)
+    rows = image.resize((size.width, image.height), _PILLOW_FILTERS[filter], (left, 0, right, image.height))
+    return rows.resize(size, _PILLOW_FILTERS[filter], (0, top, size.width, bottom))

@@ -1,11 +1,12 @@
 """Directories that TFDS prepared, read in place: an index is made by one pass over the record headers.
 
     DIR/dataset_info.json                       the directory of a version
-    DIR/<version>/dataset_info.json             its parent, if there is one version (the highest is taken)
-    DIR/<config>/<version>/dataset_info.json    config `matched-frequency` read as split `matched_frequency`
+    DIR/<version>/dataset_info.json             its parent; of several versions the highest
+    DIR/<config>/<version>/dataset_info.json    config `matched-frequency` read as split `matched_frequency`; else the
+                                                only config that has the split, as `coco/2014` if 2017 is not there
 
-Features are taken by name: `image`; `label` or `original_label`; `real_label`; `file_name` or `image_id`. The split
-`val` is TFDS's `validation`. The pass reads 12 bytes a record, and its result, 12 bytes a record, is kept in
+The fields of the records are those in `tfds_examples.py`. The split `val` is TFDS's `validation`. The pass reads 12
+bytes a record (of a bucket whole shards, several at a time), and its result, 12 bytes a record, is kept in
 `$XDG_CACHE_HOME/luab_jax` (or `~/.cache/luab_jax`), never in the directory itself.
 """
 
@@ -16,19 +17,47 @@ import json
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
+from luab_jax.data import storage
 from luab_jax.data.class_lists import ClassList, imagenet
+from luab_jax.data.coco_classes import coco
 from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc32c
 from luab_jax.errors import DataError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _ALIASES = {"val": "validation"}
+_REQUESTS = 16
+"""Shards that are looked at or passed at a time."""
+_CLASSES = {
+    **dict.fromkeys(
+        ("imagenet2012", "imagenet2012_real", "imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "siscore"),
+        imagenet,
+    ),
+    "coco": coco,
+}
+"""TFDS's data set to what its labels mean. Those of imagenet_a and imagenet_r are indices among all 1,000 classes too
+(`names_file` of every builder), and siscore's `label` as well; its `dataset_label`, 0 to 60, is not used."""
+
+_PUBLISHED = {
+    "imagenet2012": {"train": 1_281_167, "validation": 50_000},
+    "imagenet2012_real": {"validation": 50_000},
+    "imagenet_v2": {"test": 10_000},
+    "imagenet_a": {"test": 7500},
+    "imagenet_r": {"test": 30_000},
+    "imagenet_sketch": {"test": 50_889},
+    "siscore/size": {"test": 92_884},
+    "siscore/location": {"test": 541_548},
+    "siscore/rotation": {"test": 39_540},
+    "coco/2014": {"train": 82_783, "validation": 40_504},
+}
+"""Images by split, of a data set or of one of its configs."""
 
 
 def find(directory: epath.PathLike, split: str) -> tuple[epath.Path, str] | None:
@@ -39,9 +68,34 @@ def find(directory: epath.PathLike, split: str) -> tuple[epath.Path, str] | None
     places += [(config, "test") for config in configs]
     for place, name in places:
         version = _version(place)
-        if version is not None and name in _splits(version):
+        if version is not None and name in _info(version).splits:
             return version, name
-    return None
+    return _in_only_config(root, _ALIASES.get(split, split))
+
+
+def _in_only_config(root: epath.Path, name: str) -> tuple[epath.Path, str] | None:
+    """The split where one config alone has it: with two, whoever gives their common folder has not chosen."""
+    having = [version for version in _configs(root).values() if name in _info(version).splits]
+    return (having[0], name) if len(having) == 1 else None
+
+
+def _configs(root: epath.Path) -> dict[str, epath.Path]:
+    """The version of every config that says of itself that it is one; other data sets below `root` do not."""
+    versions = {folder.name: version for folder in _folders(root) if (version := _version(folder)) is not None}
+    return {name: version for name, version in versions.items() if _info(version).config == name}
+
+
+def splits(directory: epath.PathLike) -> list[str]:
+    """The names by which `find` finds the splits that TFDS prepared here."""
+    root = epath.Path(directory)
+    version = _version(root)
+    if version is not None:
+        return sorted(_info(version).splits)
+    configs = _configs(root)
+    names = {name for version in configs.values() for name in _info(version).splits}
+    if names == {"test"}:  # every config is a test set of its own: imagenet_v2, siscore
+        return sorted(configs)
+    return sorted(name for name in names if _in_only_config(root, name) is not None)
 
 
 def _plain(name: str) -> str:
@@ -63,20 +117,28 @@ def _version(path: epath.Path) -> epath.Path | None:
     return max(versions, key=lambda child: [int(n) for n in child.name.split(".")], default=None)
 
 
-def _info(version: epath.Path) -> Mapping[str, Any]:
+class _Info(NamedTuple):
+    """What `dataset_info.json` says."""
+
+    name: str
+    config: str
+    """Empty where the data set has none."""
+    splits: dict[str, list[int]]
+    """Records of every shard, by split."""
+
+
+def _info(version: epath.Path) -> _Info:
     path = version / "dataset_info.json"
     try:
         info = json.loads(path.read_text())
-        if not isinstance(info, dict) or not isinstance(info.get("splits", []), list):
-            raise ValueError("no object with a list of splits")
-    except (OSError, ValueError) as e:
+        if not isinstance(info, dict) or not isinstance(info.get("name"), str):
+            raise ValueError("no object with a `name`")
+        splits = {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in info.get("splits", [])}
+        if any(not isinstance(name, str) or min(counts, default=-1) < 0 for name, counts in splits.items()):
+            raise ValueError("a split without name or shards")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise DataError(f"{path}: cannot be read as TFDS's description of a data set ({e})") from e
-    return info
-
-
-def _splits(version: epath.Path) -> dict[str, list[int]]:
-    """Records of every shard, by split."""
-    return {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in _info(version).get("splits", [])}
+    return _Info(info["name"], str(info.get("configName", "")), splits)
 
 
 class TfdsSplit(NamedTuple):
@@ -92,6 +154,8 @@ class TfdsSplit(NamedTuple):
     """Bytes of each shard."""
     offsets: np.ndarray
     lengths: np.ndarray
+    published: int | None
+    """Images of the public set."""
 
 
 def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
@@ -100,44 +164,75 @@ def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
     if found is None:
         return None
     version, name = found
-    dataset, counts = str(_info(version)["name"]), _splits(version)[name]
+    dataset, config, splits = _info(version)
+    counts, classes = splits[name], _classes(version, dataset)
+    published = _PUBLISHED.get(f"{dataset}/{config}", {}).get(name, _PUBLISHED.get(dataset, {}).get(name))
     total = len(counts)
     paths = [version / f"{dataset}-{name}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)]
-    offsets, lengths = _index(paths, counts)
-    sizes = [path.stat().length for path in paths]
-    return TfdsSplit(version, dataset, _classes(version), paths, counts, sizes, offsets, lengths)
+    found_shards = _facts(paths)
+    offsets, lengths = _index(paths, counts, found_shards)
+    sizes = [shard.size for shard in found_shards]
+    return TfdsSplit(version, dataset, classes, paths, counts, sizes, offsets, lengths, published)
 
 
-def _classes(version: epath.Path) -> ClassList:
-    """The names beside the features; 1,000 classes without names are ImageNet's (SI-Score)."""
-    for feature in ("label", "original_label"):
+def _classes(version: epath.Path, dataset: str) -> ClassList:
+    """By the table, which names beside the features must not contradict; of another data set by these names."""
+    names = _names(version)
+    if dataset not in _CLASSES:
+        if not names:
+            raise DataError(f"{version}: no names of labels beside its features, so its labels mean nothing here")
+        return ClassList(names, names)
+    classes = _CLASSES[dataset]()
+    if names not in ((), classes.ids, tuple(map(str, range(len(classes))))):
+        pairs = enumerate(zip(names, classes.ids, strict=False))
+        label = next((i for i, (there, here) in pairs if there != here), 0)
+        raise DataError(
+            f"{version}: {len(names)} names of labels, label {label} is {names[label]!r}; {dataset} has"
+            f" {len(classes)}, label {label} is {classes.ids[label]!r}"
+        )
+    return classes
+
+
+def _names(version: epath.Path) -> tuple[str, ...]:
+    """The names that TFDS keeps beside the features, one a line."""
+    for feature in ("label", "original_label", "objects-label"):
         path = version / f"{feature}.labels.txt"
         if path.exists():
-            names = tuple(path.read_text().split("\n"))
-            names = names[:-1] if names and not names[-1] else names
-            return (
-                imagenet() if len(names) == 1000 and names == tuple(map(str, range(1000))) else ClassList(names, names)
-            )
-    features = (version / "features.json").read_text() if (version / "features.json").exists() else ""
-    if '"numClasses": "1000"' in features:
-        return imagenet()
-    raise DataError(f"{version}: has neither `label` nor `original_label` with names, so its labels mean nothing here")
+            try:
+                names = tuple(path.read_text().split("\n"))
+            except UnicodeDecodeError as e:
+                raise DataError(f"{path}: cannot be read as names of labels ({e})") from e
+            return names[:-1] if not names[-1] else names
+    return ()
 
 
-def _index(paths: list[epath.Path], counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and lengths of all records, from the cache or by one pass."""
+def _facts(paths: list[epath.Path]) -> list[storage.Facts]:
+    """Size and version of every shard, asked for once; of a bucket many at a time, since each is a round trip."""
     try:
-        facts = [(str(path), path.stat().length, path.stat().mtime) for path in paths]
-    except OSError as e:
-        raise DataError(f"{paths[0].parent}: a shard is missing ({e}); is the data set complete?") from e
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            found = list(pool.map(storage.facts, paths))
+    except (OSError, ValueError) as e:  # ValueError: a name that no file can have
+        raise DataError(f"{paths[0].parent}: a shard cannot be read ({e})") from e
+    shards = [facts for facts in found if facts is not None]
+    if len(shards) < len(paths):
+        missing = paths[found.index(None)].name
+        raise DataError(f"{paths[0].parent}: a shard is missing ({missing}); is the data set complete?")
+    return shards
+
+
+def _index(paths: list[epath.Path], counts: list[int], found: Sequence[storage.Facts]) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets and lengths of all records, from the cache or by one pass."""
+    names = map(str, paths)
+    facts = [(name, of.size, of.version, count) for name, of, count in zip(names, found, counts, strict=True)]
     key = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "luab_jax" / f"tfds-{key}.npz"
     try:
         with np.load(cache) as arrays:
             return arrays["offsets"], arrays["lengths"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except Exception:  # of a damaged file numpy raises nearly anything
         pass  # none yet, or a damaged one, which is written anew
-    rows = [_scan(path, count, size) for path, count, (_, size, _) in zip(paths, counts, facts, strict=True)]
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        rows = list(pool.map(_scan, paths, counts, (of.size for of in found)))
     offsets = np.concatenate([np.zeros(0, np.uint64), *(row[0] for row in rows)])
     lengths = np.concatenate([np.zeros(0, np.uint32), *(row[1] for row in rows)])
     try:
@@ -153,7 +248,7 @@ def _index(paths: list[epath.Path], counts: list[int]) -> tuple[np.ndarray, np.n
 
 def _scan(path: epath.Path, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     offsets, lengths, offset = [], [], 0
-    with path.open("rb") as file:
+    with storage.open_forwards(path) as file:
         while offset < size:
             file.seek(offset)
             header = file.read(HEADER_BYTES)

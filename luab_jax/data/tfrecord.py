@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-import fsspec
 import google_crc32c
 import numpy as np
 from etils import epath
 
+from luab_jax.data import storage
 from luab_jax.errors import DataError
 
 HEADER_BYTES = 12
@@ -30,7 +30,7 @@ class _Readable(Protocol):
 
     def read(self, size: int, /) -> bytes: ...
 
-    def seek(self, offset: int, /) -> int: ...
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...
 
 
 def masked_crc32c(data: bytes) -> int:
@@ -51,14 +51,16 @@ def _header(length: int) -> bytes:
 
 def scan(file: _Readable, name: str) -> Iterator[tuple[int, bytes]]:
     """Yields (offset of the frame, data) of every record in sequence; raises `DataError` at the first bad one."""
-    offset = 0
+    offset, end = 0, file.seek(0, os.SEEK_END)
+    file.seek(0)
     while header := file.read(HEADER_BYTES):
         if len(header) < HEADER_BYTES:
             raise DataError(f"{name}: cut off in the header of the record at byte {offset}")
         (length,) = struct.unpack_from("<Q", header)
         if struct.unpack_from("<I", header, 8)[0] != masked_crc32c(header[:8]):
             raise DataError(f"{name}: the length of the record at byte {offset} fails its CRC")
-        body = file.read(length + FOOTER_BYTES)
+        # Not even a length whose CRC is right may make us reserve more than the file has.
+        body = file.read(min(length + FOOTER_BYTES, end - offset))
         yield offset, _checked(body, 0, length, f"{name}: record at byte {offset}")
         offset += HEADER_BYTES + length + FOOTER_BYTES
 
@@ -97,6 +99,19 @@ class RandomAccessTFRecords:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frame offsets and data lengths `[n]`, in shard order."""
+        return self._offsets, self._lengths
+
+    def take(self, indices: Sequence[int]) -> RandomAccessTFRecords:
+        """These records alone, in this order."""
+        shards = np.searchsorted(self._starts, indices, side="right") - 1
+        paths = [epath.Path(self._paths[shard]) for shard in shards]
+        chosen = np.asarray(indices, np.int64)
+        ones = np.ones(len(chosen), np.int64)
+        return RandomAccessTFRecords(paths, self._offsets[chosen], self._lengths[chosen], ones)
+
     def __getitem__(self, index: int) -> bytes:
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         length = int(self._lengths[index])
@@ -114,14 +129,7 @@ class RandomAccessTFRecords:
 def _read(path: str, start: int, num_bytes: int) -> bytes:
     """Part of a file; shorter only where the file ends."""
     try:
-        if "://" in path:
-            system, inner = fsspec.url_to_fs(path)
-            return system.cat_file(inner, start, start + num_bytes)
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        try:
-            return os.pread(descriptor, num_bytes, start)
-        finally:
-            os.close(descriptor)
+        return storage.read_range(path, start, num_bytes)
     except Exception as e:  # object stores have error classes of their own
         raise DataError(
             f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); is the data set complete?"

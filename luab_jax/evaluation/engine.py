@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from etils import epath
 
 from luab_jax.data.dataset import has_split, open_split
 from luab_jax.errors import DataError, UserError
+from luab_jax.evaluation.predict import Predictor
 from luab_jax.evaluation.results import Results
 from luab_jax.evaluation.saved import PredictionWriter, describe
+from luab_jax.evaluation.suite import Part, Suite
 from luab_jax.evaluation.suite_run import Evaluated, Predicts, Source, SuiteRun, data_identity
-from luab_jax.evaluation.suites import SUITES, Part, Suite
+from luab_jax.evaluation.suites import SUITES
 from luab_jax.log import say
 
 
@@ -28,9 +31,9 @@ class Missing:
 
 
 def choose_suites(names: str) -> list[Suite]:
-    """`all`, or a comma-separated choice; raises `UserError` listing what there is."""
+    """`all` (but those that must be named), or a comma-separated choice; raises `UserError` listing what there is."""
     if names == "all":
-        return list(SUITES)
+        return [suite for suite in SUITES if not suite.only_if_named]
     known = {suite.name: suite for suite in SUITES}
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in known]
@@ -69,13 +72,18 @@ def evaluate(
                 say(f"{suite.name}: already in the results")
                 continue
             say(f"{suite.name}: its result is of other data, running it again")
-        reason = _why_not(suite, found, loaded)
+        reason = _why_not(suite, found, loaded, predictor)
         if reason:
             missing.append(Missing(suite, reason))
         else:
             runs[suite.name] = SuiteRun(
                 suite, {name: d for name, d in found.items() if d is not None}, loaded.preprocessing.image_size
             )
+    for run in [run for run in runs.values() if run.suite.procedure is not None]:
+        try:
+            results.add(run.suite.name, _carry_out(runs.pop(run.suite.name), loaded, predictor))
+        except DataError as e:
+            missing.append(Missing(run.suite, str(e)))
     while runs:
         source = next(source for run in runs.values() for source in run.waiting())
         readers = [run for run in runs.values() if source in run.waiting()]
@@ -95,13 +103,32 @@ def evaluate(
     return missing
 
 
-def _why_not(suite: Suite, found: Mapping[str, epath.Path | None], loaded: Evaluated) -> str | None:
+def _carry_out(run: SuiteRun, loaded: Evaluated, predictor: Predicts) -> dict[str, Any]:
+    """A procedure on its data; raises `DataError` where that is not for it."""
+    assert run.suite.procedure is not None
+    sources = run.sources()
+    opened = {name: open_split(source.directory, source.split) for name, source in sources.items()}
+    for name, source in sources.items():
+        run.check(opened[name], source, loaded)
+    start = time.monotonic()
+    scores = run.suite.procedure(predictor, opened)
+    for name, source in sources.items():
+        run.finish(source, opened[name], 0.0)
+    run.seconds = time.monotonic() - start
+    return {**scores, **run.facts()}
+
+
+def _why_not(
+    suite: Suite, found: Mapping[str, epath.Path | None], loaded: Evaluated, predictor: Predicts
+) -> str | None:
     if suite.label_sets != loaded.label_sets:
         return f"the checkpoint was trained on {'sets of labels' if loaded.label_sets else 'one label per image'}"
     if suite.needs_byproduct_head and not loaded.has_byproduct_head:
         return "the checkpoint has no byproduct head"
     if reason := suite.label_space.why_not(loaded.class_list_hash, loaded.num_classes):
         return reason
+    if suite.procedure is not None and not isinstance(predictor, Predictor):
+        return "it asks the model for more than its predictions of a set, which is all that was kept"
     absent = [name for name, directory in found.items() if directory is None and not suite.parts[name].optional]
     return f"no data for {', '.join(absent)}; get it with: {suite.how_to_get}" if absent else None
 

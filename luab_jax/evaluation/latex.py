@@ -10,7 +10,7 @@ from typing import Any
 from luab_jax.evaluation.comparison import Score, best, score_of
 from luab_jax.evaluation.layout import direction, headings
 from luab_jax.evaluation.paper import SOURCE, paper_rows
-from luab_jax.evaluation.report import columns, format_score, is_accuracy, title
+from luab_jax.evaluation.report import column_title, columns, format_score, is_accuracy
 
 _ESCAPES = {
     **{char: f"\\{char}" for char in "{}$&#_%"},
@@ -35,14 +35,14 @@ def latex(results: Sequence[Mapping[str, Any]], *, with_paper: bool = False) -> 
     """A `tabular` for booktabs (and xcolor, with the paper's rows); the best of a column is bold if it is one alone."""
     all_columns = columns(results)
     paper = paper_rows(all_columns) if with_paper else {}
-    shown = headings(results, {name for _, values in paper.values() for name in values})
+    shown = headings(all_columns, {name for _, values in paper.values() for name in values})
     scores = [[score_of(column, heading.suite, heading.score) for heading in shown] for column in all_columns]
     winners = [best([row[i] for row in scores]) for i in range(len(shown))]
     groups = [(name, len(list(members))) for name, members in itertools.groupby(shown, lambda h: h.group)]
     rows: list[list[str]] = []
     for run, column in enumerate(all_columns):
         cells = [_cell(score, bold=winners[i] == run) for i, score in enumerate(scores[run])]
-        rows.append([escaped(title(column)), *cells])
+        rows.append([escaped(column_title(column)), *cells])
         if run in paper:
             row, values = paper[run]
             reported = [f"{values[h.paper]:.1f}" if h.paper and h.paper in values else "--" for h in shown]

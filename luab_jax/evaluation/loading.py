@@ -15,7 +15,9 @@ from jax.sharding import Mesh
 from luab_jax import checkpoint as checkpoint_lib
 from luab_jax import config as config_lib
 from luab_jax import sharding
-from luab_jax.byproducts.targets import target_shape
+from luab_jax.byproducts.kinds import TargetSettings
+from luab_jax.byproducts.statistics import STATISTICS_KEY, TargetStatistics
+from luab_jax.byproducts.targets import Target, head_shape
 from luab_jax.config import Config, Task
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
@@ -42,6 +44,8 @@ class LoadedModel:
     class_list_hash: str
     label_sets: bool = False
     """Whether it scores sets of labels, by a sigmoid per class."""
+    target: Target | None = None
+    """What its byproduct head predicts; `None` where that is not known."""
 
     @property
     def num_classes(self) -> int:
@@ -70,12 +74,17 @@ def _load_run(workdir: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[
     description = checkpoint_lib.describe(workdir, step)
     config: Config = config_lib.from_dict(Config, description["config"])
     preprocessing = _changed(config.data.preprocessing, changes, config.model)
+    statistics = description.get(STATISTICS_KEY)
+    settings = TargetSettings(
+        heat_map_side=config.byproduct.heat_map_side,
+        statistics=TargetStatistics.from_json(statistics) if statistics else TargetStatistics(),
+    )
     model = create_model(
         config.model,
         num_classes=description["num_classes"],
         image_size=preprocessing.image_size,
-        byproduct_shape=target_shape(
-            config.byproduct.target, config_lib.label_set_size(config, description["num_classes"])
+        byproduct_shape=head_shape(
+            config.byproduct.target, config_lib.label_set_size(config, description["num_classes"]), settings
         ),
     )
     params, batch_stats = model.abstract()
@@ -103,6 +112,7 @@ def _load_run(workdir: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[
         preprocessing=preprocessing,
         class_list_hash=description["class_list_hash"],
         label_sets=config.task is Task.MULTI_LABEL,
+        target=config.byproduct.target,
     )
 
 

@@ -12,13 +12,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, UInt8
 
 from luab_jax import sharding
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Reading, Truth, eval_batches
 from luab_jax.data.transforms import ANY_SIZE, Stored
 from luab_jax.errors import DataError
 from luab_jax.evaluation.loading import LoadedModel
 from luab_jax.evaluation.predictions import Predictions
-from luab_jax.evaluation.suites import View
+from luab_jax.evaluation.suite import View
 from luab_jax.models.inputs import normalise
 from luab_jax.progress import Progress
 
@@ -32,8 +33,9 @@ class Predictor:
     def __init__(self, loaded: LoadedModel, mesh: Mesh, batch_size: int, reading: Reading):
         """`batch_size` is rounded up to a multiple of the devices."""
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
-        self._loaded = loaded
-        self._reading = reading
+        self.loaded = loaded
+        self.mesh = mesh
+        self.reading = reading
         self._sharding = sharding.batch_sharding(mesh)
         whole = sharding.replicated(mesh)
         self._predict = jax.jit(
@@ -55,12 +57,12 @@ class Predictor:
         """Decodes every image once and predicts it in each view, batch by batch; at least one batch."""
         batches = eval_batches(
             split,
-            preprocessing=self._loaded.preprocessing,
+            preprocessing=self.loaded.preprocessing,
             stored=stored,
             batch_size=self.batch_size,
-            reading=self._reading,
+            reading=self.reading,
         )
-        side = self._loaded.preprocessing.image_size
+        side = self.loaded.preprocessing.image_size
         num_images = len(split.records)
         if not num_images:
             raise DataError(f"{split.directory}: the split {split.manifest.split!r} holds no record")
@@ -69,16 +71,24 @@ class Predictor:
             for batch, truths in batches:
                 images = jax.device_put(batch.images, self._sharding)
                 outputs = {
-                    view: self._predict(self._loaded.params, self._loaded.batch_stats, images, *occlusion(view, side))
+                    view: self._predict(self.loaded.params, self.loaded.batch_stats, images, *occlusion(view, side))
                     for view in views
                 }
                 # Waiting for the batch before keeps one in flight, and the predictions off the device.
                 if running is not None:
                     yield running.fetch()
-                running = _Running(outputs, batch.mask, truths)
+                running = _Running(outputs, batch.mask, truths, self.loaded.target)
                 progress.advance(len(truths))
             if running is not None:
                 yield running.fetch()
+
+    def logits(self, images: UInt8[np.ndarray, "n h w 3"] | UInt8[Array, "n h w 3"]) -> Float[np.ndarray, "n c"]:
+        """Of at most `batch_size` inputs, by the same program as everything else."""
+        padded = jnp.zeros((self.batch_size, *images.shape[1:]), jnp.uint8).at[: len(images)].set(images)
+        seen = jax.device_put(padded, self._sharding)
+        plain = occlusion(View.PLAIN, self.loaded.preprocessing.image_size)
+        logits, _ = self._predict(self.loaded.params, self.loaded.batch_stats, seen, *plain)
+        return np.asarray(logits)[: len(images)]
 
 
 class _Running(NamedTuple):
@@ -87,6 +97,7 @@ class _Running(NamedTuple):
     outputs: dict[View, Output]
     mask: np.ndarray
     truths: list[Truth]
+    target: Target | None
 
     def fetch(self) -> dict[View, Predictions]:
         fetched = {view: jax.device_get(output) for view, output in self.outputs.items()}
@@ -95,6 +106,7 @@ class _Running(NamedTuple):
                 np.asarray(logits)[self.mask],
                 None if byproduct is None else np.asarray(byproduct)[self.mask],
                 self.truths,
+                self.target,
             )
             for view, (logits, byproduct) in fetched.items()
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.pipeline import Truth
 
 
@@ -17,8 +18,10 @@ class Predictions:
 
     logits: Float[np.ndarray, "n c"]
     byproduct: Float[np.ndarray, "n k d"] | None
-    """In fractions of the model's input; None for a model without the head."""
+    """Places in fractions of the model's input; None for a model without the head."""
     truths: list[Truth]
+    target: Target | None = None
+    """What `byproduct` is; where that is not known, its shape tells."""
 
     @property
     def labels(self) -> Int[np.ndarray, " n"]:
@@ -34,6 +37,7 @@ class Predictions:
             np.concatenate([part.logits for part in parts]),
             np.concatenate(byproducts) if byproducts else None,
             [truth for part in parts for truth in part.truths],
+            parts[0].target,
         )
 
 

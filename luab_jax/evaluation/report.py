@@ -38,6 +38,7 @@ class Column(NamedTuple):
     name: str
     values: dict[str, list[float]]
     results: tuple[Mapping[str, Any], ...] = ()
+    """One per seed, suites by their titles."""
 
     @property
     def num_runs(self) -> int:
@@ -64,6 +65,13 @@ def scalar_scores(scores: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def title(suite: str, scores: Mapping[str, Any]) -> str:
+    """The suite, and whether its images are not the published: another protocol, hence another row."""
+    smaller = scores.get("stored_smaller")
+    generated = any("generated" in notes for notes in scores.get("data_notes", {}).values())
+    return suite + (" [generated]" if generated else "") + (f" [images {smaller}]" if smaller else "")
+
+
 def suite_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
     """A suite for the terminal: its scores, and its groups below; of many groups the extremes only."""
     bounds = scores.get("intervals", {})
@@ -72,7 +80,7 @@ def suite_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
         for score, value in scalar_scores(scores).items()
     )
     noted = f"  ({'; '.join(notes(scores))})" if notes(scores) else ""
-    lines = [f"{name:<18} {shown}  n {scores['n']:,}{noted}"]
+    lines = [f"{title(name, scores):<18} {shown}  n {scores['n']:,}{noted}"]
     groups = scores.get("groups", {})
     if len(groups) > _MAX_GROUPS:
         worst, best = min(groups, key=groups.__getitem__), max(groups, key=groups.__getitem__)
@@ -95,19 +103,24 @@ def notes(scores: Mapping[str, Any]) -> list[str]:
         found.append(f"stored at {scores['resized_from']} px, resized")
     for of_part in scores.get("data_notes", {}).values():
         for name, value in of_part.items():
-            found.append(f"{sum(value.values())} images skipped" if name == "skipped" else f"{name} {value}")
+            if name == "skipped":
+                found.append(f"{sum(value.values())} images skipped")
+            elif name != "generated":  # stands in the title
+                found.append(f"{name}: {value}")
     return list(dict.fromkeys(found))
 
 
 def experiment_name(checkpoint: Mapping[str, Any]) -> str:
     """`baseline`, `Rand`, or `LUAB click_last`, as in the paper's tables; with λ where there is one."""
     target = checkpoint["target"]
+    weighting = checkpoint.get("experiment", {}).get("byproduct.sample_weight")
+    suffix = f" weighted by {weighting}" if weighting else ""
     if target == "none":
-        return "baseline"
+        return f"baseline{suffix}"
     if target == "timm":
         return "timm"
     weight = f"λ={checkpoint['weight']:g}"
-    return f"Rand {weight}" if target == "random" else f"LUAB {target} {weight}"
+    return (f"Rand {weight}" if target == "random" else f"LUAB {target} {weight}") + suffix
 
 
 def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
@@ -130,8 +143,9 @@ def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
             changed = "".join(f" {name}={_flag(value)}" for name, value in override.items())
             grouped[key] = Column(f"{checkpoint['model']} {experiment_name(checkpoint)}{changed}", {})
         column = grouped[key]
-        grouped[key] = column._replace(results=(*column.results, result))
-        for suite, scores in result["suites"].items():
+        titled = {title(suite, scores): scores for suite, scores in result["suites"].items()}
+        grouped[key] = column._replace(results=(*column.results, {**result, "suites": titled}))
+        for suite, scores in titled.items():
             for score, value in scalar_scores(scores).items():
                 if score in _NOT_IN_TABLES:
                     continue
@@ -148,9 +162,9 @@ def table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Rows of cells, the first the header."""
     all_columns = columns(results)
     first = all_columns[0]
-    header = ["score", title(first)]
+    header = ["score", column_title(first)]
     for column in all_columns[1:]:
-        header += [title(column), "difference"]
+        header += [column_title(column), "difference"]
     rows = [header]
     for score in dict.fromkeys(score for column in all_columns for score in column.values):
         row = [score + (" %" if is_accuracy(score) else ""), _cell(score, first)]
@@ -171,7 +185,7 @@ def signed(text: str) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
-def title(column: Column) -> str:
+def column_title(column: Column) -> str:
     """The name, and of how many seeds it is the mean."""
     return f"{column.name} ({column.num_runs} seeds)" if column.num_runs > 1 else column.name
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,13 +22,14 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Truth
 from luab_jax.data.transforms import ANY_SIZE, Preprocessing, ResizeFilter, Stored
-from luab_jax.errors import UserError
+from luab_jax.errors import DataError, UserError
 from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.suite import View
 from luab_jax.evaluation.suite_run import Evaluated
-from luab_jax.evaluation.suites import View
 
 SAVED = "predictions:"
 _VERSION = 1
@@ -51,9 +53,7 @@ class PredictionWriter:
         self._temporary = self._path.with_suffix(".tmp")
         self._num_images = len(split.records)
         self._logits: Any = None
-        self._largest: list[np.ndarray] = []
-        self._byproducts: list[np.ndarray] = []
-        self._truths: list[Truth] = []
+        self._columns: list[dict[str, np.ndarray]] = []
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._zip = zipfile.ZipFile(self._temporary, "w", zipfile.ZIP_STORED)
@@ -61,39 +61,45 @@ class PredictionWriter:
             raise UserError(f"--predictions: {self._path} cannot be written ({e.strerror or e})") from e
 
     def add(self, predictions: Predictions) -> None:
-        """Logits go to disk at once, the small columns with `close`."""
+        """Logits go to disk at once, the small columns at the end."""
         largest = predictions.logits.max(axis=-1)
         shifted = (predictions.logits - largest[:, None]).astype(np.float16)
-        if self._logits is None:
-            self._logits = self._zip.open("logits.npy", "w", force_zip64=True)
-            header = {"descr": "<f2", "fortran_order": False, "shape": (self._num_images, shifted.shape[1])}
-            np.lib.format.write_array_header_1_0(self._logits, header)
-        self._logits.write(shifted.tobytes())
-        self._largest.append(largest)
+        columns = _columns(predictions.truths) | {"largest": largest}
         if predictions.byproduct is not None:
-            self._byproducts.append(predictions.byproduct.astype(np.float16))
-        self._truths += predictions.truths
+            columns["byproduct"] = predictions.byproduct.astype(np.float16)
+        self._columns.append(columns)
+        try:
+            if self._logits is None:
+                self._logits = self._zip.open("logits.npy", "w", force_zip64=True)
+                header = {"descr": "<f2", "fortran_order": False, "shape": (self._num_images, shifted.shape[1])}
+                np.lib.format.write_array_header_1_0(self._logits, header)
+            self._logits.write(shifted.tobytes())
+        except OSError as e:
+            raise UserError(f"--predictions: {self._path} cannot be written ({e.strerror or e})") from e
 
     def __enter__(self) -> PredictionWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Gives the file its name; after an error, or where images are missing, leaves nothing."""
-        whole = kind is None and len(self._truths) == self._num_images
-        if self._logits is not None:
-            self._logits.close()
-        if whole:
-            self._add_columns()
-        self._zip.close()
-        if whole:
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+        whole = kind is None and sum(len(columns["label"]) for columns in self._columns) == self._num_images
+        try:
+            if self._logits is not None:
+                self._logits.close()
+            if whole:
+                self._add_columns()
+            self._zip.close()
+            if whole:
+                self._temporary.replace(self._path)
+                return
+        except OSError as e:
+            if kind is None:
+                self._temporary.unlink(missing_ok=True)
+                raise UserError(f"--predictions: {self._path} cannot be written ({e.strerror or e})") from e
+        self._temporary.unlink(missing_ok=True)
 
     def _add_columns(self) -> None:
-        columns = _columns(self._truths) | {"largest": np.concatenate(self._largest)}
-        if self._byproducts:
-            columns["byproduct"] = np.concatenate(self._byproducts)
+        columns = {name: np.concatenate([part[name] for part in self._columns]) for name in self._columns[0]}
         for name, values in columns.items():
             buffer = io.BytesIO()
             np.save(buffer, values, allow_pickle=False)
@@ -102,13 +108,18 @@ class PredictionWriter:
 
 
 def _columns(truths: Sequence[Truth]) -> dict[str, np.ndarray]:
+    """Rows of equal columns; texts one after the other, each ended by a zero."""
+
     def coordinates(values: list[np.ndarray | None], size: int) -> np.ndarray:
         missing = np.full(size, np.nan, np.float32)
         return np.stack([missing if v is None else v for v in values]).astype(np.float32)
 
+    def texts(values: list[str]) -> np.ndarray:
+        return np.frombuffer("".join(f"{value}\0" for value in values).encode(), np.uint8)
+
     return {
-        "file_names": np.frombuffer("\0".join(t.file_name for t in truths).encode(), np.uint8),
-        "group": np.frombuffer("\0".join(t.group for t in truths).encode(), np.uint8),
+        "file_names": texts([t.file_name for t in truths]),
+        "group": texts([t.group for t in truths]),
         "label": np.asarray([t.label for t in truths], np.int32),
         "labels": np.asarray([label for t in truths for label in t.labels], np.int32),
         "num_labels": np.asarray([len(t.labels) for t in truths], np.int32),
@@ -117,22 +128,29 @@ def _columns(truths: Sequence[Truth]) -> dict[str, np.ndarray]:
     }
 
 
-def _truths(columns: Mapping[str, np.ndarray]) -> list[Truth]:
-    names = columns["file_names"].tobytes().decode().split("\0")
-    groups = columns["group"].tobytes().decode().split("\0")
-    ends = np.cumsum(columns["num_labels"])
-    numbers = (columns[name] for name in ("label", "num_labels", "click", "box"))
-    return [
-        Truth(
-            file_name=name,
-            label=int(label),
-            labels=tuple(columns["labels"][end - count : end].tolist()),
-            group=group,
+class _Truths:
+    """What `_columns` wrote, a few at a time: millions of objects would not fit."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray]):
+        self._columns = columns
+        self._names = columns["file_names"].tobytes().decode().split("\0")[:-1]
+        self._groups = [sys.intern(group) for group in columns["group"].tobytes().decode().split("\0")[:-1]]
+        self._ends = np.cumsum(columns["num_labels"])
+
+    def __getitem__(self, rows: slice) -> list[Truth]:
+        return [self._truth(row) for row in range(rows.start, rows.stop)]
+
+    def _truth(self, row: int) -> Truth:
+        columns, end = self._columns, self._ends[row]
+        click, box = columns["click"][row], columns["box"][row]
+        return Truth(
+            file_name=self._names[row],
+            label=int(columns["label"][row]),
+            labels=tuple(columns["labels"][end - columns["num_labels"][row] : end].tolist()),
+            group=self._groups[row],
             click=None if np.isnan(click).any() else click,
             box=None if np.isnan(box).any() else box,
         )
-        for name, group, end, label, count, click, box in zip(names, groups, ends, *numbers, strict=True)
-    ]
 
 
 class SavedModel:
@@ -155,6 +173,7 @@ class SavedModel:
         self.num_classes: int = about["num_classes"]
         self.has_byproduct_head: bool = about["has_byproduct_head"]
         self.label_sets: bool = about["label_sets"]
+        self.target = None if about["target"] is None else Target(about["target"])
         stated = about["preprocessing"]
         self.preprocessing = Preprocessing(
             image_size=stated["image_size"],
@@ -167,7 +186,7 @@ class SavedModel:
     def stream(
         self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE
     ) -> Iterator[dict[View, Predictions]]:
-        """As `Predictor.stream`; raises `UserError` for data that was not predicted."""
+        """As `Predictor.stream`; raises `DataError` for data that was not predicted."""
         del stored
         read = {view: self._read(split, view) for view in views}
         for parts in zip(*read.values(), strict=True):
@@ -176,10 +195,10 @@ class SavedModel:
     def _read(self, split: PreparedSplit, view: View) -> Iterator[Predictions]:
         path = _path(self._directory, split, view)
         if not path.exists():
-            raise UserError(f"{path}: no saved predictions of {split.directory} as it is now, seen as {view.value}")
+            raise DataError(f"{path}: no saved predictions of {split.directory} as it is now, seen as {view.value}")
         with np.load(path) as archive:
             columns = {name: archive[name] for name in archive.files if name not in ("about.json", "logits")}
-        truths = _truths(columns)
+        truths = _Truths(columns)
         with zipfile.ZipFile(path) as archive, archive.open("logits.npy") as logits:
             np.lib.format.read_magic(logits)
             (num_images, num_outputs), _, _ = np.lib.format.read_array_header_1_0(logits)
@@ -189,7 +208,7 @@ class SavedModel:
                 shifted = np.frombuffer(logits.read(size), np.float16).reshape(-1, num_outputs)
                 byproduct = columns["byproduct"][rows].astype(np.float32) if "byproduct" in columns else None
                 values = shifted.astype(np.float32) + columns["largest"][rows, None]
-                yield Predictions(values, byproduct, truths[rows])
+                yield Predictions(values, byproduct, truths[rows], self.target)
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -212,6 +231,7 @@ def describe(loaded: Evaluated) -> dict[str, Any]:
         "num_classes": loaded.num_classes,
         "has_byproduct_head": loaded.has_byproduct_head,
         "label_sets": loaded.label_sets,
+        "target": None if loaded.target is None else loaded.target.value,
         "preprocessing": preprocessing_json(loaded.preprocessing),
     }
 

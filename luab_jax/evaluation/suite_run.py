@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from etils import epath
 
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import Manifest, PreparedSplit, open_split
 from luab_jax.data.transforms import Preprocessing, Stored
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
-from luab_jax.evaluation.suites import Suite, View
+from luab_jax.evaluation.suite import Suite, View
 
-_NOTED = ("generated", "max_side", "notes")
+_NOTED = ("generated", "notes")
 """Entries of a manifest's `source` that every score on the data repeats."""
 
 
@@ -34,6 +35,8 @@ class Evaluated(Protocol):
     def has_byproduct_head(self) -> bool: ...
     @property
     def label_sets(self) -> bool: ...
+    @property
+    def target(self) -> Target | None: ...
     @property
     def preprocessing(self) -> Preprocessing: ...
 
@@ -104,19 +107,24 @@ class SuiteRun:
     def scores(self) -> dict[str, Any]:
         """Raises `DataError` where the data cannot be scored."""
         parts = {name: type(kept[0]).concatenate(kept) for name, kept in self._kept.items()}
-        scores = self.suite.score(parts)
+        return {**self.suite.score(parts), **self.facts()}
+
+    def facts(self) -> dict[str, Any]:
+        """What stands beside the scores: of which data they are, and what it is not."""
         manifests = {name: self._opened[source].manifest for name, source in self.sources().items()}
         facts: dict[str, Any] = {"seconds": round(self.seconds, 2)}
         facts["data"] = data_identity(self.suite, self.directories)
         if any(manifest.partial for manifest in manifests.values()):
             facts["partial"] = True
-        if absent := [name for name in self.suite.parts if name not in parts]:
+        if smaller := sorted({manifest.stored_smaller for manifest in manifests.values()} - {""}):
+            facts["stored_smaller"] = "; ".join(smaller)
+        if absent := [name for name in self.suite.parts if name not in self.directories]:
             facts["absent_parts"] = absent
         if resized := sorted({s.stored.side for s in self.sources().values() if s.stored.side} - {self._image_size}):
             facts["resized_from"] = resized[0]
         if notes := {name: noted for name, manifest in manifests.items() if (noted := _notes(manifest))}:
             facts["data_notes"] = notes
-        return {**scores, **facts}
+        return facts
 
 
 def _notes(manifest: Manifest) -> dict[str, Any]:

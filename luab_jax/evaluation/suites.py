@@ -6,64 +6,22 @@ if its kind of score is new, a file in `scores/`.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from luab_jax.data.label_tables import IMAGENET_A, IMAGENET_O, IMAGENET_R, OBJECTNET
-from luab_jax.data.transforms import ANY_SIZE, Stored
-from luab_jax.evaluation.answers import ARGMAX, Answer, Doubt, in9_superclass, label_set
-from luab_jax.evaluation.label_spaces import IMAGENET, IN9, OF_THE_MODEL, LabelSpace
-from luab_jax.evaluation.predictions import Predictions, whole
+from luab_jax.data.transforms import Stored
+from luab_jax.evaluation.answers import Answer, Doubt, in9_superclass, label_set
+from luab_jax.evaluation.label_spaces import IMAGENET, IN9
+from luab_jax.evaluation.predictions import whole
+from luab_jax.evaluation.procedures import bgc_accuracy, context_dependence, generated_corruptions, localisation
 from luab_jax.evaluation.scores.byproduct import byproduct_error
 from luab_jax.evaluation.scores.classification import backgrounds, beside, by_group, real, top_k
 from luab_jax.evaluation.scores.corruptions import corruptions
 from luab_jax.evaluation.scores.detection import detection
 from luab_jax.evaluation.scores.label_sets import label_set_map
-
-
-class View(enum.Enum):
-    """What is done to the model's input after preprocessing."""
-
-    PLAIN = "plain"
-    CENTRE_MEAN = "centre_mean"
-    """The centre square of half the side is zero after normalisation: the mean colour."""
-    CENTRE_BLACK = "centre_black"
-    """The same square is zero before normalisation: black."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One prepared split, seen in one way."""
-
-    directories: tuple[str, ...]
-    """Where it may lie under --data: the first that is complete, else the first that exists."""
-    split: str
-    view: View = View.PLAIN
-    reduce: Callable[[Predictions], Any] = ARGMAX
-    """What is kept of the predictions of a batch: `Answers`, `Doubts`, or all of them."""
-    stored: Stored = ANY_SIZE
-    datasets: tuple[str, ...] = ()
-    """Names that the data may have been prepared under; any if empty."""
-    optional: bool = False
-    """The suite runs without it, and what it gives is then absent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Suite:
-    """One row: a name, what it reads, how it is scored, and how a user gets its data."""
-
-    name: str
-    parts: Mapping[str, Part]
-    score: Callable[[Mapping[str, Any]], Mapping[str, object]]
-    headline: str
-    """The score that stands in a table's column."""
-    how_to_get: str
-    label_space: LabelSpace = OF_THE_MODEL
-    needs_byproduct_head: bool = False
-    label_sets: bool = False
-    """For models of sets of labels, and not for the others."""
+from luab_jax.evaluation.suite import Part, Suite, View, by_procedure
 
 
 def _only(score: Callable[[Any], Mapping[str, object]]) -> Callable[[Mapping[str, Any]], Mapping[str, object]]:
@@ -91,14 +49,13 @@ def _v2(parts: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-_VAL = ("imagenet_real", "imagenet", "prepared", ".")
-_VAL_WITH_BYPRODUCTS = ("imagenet", "imagenet_real", "prepared", ".")
+_VAL = ("imagenet_real", "imagenet", "imagenet_localisation", "prepared", ".")
+_VAL_WITH_BYPRODUCTS = ("imagenet", "imagenet_localisation", "imagenet_real", "prepared", ".")
+_VAL_WITH_BOXES = ("imagenet_localisation", "imagenet", "prepared", ".")
 _SQUARES_OF_224 = Stored(side=224)
 _GET_VAL = "python -m data_prep suite imagenet --source=ILSVRC2012_img_val.tar --out=DATA"
 _GET_REAL = "python -m data_prep suite imagenet_real --source=ILSVRC2012_img_val.tar --real=real.json --out=DATA"
-_GET_COCO = (
-    "python -m data_prep coco_ab --images=val2014 --instances=instances_val2014.json --split=val --out=DATA/coco"
-)
+_GET_COCO = "python -m data_prep suite coco --source=val2014.zip --instances=annotations_trainval2014.zip --out=DATA"
 _GET_DEMO = "python -m data_prep demo --out=DATA"
 
 
@@ -244,12 +201,47 @@ SUITES: tuple[Suite, ...] = (
         IN9,
     ),
     Suite(
+        "bgc_accuracy",
+        {name: replace(_IN9_PART, split=name) for name in ("original", "only_bg_t")},
+        by_procedure,
+        "bgc_accuracy",
+        _get("backgrounds_challenge", "backgrounds_challenge_data.tar.gz"),
+        IN9,
+        procedure=bgc_accuracy,
+    ),
+    Suite(
+        "localisation",
+        {"val": Part(_VAL_WITH_BOXES, "val")},
+        by_procedure,
+        "max_box_acc_v2",
+        _get("imagenet_localisation", "ILSVRC2012_img_val.tar", " --boxes=ILSVRC2012_bbox_val_v3.tgz"),
+        procedure=localisation,
+    ),
+    Suite(
+        "imagenet_c_generated",
+        {"val": Part(_VAL, "val")},
+        by_procedure,
+        "top1",
+        _GET_VAL,
+        procedure=generated_corruptions,
+        only_if_named=True,
+    ),
+    Suite(
         "coco",
         {"val": Part(("coco", "."), "val", reduce=whole)},
         _only(label_set_map),
         "map",
         _GET_COCO,
         label_sets=True,
+    ),
+    Suite(
+        "coco_context",
+        {"val": Part(("coco", "."), "val")},
+        by_procedure,
+        "v_min",
+        _GET_COCO,
+        label_sets=True,
+        procedure=context_dependence,
     ),
     Suite(
         "demo_backgrounds",

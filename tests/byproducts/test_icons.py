@@ -8,8 +8,12 @@ import pytest
 from luab_jax.byproducts import geometry
 from luab_jax.byproducts.columns import ByproductColumns, Points
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
+from luab_jax.byproducts.kinds import TargetSettings
+from luab_jax.byproducts.points import random_point
 from luab_jax.byproducts.records import Action, ActionKind, Point, Showing
-from luab_jax.byproducts.targets import Target, classes_outside, fits, make_target, random_point, target_shape
+from luab_jax.byproducts.responses import Response
+from luab_jax.byproducts.statistics import Scale, TargetStatistics
+from luab_jax.byproducts.targets import Target, classes_outside, fits, make_target, target_shape
 
 A, B, C = Point(0.125, 0.25), Point(0.5, 0.75), Point(1.0, 0.0)
 CAT, DOG, NONE = 1, 2, -1
@@ -72,13 +76,14 @@ def columns(*actions: Action, labels: tuple[int, ...] = (CAT, DOG)) -> Byproduct
     )
 
 
+SETTINGS = TargetSettings(statistics=TargetStatistics(scales={Response.NUM_CORRECTIONS: Scale(0.5, 2.0)}))
 PER_CLASS = [target for target in Target if fits(target, NUM_CLASSES)]
 
 
 @pytest.mark.parametrize("target", PER_CLASS)
 def test_the_announced_shape_is_the_shape_made(target: Target) -> None:
     for data in (columns(add(CAT, A)), columns(labels=())):
-        made = make_target(target, data, geometry.identity(), seed=0, num_classes=NUM_CLASSES)
+        made = make_target(target, data, geometry.identity(), seed=0, num_classes=NUM_CLASSES, settings=SETTINGS)
         shape = target_shape(target, NUM_CLASSES)
         assert made.values.shape == (shape or (0, 0)) and made.valid.shape == made.values.shape[:1]
         assert made.values.dtype == np.float32 and made.valid.dtype == bool

@@ -16,7 +16,11 @@ from hypothesis import strategies as st
 from luab_jax.byproducts import geometry
 from luab_jax.byproducts.columns import ByproductColumns, Points
 from luab_jax.byproducts.geometry import Affine
-from luab_jax.byproducts.targets import Target, TargetValues, fits, make_target, random_point, target_shape
+from luab_jax.byproducts.kinds import TargetSettings, TargetValues
+from luab_jax.byproducts.points import random_point
+from luab_jax.byproducts.responses import Response
+from luab_jax.byproducts.statistics import Scale, TargetStatistics
+from luab_jax.byproducts.targets import Target, fits, make_target, target_shape
 
 Click = tuple[float, float]
 WHOLE = geometry.identity()
@@ -54,8 +58,16 @@ def byproducts(
     )
 
 
+SETTINGS = TargetSettings(
+    statistics=TargetStatistics(
+        scales={Response.TIME_TO_CLICK: Scale(6.0, 0.5), Response.NUM_CORRECTIONS: Scale(0.5, 2.0)},
+        annotators=("anna", "otto", "hans"),
+    )
+)
+
+
 def target(kind: Target, columns: ByproductColumns, view: Affine = WHOLE, seed: int = 0) -> TargetValues:
-    return make_target(kind, columns, view, seed=seed)
+    return make_target(kind, columns, view, seed=seed, settings=SETTINGS)
 
 
 def assert_point(made: TargetValues, x: float, y: float) -> None:
@@ -230,7 +242,7 @@ def test_random_points_are_the_same_in_another_process_and_in_another_order() ->
     here = [random_point(name, 5).tolist() for name in names]
     program = (
         "import json\n"
-        "from luab_jax.byproducts.targets import random_point\n"
+        "from luab_jax.byproducts.points import random_point\n"
         f"print(json.dumps([random_point(name, 5).tolist() for name in reversed({names!r})]))"
     )
     environment = os.environ | {"PYTHONHASHSEED": "12345", "PYTHONUTF8": "1"}

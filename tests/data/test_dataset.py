@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -188,3 +189,55 @@ def test_the_index_of_another_preparation_is_noticed_at_the_record(mine: Path) -
     opened = open_split(mine, "val")
     with pytest.raises(DataError, match=r"record 0 at byte 0: its header is not that of the record in the index"):
         opened.records[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("shards", 0, "num_records"), "5"),
+        (("shards", 0, "num_records"), -1),
+        (("shards", 0, "num_records"), 2**63),
+        (("shards", 0, "num_bytes"), None),
+        (("shards", 0, "file_name"), "../elsewhere"),
+        (("shards", 0), []),
+        (("counts",), []),
+        (("counts", "images"), [1]),
+        (("counts", "images"), float("inf")),
+        (("skipped",), [[]]),
+        (("classes",), [{}]),
+        (("classes",), [["\ud800", "a"]]),
+        (("expected_records",), [3]),
+        (("source",), "folder"),
+    ],
+)
+def test_a_manifest_of_other_types_is_refused(mine: Path, place: tuple[str | int, ...], value: object) -> None:
+    path = manifest_path(mine, "val")
+    values = json.loads(path.read_text())
+    holder = values
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    path.write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"val\.manifest\.json: not a manifest"):
+        open_split(mine, "val")
+
+
+def test_a_manifest_nested_too_deep_is_refused() -> None:
+    with pytest.raises(DataError, match="not a manifest"):
+        Manifest.from_json("[" * 100_000, "m.json")
+
+
+def test_a_name_that_no_file_can_have_survives_in_a_manifest() -> None:
+    """As JSON's escape of it; a lone surrogate has no UTF-8."""
+    odd = dataclasses.replace(manifest(), skipped=(Skipped(file="a\ud800\n猫", reason="r"),))
+    text = odd.to_json().encode().decode()
+    assert Manifest.from_json(text, "m.json").skipped == odd.skipped
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((3, 1)), np.zeros(3), np.array(["a", "b", "c"]), np.zeros((), np.int64)], ids=str
+)
+def test_an_index_that_is_no_list_of_numbers_is_refused(mine: Path, array: np.ndarray) -> None:
+    np.savez(Path(index_path(mine, "val")), offsets=array, lengths=np.zeros(3, np.uint32))
+    with pytest.raises(DataError, match=r"val\.index\.npz: cannot be read as an index"):
+        open_split(mine, "val")

@@ -14,6 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import example_parser, example_serializer
+from tensorflow_datasets.proto import tf_example_pb2
 
 from luab_jax.byproducts.records import (
     Action,
@@ -27,7 +28,8 @@ from luab_jax.byproducts.records import (
     Size,
     TimedPoint,
 )
-from luab_jax.data.features import Example, encode, example_features
+from luab_jax.data.features import Example, encode
+from luab_jax.data.schema import example_features
 from luab_jax.errors import DataError
 
 CLASS_IDS = ("n01440764", "n01443537", "n02123045")
@@ -184,6 +186,16 @@ def test_tfds_sees_pixels_labels_and_clicks() -> None:
     assert example["file_name"].decode() == FULL.file_name
 
 
+def test_targets_see_when_the_pointer_came_and_who_it_was() -> None:
+    byproducts = Example(encode(FULL)).byproducts()
+    hovers = [(i, hover) for i, showing in enumerate(FULL.showings) for hover in showing.hovers]
+    assert hovers
+    assert byproducts.hovers.showing.tolist() == [i for i, _ in hovers]
+    assert byproducts.hovers.time_ms.tolist() == [-1 if h.time_ms is None else h.time_ms for _, h in hovers]
+    assert byproducts.hovers.entered.tolist() == [hover.entered for _, hover in hovers]
+    assert byproducts.worker_ids.tolist() == [showing.worker_id for showing in FULL.showings]
+
+
 def test_features_survive_their_json_so_that_a_directory_opens_by_itself() -> None:
     copy = tfds.features.FeatureConnector.from_json(FEATURES.to_json())
     assert copy.get_serialized_info() == FEATURES.get_serialized_info()
@@ -198,3 +210,38 @@ def test_bytes_that_are_no_example_are_refused(data: bytes) -> None:
 def test_an_example_of_another_schema_is_refused() -> None:
     with pytest.raises(DataError, match="no `file_name` or no `image`"):
         Example(b"")
+
+
+def altered(name: str, kind: str, values: list[Any] | None) -> bytes:
+    """A good record with one column of other values, or without it."""
+    example = tf_example_pb2.Example.FromString(encode(ImageRecord(file_name="a", image=png(), height=4, width=5)))  # type: ignore[attr-defined]
+    del example.features.feature[name]
+    if values is not None:
+        getattr(example.features.feature[name], kind).value.extend(values)
+    return example.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "values"),
+    [
+        ("file_name", "bytes_list", [b"\xff"]),
+        ("label", "int64_list", []),
+        ("label", "int64_list", None),
+        ("width", "float_list", [1.0]),
+        ("clicks/x", "float_list", [0.5]),
+        ("actions/to_y", "float_list", [0.5, 0.5]),
+        ("boxes/x_max", "float_list", [0.5]),
+        ("showings/worker_id", "bytes_list", [b"\xff"]),
+    ],
+)
+def test_columns_that_do_not_fit_each_other_give_one_error(name: str, kind: str, values: list[Any] | None) -> None:
+    example = Example(altered(name, kind, values))
+    with pytest.raises(DataError, match="the record does not fit the schema"):
+        example.record()
+
+
+def test_a_target_that_asks_for_a_broken_column_gets_the_same_error() -> None:
+    columns = Example(altered("clicks/x", "float_list", [0.5])).byproducts()
+    assert len(columns.trace.xy) == 0
+    with pytest.raises(DataError, match="the record does not fit the schema"):
+        columns.clicks  # noqa: B018

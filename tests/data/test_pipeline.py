@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 
 import google_crc32c
+import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -113,6 +114,9 @@ def assert_same_batches(ones: list[Batch], others: list[Batch]) -> None:
     assert len(ones) == len(others)
     for one, other in zip(ones, others, strict=True):
         for name, a, b in zip(Batch._fields, one, other, strict=True):
+            if a is None or b is None:
+                assert a is b, name
+                continue
             np.testing.assert_array_equal(a, b, err_msg=name)
             assert a.dtype == b.dtype, name
 
@@ -120,7 +124,7 @@ def assert_same_batches(ones: list[Batch], others: list[Batch]) -> None:
 def interleaved(of_processes: list[list[Batch]]) -> list[Batch]:
     """The global batches whose row i belongs to process i mod h."""
     return [
-        Batch(*(np.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:]) for arrays in zip(*parts, strict=True)))
+        jax.tree.map(lambda *arrays: np.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:]), *parts)
         for parts in zip(*of_processes, strict=True)
     ]
 

@@ -179,3 +179,11 @@ def test_more_shards_than_open_files_are_allowed(tmp_path: Path) -> None:
         assert {records[i] for i in range(300)} == {b"x"}
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("length", [61, 2**31, 2**40, 2**63, 2**64 - 1])
+def test_a_length_that_no_file_holds_reserves_no_memory_even_with_a_good_crc(length: int) -> None:
+    packed = struct.pack("<Q", length)
+    data = packed + struct.pack("<I", masked_crc32c(packed)) + bytes(64)
+    with pytest.raises(DataError, match="the file ends before the record does"):
+        list(scan(io.BytesIO(data), "a.tfrecord"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -50,7 +51,7 @@ def batches(split: PreparedSplit, steps: int = STEPS, threads: int = 2, **where:
 
 
 def assert_equal(one: Batch, other: Batch) -> None:
-    for a, b in zip(one, other, strict=True):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
 
@@ -60,7 +61,7 @@ def test_hosts_share_the_global_batch_row_by_row(split: PreparedSplit) -> None:
     hosts = [batches(split, process_index=i, process_count=2) for i in range(2)]
     for step in range(STEPS):
         for i in range(2):
-            assert_equal(hosts[i][step], Batch(*(rows[i::2] for rows in whole[step])))
+            assert_equal(hosts[i][step], jax.tree.map(lambda rows, host=i: rows[host::2], whole[step]))
 
 
 def test_a_resumed_run_continues_where_it_stopped(split: PreparedSplit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from scipy import stats
 
 from luab_jax.byproducts.geometry import inside
 from luab_jax.byproducts.records import Size
+from luab_jax.data import transforms
 from luab_jax.data.transforms import (
     ANY_SIZE,
     PixelBox,
@@ -223,6 +225,37 @@ def test_evaluation_points_stay_on_their_pixels(
     margin = (2.5 * scale + 1) / np.array([width, height])
     whole = np.all((source > margin) & (source < 1 - margin), axis=-1)
     np.testing.assert_allclose(seen.reshape(-1, 3)[whole, :2] / 255, source[whole], atol=1.5 / 255)
+
+
+@pytest.mark.parametrize("filter", ResizeFilter)
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 60_000), (50_001, 7), (3, 65_500)])
+def test_a_picture_of_extreme_shape_takes_little_memory(size: tuple[int, int], filter: ResizeFilter) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = Image.fromarray(noise)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seen, view = resize_and_centre_crop(image, Preprocessing(filter=filter))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert seen.shape == (224, 224, 3)
+    short, long = sorted(size)
+    spread = np.asarray(view.matrix).diagonal()
+    assert sorted(spread) == pytest.approx(sorted([256 / 224, int(256 * long / short) / 224]))
+
+
+@pytest.mark.parametrize("filter", ResizeFilter)
+@pytest.mark.parametrize("size", [(700, 5), (5, 700), (901, 64), (64, 901), (40, 3)])
+@pytest.mark.parametrize("resize", [16, 20, 12])
+def test_only_the_middle_resized_is_the_middle_of_all_resized(
+    size: tuple[int, int], resize: int, filter: ResizeFilter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.fromarray(np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), np.uint8))
+    preprocessing = Preprocessing(image_size=16, resize_side=resize, filter=filter)
+    monkeypatch.setattr(transforms, "_MAX_RESIZED_SIDES", 10**9)
+    whole, whole_view = resize_and_centre_crop(image, preprocessing)
+    monkeypatch.setattr(transforms, "_MAX_RESIZED_SIDES", 2)
+    part, part_view = resize_and_centre_crop(image, preprocessing)
+    assert np.abs(part.astype(int) - whole).max() <= 1
+    np.testing.assert_array_equal(part_view.matrix, whole_view.matrix)
+    np.testing.assert_array_equal(part_view.offset, whole_view.offset)
 
 
 def test_a_set_that_is_fed_as_stored_is_not_touched_and_refuses_other_sizes() -> None:

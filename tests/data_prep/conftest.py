@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,22 @@ def make_raw(tmp_path: Path) -> Callable[..., RawData]:
         return RawData(tmp_path / name, per_class)
 
     return make
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that is gs://bucket, here and in spawned workers, which are given this process's `sys.path`."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "buckets"))
+    monkeypatch.delitem(sys.modules, "gcsfs", raising=False)
+    monkeypatch.setenv("LUAB_JAX_TEST_BUCKETS", str(tmp_path / "buckets"))
+    classes = importlib.import_module("fsspec.registry")._registry
+    before = {name: classes.pop(name) for name in ("gs", "gcs") if name in classes}
+    (tmp_path / "buckets" / "bucket").mkdir(parents=True)
+    yield tmp_path / "buckets" / "bucket"
+    for name in ("gs", "gcs"):
+        classes.pop(name, None)
+    classes.update(before)
+    sys.modules.pop("gcsfs", None)
 
 
 def shard_bytes(directory: Path) -> dict[str, bytes]:

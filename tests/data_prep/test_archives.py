@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import subprocess
 import tarfile
 import tracemalloc
@@ -14,9 +15,10 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.packed import open_source
+from data_prep.problems import Reason
 from data_prep.sources import walk
 from luab_jax.data.class_lists import imagenet
-from luab_jax.data.dataset import open_split, read_manifest
+from luab_jax.data.dataset import manifest_path, open_split, read_manifest
 from luab_jax.data.features import Example
 from luab_jax.errors import DataError, ExitCode
 from tests.data_prep.conftest import RawData, image_bytes, shard_bytes
@@ -118,11 +120,43 @@ def test_scratch_of_a_stopped_run_is_found_again(make_raw: Make, tmp_path: Path,
     written = scratch.stat().st_mtime_ns
     capsys.readouterr()
     (out / "imagenet_ab-train.tfrecord-00001-of-00002").rmdir()
-    tables = [p.stat().st_mtime_ns for p in out.glob("scratch-*.npz")]
-    assert scratch.stat().st_mtime_ns == written and tables
+    assert scratch.stat().st_mtime_ns == written
     assert main(flags) == 0
     assert "unpacking" not in capsys.readouterr().err
     assert not list(out.glob("scratch-*"))
+
+
+def test_compressed_archive_of_a_finished_split_is_not_unpacked_again(
+    make_raw: Make, tmp_path: Path, capsys: Capture
+) -> None:
+    raw, out = make_raw(), tmp_path / "out"
+    inner = tar(raw.byproducts / "cat", tmp_path / "cat.tar")
+    with tarfile.open(tmp_path / "ab.tgz", "w:gz") as archive:  # with a tar in it, and a name that is refused
+        add(archive, "ab/cat.tar", inner.read_bytes())
+        add(archive, "../x.xml", b"")
+        for path in sorted((raw.byproducts / "dog").iterdir()):
+            add(archive, f"ab/dog/{path.name}", path.read_bytes())
+    flags = raw.arguments(out, "--shards=2", f"--byproducts={tmp_path / 'ab.tgz'}")
+
+    def runs_with_unpacking() -> bool:
+        capsys.readouterr()
+        assert main(flags) == 0
+        assert not list(out.glob("scratch-*"))
+        return "unpacking" in capsys.readouterr().err
+
+    assert runs_with_unpacking()
+    expected, manifest = shard_bytes(out), read_manifest(out, "train")
+    assert manifest.counts["images_with_usable_click"] == 12
+    assert not runs_with_unpacking()
+    (listing,) = out.glob("archive-*.listing")
+    listing.write_bytes(listing.read_bytes()[:-30])
+    assert runs_with_unpacking()  # a damaged listing is made anew
+    next(out.glob("*.tfrecord-00001-*")).unlink()
+    manifest_path(out, "train").unlink()
+    assert runs_with_unpacking()  # what is only listed cannot be read
+    assert shard_bytes(out) == expected and read_manifest(out, "train") == manifest
+    assert main([*flags, f"--images={tmp_path}", "--out", str(tmp_path / "refused")]) == ExitCode.FAILED
+    assert not list((tmp_path / "refused").glob("*"))
 
 
 def val_images(folder: Path) -> None:
@@ -281,3 +315,35 @@ def test_encrypted_zip_wants_its_phrase(tmp_path: Path) -> None:
 
 def test_class_ids_are_those_of_the_archives() -> None:
     assert imagenet().ids[65] == "n01751748"
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(6, b"\xff\0"), (42, b"\xff\xff\xff\x7f"), (28, b"\0\0"), (30, b"\xff\xff"), (8, b"\x01\0")],
+    ids=["version", "place", "no name", "extra field", "encrypted"],
+)
+def test_a_damaged_directory_of_a_zip_gets_one_clear_message(
+    make_raw: Make, tmp_path: Path, capsys: Capture, at: int, value: bytes
+) -> None:
+    raw, images = make_raw(per_class=2), tmp_path / "images.zip"
+    data = bytearray(zipped(raw.images, images).read_bytes())
+    entry = data.index(b"PK\1\2") + at
+    data[entry : entry + len(value)] = value
+    images.write_bytes(data)
+    code = main(raw.arguments(tmp_path / "out", f"--images={images}", "--min_match=0"))
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert code == 0 or (message.startswith("error: ") and str(images) in message)
+
+
+def test_a_zip_bomb_is_not_read(make_raw: Make, tmp_path: Path) -> None:
+    """Its 300 MB of zeros take 0.3 MB in the archive, and no memory here."""
+    raw, images = make_raw(per_class=2), tmp_path / "images.zip"
+    path = zipped(raw.images, images)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("cat/bomb.JPEG", "w") as member:
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert main(raw.arguments(tmp_path / "out", f"--images={images}")) == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    (skipped,) = read_manifest(tmp_path / "out", "train").skipped
+    assert (skipped.file, skipped.reason) == ("cat/bomb.JPEG", Reason.IMAGE_TOO_LARGE)

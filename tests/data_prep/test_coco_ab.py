@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from data_prep.__main__ import main
 from data_prep.annotations.coco_ab import read_record
-from data_prep.coco_classes import CATEGORY_IDS, ICON_NAMES, UNUSED_IDS, coco
 from data_prep.datasets.coco_instances import read_object
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import ActionKind, ImageRecord, Size
+from luab_jax.data.coco_classes import CATEGORY_IDS, ICON_NAMES, UNUSED_IDS, coco
 from luab_jax.data.dataset import Manifest, open_split
 from luab_jax.data.features import Example, encode
 from tests.data_prep.conftest import shard_bytes
@@ -335,3 +335,22 @@ def test_whatever_an_object_holds_it_is_read_or_listed(fields: dict, segmentatio
         assert (label, box is None) == (0, False) or problems.listed("a")
         if box is not None and box.mask:
             assert json.loads(box.mask) == value["segmentation"]
+
+
+@pytest.mark.parametrize(("counts", "kept"), [("0", True), ("zzzz", False), ("P" * 50, False), ("\u00e9", False)])
+def test_compressed_runs_that_do_not_fit_the_image_are_listed_and_not_left_to_its_readers(
+    counts: str, kept: bool
+) -> None:
+    value = {"category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": {"size": [6, 8], "counts": counts}}
+    problems = Problems()
+    _, box = read_object(json.dumps(value).encode(), Size(8, 6), {1: 0}, problems)
+    assert box is not None and bool(box.mask) == kept
+    assert (Reason.OBJECT_MASK in problems) == (not kept)
+
+
+def test_compressed_runs_of_a_size_that_no_image_has_take_no_memory() -> None:
+    side = 10**6
+    value = {"category_id": 1, "bbox": [1, 2, 3, 4], "segmentation": {"size": [side, side], "counts": "0"}}
+    problems = Problems()
+    _, box = read_object(json.dumps(value).encode(), Size(side, side), {1: 0}, problems)
+    assert box is not None and not box.mask and Reason.OBJECT_MASK in problems

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from data_prep.images import BadImage, ImageHeader, check_image, undo_exif_orientation, was_rotated
+from data_prep.images import BadImage, ImageHeader, check_image, mask_from_npy, undo_exif_orientation, was_rotated
 from data_prep.problems import Reason
 from luab_jax.byproducts.records import Size
+from luab_jax.errors import DataError
 from tests.data_prep.conftest import image_bytes
 
 
@@ -66,6 +70,12 @@ def test_bad_images(data: bytes, reason: Reason) -> None:
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("side", [10_000, 30_000])
+def test_the_limit_that_is_named_is_the_one_that_holds(side: int) -> None:
+    with pytest.raises(BadImage, match=rf"({side} x {side}|{side**2}).*, at most 89,478,485 pixels$"):
+        check_image(claimed_png(side, side))
+
+
 def test_thumbnail_does_not_hide_truncation() -> None:
     """An EXIF thumbnail is a whole JPEG, with both markers, inside the file."""
     exif = b"Exif\x00\x00" + image_bytes(size=(16, 16))
@@ -106,3 +116,24 @@ def test_stated_size_tells_which_pixels_were_meant() -> None:
     for header in (portrait, ImageHeader(Size(48, 64), 3)):
         assert was_rotated(None, header, default=True) and not was_rotated(None, header, default=False)
     assert not was_rotated(Size(500, 375), ImageHeader(Size(48, 64), 1), default=True)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '|u1', 'shape': (6, 8", b"{(((", b"\\", b"1e9999", b"[" * 90])
+def test_a_mask_with_a_damaged_header_is_refused(header: bytes) -> None:
+    data = b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(48)
+    with pytest.raises(DataError, match=r"not a \.npy array"):
+        mask_from_npy(data, Size(8, 6))
+
+
+def test_images_of_a_bucket_are_checked_in_threads_and_the_filters_of_warnings_stay_as_they_were() -> None:
+    """Python keeps these filters for the whole process, and brings them back in the wrong order if threads mix."""
+    data = oriented(6)
+    before, interval = list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            headers = set(pool.map(check_image, [data] * 400))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(headers) == 1
+    assert warnings.filters == before

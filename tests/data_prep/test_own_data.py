@@ -96,7 +96,11 @@ def test_what_is_wrong_in_a_table_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("name,x,y\na,1,1\n", "c.csv:2: has no file_name"),
+        ("name,x,y\na,1,1\n", "c.csv:1: 'name,x,y' is no header with file_name, x and y"),
+        ("file_name;x;y\ncat/tom.jpg;0.5;0.5\n", "c.csv:1: 'file_name;x;y' is no header"),
+        ("cat/tom.jpg,0.5,0.5\n", "c.csv:1: 'cat/tom.jpg,0.5,0.5' is no header"),
+        ("", "c.csv: holds no click"),
+        ("file_name,x,y\n", "c.csv: holds no click"),
         ("file_name,x,y\ncat/tom.jpg,120,80\n", "not pixels"),
         ("file_name,x,y\ncat/tim.jpg,0.5,0.5\n", "'cat/tim.jpg' here, 'cat/same.png' there"),
     ],
@@ -107,6 +111,21 @@ def test_tables_that_are_refused(tmp_path: Path, capsys: Capture, text: str, wor
     assert folder(source, tmp_path / "out", f"--byproducts={tmp_path / 'c.csv'}") == ExitCode.FAILED
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_another_encoding(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "c.csv").write_bytes("file_name,x,y\ncat/tom.jpg,0.5,0.5\n".encode("utf-16"))
+    assert folder(pictures(tmp_path), tmp_path / "out", f"--byproducts={tmp_path / 'c.csv'}") == ExitCode.FAILED
+    assert "save it as UTF-8" in capsys.readouterr().err
+
+
+def test_the_summary_says_that_no_byproducts_were_given(tmp_path: Path, capsys: Capture) -> None:
+    assert folder(pictures(tmp_path), tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert "byproducts                 none given" in out and "with a" not in out
+    assert main(["inspect", str(tmp_path / "out"), "--workers=1"]) == 0
+    out = capsys.readouterr().out
+    assert "  byproducts   none\n" in out and "clicks" not in out and "2 of 2, 2 images each" in out
 
 
 def test_xml_beside_the_images_and_an_archive(tmp_path: Path) -> None:
@@ -132,3 +151,19 @@ def test_order_of_classes_is_what_the_user_says(tmp_path: Path, capsys: Capture)
     (tmp_path / "empty").mkdir()
     assert folder(tmp_path / "empty", tmp_path / "no") == ExitCode.FAILED
     assert "holds no class folders" in capsys.readouterr().err
+
+
+def test_a_line_nested_too_deep_is_named(tmp_path: Path, capsys: Capture) -> None:
+    source, table = pictures(tmp_path), tmp_path / "c.jsonl"
+    table.write_text('{"file_name": "cat/tom.jpg", "x": 0.5, "y": 0.5}\n' + "[" * 100_000)
+    assert folder(source, tmp_path / "out", f"--byproducts={table}") == ExitCode.FAILED
+    assert "c.jsonl:2: not JSON" in capsys.readouterr().err
+
+
+def test_text_that_no_file_can_hold_becomes_question_marks(tmp_path: Path) -> None:
+    source, table = pictures(tmp_path), tmp_path / "c.jsonl"
+    rows = ['{"file_name": "cat/tom.jpg", "x": 0.5, "y": 0.5, "worker_id": "\\ud800"}']
+    rows.append('{"file_name": "\\udfff.jpg", "x": 0.5, "y": 0.5}')
+    table.write_text("\n".join(rows))
+    assert folder(source, tmp_path / "out", f"--byproducts={table}") == 0
+    assert [s.file for s in read_manifest(tmp_path / "out", "train").skipped] == ["?.jpg"]

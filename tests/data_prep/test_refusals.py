@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,19 +40,23 @@ BUCKETS: list[tuple[tuple[str, ...], str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "flag"), BUCKETS)
-def test_a_bucket_is_not_taken_for_a_local_folder(
+def test_a_bucket_without_its_package_is_one_line(
     arguments: tuple[str, ...], flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    message = failure([*arguments, f"--{flag}=gs://bucket/a"], capsys)
-    assert f"--{flag}=gs://bucket/a: only local files" in message
-    assert ("prepare locally, then copy" if flag == "out" else "copy it here first") in message
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
+    message = failure([*arguments, f"--{flag}=s3://bucket/a"], capsys)
+    assert f"--{flag}=s3://bucket/a: cannot be read: s3:// needs the package s3fs: pip install s3fs" in message
+    assert "ftp:// is not supported" in failure([*arguments, f"--{flag}=ftp://host/a"], capsys)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])
-def test_a_prepared_directory_in_a_bucket_is_refused(command: str, capsys: Capture) -> None:
-    assert "only local files" in failure([command, "gs://bucket/a"], capsys)
+def test_a_prepared_directory_in_a_bucket_without_its_package(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    assert "s3:// needs the package s3fs" in failure([command, "s3://bucket/a"], capsys)
 
 
 @pytest.mark.parametrize("below", ["", "below"])
@@ -149,3 +154,57 @@ def test_classes_without_images_are_counted(make_raw: Make, tmp_path: Path, caps
     assert main(raw.arguments(tmp_path / "part")) == 0
     assert read_manifest(tmp_path / "part", "train").counts["classes_without_images"] == 2
     assert "classes without images     2 of 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        *((IMAGENET_AB, flag) for flag in ("images", "byproducts", "boxes", "val_labels", "classes", "out")),
+        (("folder", "--source=x", "--out=x"), "source"),
+        (("inspect", "x"), "html"),
+    ],
+)
+def test_a_path_of_no_letters_is_not_the_folder_one_is_in(
+    command: tuple[str, ...], flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"--{flag}= is empty; expected a path" in failure([*command, f"--{flag}="], capsys)
+    assert "the directory is empty; expected a path" in failure(["verify", ""], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            [*IMAGENET_AB, "--byproductz=y"],
+            "imagenet_ab: error: unrecognized arguments: --byproductz=y; did you mean --byp",
+        ),
+        (["verify", "x", "y"], "verify: error: unrecognized arguments: y\n"),
+        ([*IMAGENET_AB, "--max_side=big"], "--max_side: 'big' is not a whole number of at least 1"),
+        ([*IMAGENET_AB, "--workers=0"], "--workers: '0' is not a whole number of at least 1"),
+        ([*IMAGENET_AB, "--quality=101"], "--quality: '101' is not a whole number from 1 to 100"),
+        ([*IMAGENET_AB, "--min_match=half"], "--min_match: 'half' is not a number from 0 to 1"),
+        ([*IMAGENET_AB, "--min_match=nan"], "--min_match: 'nan' is not a number from 0 to 1"),
+    ],
+)
+def test_wrong_usage_says_what_was_expected(arguments: list[str], message: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == ExitCode.USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_a_text_given_as_an_archive_was_not_cut_off(tmp_path: Path, capsys: Capture) -> None:
+    text = tmp_path / "list.txt"
+    text.write_text("a\n")
+    message = failure(["imagenet_ab", f"--images={text}", f"--out={tmp_path / 'out'}"], capsys)
+    assert "list.txt: not an archive (a file of 2 bytes)" in message
+
+
+def test_the_folder_of_all_splits_is_told_from_one_split(tmp_path: Path, capsys: Capture) -> None:
+    parent = tmp_path / "photos"
+    (parent / "train" / "cat").mkdir(parents=True)
+    (parent / "train" / "cat" / "a.jpg").write_bytes(image_bytes())
+    message = failure(["folder", f"--source={parent}", f"--out={tmp_path / 'out'}"], capsys)
+    assert f"is it {parent}/train?" in message

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from data_prep.__main__ import main
-from data_prep.datasets.suites import NAMES, SUITES
+from data_prep.datasets.suites import CORRUPTIONS, EXTRA_CORRUPTIONS, NAMES, SUITES
+from data_prep.datasets.val_labels import NUM_VAL
 from luab_jax.data import label_tables
 from luab_jax.data.class_lists import imagenet
-from luab_jax.data.dataset import open_split, read_manifest
+from luab_jax.data.coco_classes import CATEGORY_IDS, coco
+from luab_jax.data.dataset import has_split, open_split, read_manifest
 from luab_jax.data.features import Example
 from luab_jax.errors import ExitCode
 from tests.data_prep.conftest import image_bytes, shard_bytes
@@ -76,7 +78,10 @@ def test_wnid_folders(name: str, wnid: str, label: int, tmp_path: Path, capsys: 
     manifest = read_manifest(out / name, "test")
     assert manifest.partial and manifest.expected_records == SUITES[name].published["test"]
     assert manifest.classes.hash == imagenet().hash
-    assert f"PARTIAL SET                3 of {manifest.expected_records:,} published" in capsys.readouterr().out
+    assert f"PARTIAL SET                3 of {manifest.expected_records:,} published" in (
+        said := capsys.readouterr().out
+    )
+    assert "byproduct" not in said and "box" not in said
 
 
 def test_imagenet_o_has_no_labels(tmp_path: Path) -> None:
@@ -138,11 +143,14 @@ def test_imagenet_v2_variants(tmp_path: Path, capsys: Capture) -> None:
     write(root, "imagenetv2-threshold0.7-format-val/7/a.jpeg", "imagenetv2-top-images-format-val/7/b.jpeg")
     assert suite("imagenet_v2", root, out) == 0
     for split, name in (("threshold_0_7", "7/a.jpeg"), ("top_images", "7/b.jpeg")):
-        assert list(examples(out, "imagenet_v2", split)) == [name]
+        assert {key: e.label for key, e in examples(out, "imagenet_v2", split).items()} == {name: 7}
     renamed = write(tmp_path / "renamed", "7/a.jpeg")
     assert suite("imagenet_v2", renamed, tmp_path / "other") == ExitCode.FAILED
     assert "--split, one of matched_frequency" in capsys.readouterr().err
     assert suite("imagenet_v2", renamed, tmp_path / "other", "--split=top_images") == 0
+    matched = write(tmp_path / "imagenetv2-matched-frequency-format-val", "7/a.jpeg")
+    assert suite("imagenet_v2", matched, tmp_path / "third", "--split=top_images") == ExitCode.FAILED
+    assert "holds no image of split top_images of imagenet_v2, but of matched_frequency" in capsys.readouterr().err
 
 
 def test_imagenet_c_groups(tmp_path: Path) -> None:
@@ -183,6 +191,13 @@ def test_objectnet(tmp_path: Path) -> None:
     assert read_manifest(out / "objectnet", "test").counts["images_of_other_folders_left_out"] == 1
 
 
+def test_all_classes_of_objectnet_that_imagenet_has(tmp_path: Path) -> None:
+    write(tmp_path / "images", *(f"{folder}/1.png" for folder in label_tables.OBJECTNET), kind="PNG")
+    assert suite("objectnet", tmp_path, tmp_path / "out") == 0
+    found = {e.group: tuple(e.labels.tolist()) for e in examples(tmp_path / "out", "objectnet").values()}
+    assert found == label_tables.OBJECTNET and len(found) == 113
+
+
 @pytest.mark.parametrize(
     "folder, split", [("area", "size"), ("rotation", "rotation"), ("location20_area02_min0pc", "location")]
 )
@@ -214,6 +229,7 @@ def test_backgrounds_with_masks(tmp_path: Path, capsys: Capture) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), mask)
     assert not found["00_dog/fg_n2_7.JPEG"].foreground_masks
     manifest = read_manifest(out / "backgrounds_challenge", "original")
+    assert manifest.counts["images_with_mask"] == 1 and "with a mask                1\n" in capsys.readouterr().out
     assert [s.detail for s in manifest.skipped] == ["shape (3, 8), the image has (6, 8)"]
     assert manifest.classes.ids[2] == "02_wheeled vehicle" and len(manifest.classes) == 9
     assert main(["verify", str(out / "backgrounds_challenge"), "--workers=1"]) == 0
@@ -275,3 +291,209 @@ def test_tables_are_those_of_the_protocols() -> None:
     assert len(label_tables.SI_SCORE) == 61 and label_tables.SI_SCORE["kite"] == IDS.index(KITE)
     assert label_tables.IMAGENET_R[0] == IDS.index(GOLDFISH)
     assert set(NAMES) >= set(SUITES)
+
+
+XML_BOX = (
+    "<annotation><size><width>8</width><height>6</height></size><object><name>n01751748</name><bndbox>"
+    "<xmin>1</xmin><ymin>2</ymin><xmax>4</xmax><ymax>3</ymax></bndbox></object></annotation>"
+)
+
+
+@pytest.mark.parametrize("spelling", ["tgz", "folder", "localization.txt"])
+def test_imagenet_localisation(spelling: str, tmp_path: Path) -> None:
+    """The same box from ILSVRC's XML, as downloaded and unpacked, and from the WSOL benchmark's list of it."""
+    folder = val_folder(tmp_path / "val")
+    xml = tmp_path / "boxes" / "val" / "ILSVRC2012_val_00000001.xml"
+    xml.parent.mkdir(parents=True)
+    xml.write_text(XML_BOX)
+    text = tmp_path / "localization.txt"
+    text.write_text("val/ILSVRC2012_val_00000001.JPEG,1,2,4,3\nval/ILSVRC2012_val_00000777.JPEG,0,0,1,1\n")
+    boxes = {
+        "tgz": lambda: tar(tmp_path / "boxes", tmp_path / "ILSVRC2012_bbox_val_v3.tgz", mode="w:gz"),
+        "folder": lambda: tmp_path / "boxes",
+        "localization.txt": lambda: text,
+    }[spelling]()
+    assert suite("imagenet_localisation", folder, tmp_path / "out", f"--boxes={boxes}") == 0
+    found = {e.label: e.record().boxes for e in examples(tmp_path / "out", "imagenet_localisation", "val").values()}
+    ((box,), none, _) = (found[label] for label in (65, 970, 355))
+    assert (box.x_min, box.x_max, box.label) == (1 / 8, 4 / 8, 65) and not none
+    np.testing.assert_allclose((box.y_min, box.y_max), (2 / 6, 3 / 6), rtol=1e-6)
+    assert read_manifest(tmp_path / "out" / "imagenet_localisation", "val").expected_records == 50_000
+
+
+def test_localisation_needs_boxes(tmp_path: Path, capsys: Capture) -> None:
+    folder = val_folder(tmp_path / "val")
+    assert suite("imagenet_localisation", folder, tmp_path / "out") == ExitCode.FAILED
+    assert "--boxes=ILSVRC2012_bbox_val_v3.tgz" in capsys.readouterr().err
+    (tmp_path / "bad.txt").write_text("val/ILSVRC2012_val_00000001.JPEG,1,2,4\n")
+    flags = f"--boxes={tmp_path / 'bad.txt'}"
+    assert suite("imagenet_localisation", folder, tmp_path / "out", flags) == ExitCode.FAILED
+    assert "bad.txt:1" in capsys.readouterr().err
+
+
+def test_boxes_of_imagenet_v2(tmp_path: Path) -> None:
+    """The WSOL benchmark chooses its threshold on threshold-0.7, whose images have boxes in its list."""
+    root = write(tmp_path / "imagenetv2-threshold0.7-format-val", "0/a0.jpeg", "10/b1.jpeg")
+    (tmp_path / "localization.txt").write_text("val2/10/b1.jpeg,0,0,4,6\nval2/10/b1.jpeg,4,0,8,6\n")
+    assert suite("imagenet_v2", root, tmp_path / "out", f"--boxes={tmp_path / 'localization.txt'}") == 0
+    found = examples(tmp_path / "out", "imagenet_v2", "threshold_0_7")
+    assert [(b.x_min, b.x_max, b.label) for b in found["10/b1.jpeg"].record().boxes] == [(0, 0.5, 10), (0.5, 1, 10)]
+    assert not found["0/a0.jpeg"].record().boxes
+
+
+def coco_files(root: Path) -> Path:
+    """COCO's two folders, as its zips unpack: an image with three objects, and one without."""
+    names = [f"COCO_val2014_{k:012d}.jpg" for k in (42, 73)]
+    write(root / "val2014", *names)
+    write(root / "train2014", "COCO_train2014_000000000009.jpg")
+    objects = [
+        {"id": 1, "category_id": 90, "bbox": [0, 0, 4, 3], "segmentation": [[0, 0, 4, 0, 4, 3, 0, 3]], "iscrowd": 0},
+        {"id": 2, "category_id": 1, "bbox": [4, 0, 4, 6], "segmentation": {"counts": [24, 24], "size": [6, 8]},
+         "iscrowd": 1},
+        {"id": 3, "category_id": 1, "bbox": [0, 3, 4, 3], "segmentation": [[0, 3, 4, 3, 4, 6]], "iscrowd": 0},
+    ]  # fmt: skip
+    instances = {
+        "images": [{"id": k, "file_name": n, "width": 8, "height": 6} for k, n in zip((42, 73), names, strict=True)],
+        "annotations": [row | {"image_id": 42} for row in objects],
+        "categories": [{"id": i, "name": n} for n, i in CATEGORY_IDS.items()],
+    }
+    (root / "annotations").mkdir()
+    (root / "annotations" / "instances_val2014.json").write_text(json.dumps(instances))
+    return root
+
+
+def test_coco_from_its_archives_and_unpacked(tmp_path: Path) -> None:
+    root = coco_files(tmp_path / "raw")
+    images = zipped(root / "val2014", tmp_path / "val2014.zip", prefix="val2014/")
+    instances = zipped(root / "annotations", tmp_path / "annotations_trainval2014.zip", prefix="annotations/")
+    assert suite("coco", root, tmp_path / "unpacked") == 0  # the folder that holds both
+    assert suite("coco", root / "val2014", tmp_path / "beside") == 0
+    assert suite("coco", images, tmp_path / "zip") == 0  # the other zip lies beside it
+    assert suite("coco", images, tmp_path / "named", f"--instances={instances}") == 0
+    shards = [shard_bytes(tmp_path / name / "coco") for name in ("unpacked", "beside", "zip", "named")]
+    assert all(found == shards[0] for found in shards)
+    assert not list((tmp_path / "named" / "coco").glob("scratch*"))
+
+    found = examples(tmp_path / "zip", "coco", "val")
+    first, second = (found[f"COCO_val2014_{k:012d}.jpg"].record() for k in (42, 73))
+    assert (first.label, first.labels, second.labels) == (-1, (0, 79), ())
+    assert [(b.label, b.is_crowd, bool(b.mask)) for b in first.boxes] == [
+        (79, False, True),
+        (0, True, True),
+        (0, False, True),
+    ]
+    manifest = read_manifest(tmp_path / "zip" / "coco", "val")
+    assert (manifest.expected_records, manifest.partial, manifest.counts["masks"]) == (40_504, True, 3)
+    assert has_split(tmp_path / "zip" / "coco", "val") and manifest.classes.hash == coco().hash
+    assert suite("coco", images, tmp_path / "named", f"--instances={instances}") == 0  # again: nothing to do
+
+
+def test_coco_without_its_instances(tmp_path: Path, capsys: Capture) -> None:
+    root = coco_files(tmp_path / "raw")
+    assert suite("coco", root, tmp_path / "out", "--split=train") == ExitCode.FAILED
+    assert "no instances_train2014.json beside" in capsys.readouterr().err
+    assert suite("coco", root / "nowhere", tmp_path / "out") == ExitCode.FAILED
+    assert "nowhere: no such file or folder" in capsys.readouterr().err
+    assert suite("coco", root, tmp_path / "out", "--split=test") == ExitCode.FAILED
+    assert "no split 'test', but val, train" in capsys.readouterr().err
+    wrong = zipped(root / "train2014", tmp_path / "wrong.zip")
+    assert suite("coco", root, tmp_path / "out", f"--instances={wrong}") == ExitCode.FAILED
+    assert "holds no instances_val2014.json" in capsys.readouterr().err
+    (tmp_path / "cut.zip").write_bytes(wrong.read_bytes()[:-10])
+    assert suite("coco", root, tmp_path / "out", f"--instances={tmp_path / 'cut.zip'}") == ExitCode.FAILED
+    assert "cut.zip" in capsys.readouterr().err
+
+
+def test_coco_stored_smaller(tmp_path: Path) -> None:
+    root = coco_files(tmp_path / "raw")
+    assert suite("coco", root, tmp_path / "out", "--max_side=4") == 0
+    assert read_manifest(tmp_path / "out" / "coco", "val").stored_smaller
+    sizes = [example.record() for example in examples(tmp_path / "out", "coco", "val").values()]
+    assert all(max(record.width, record.height) == 4 for record in sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "words"),
+    [
+        ("coco", "--boxes=there", "--boxes: suite coco does not look at it, but at --instances"),
+        ("coco", "--generate", "--generate makes imagenet_c, not coco"),
+        ("imagenet", "--password=x", "--password: suite imagenet does not look at it"),
+        ("imagenet_a", "--real=there", "--real: suite imagenet_a does not look at it, but at --boxes and --password"),
+        ("imagenet_c", "--val_labels=there", "--val_labels: suite imagenet_c does not look at it"),
+    ],
+)
+def test_an_option_of_another_suite_is_refused(
+    name: str, option: str, words: str, tmp_path: Path, capsys: Capture
+) -> None:
+    assert suite(name, write(tmp_path / "raw"), tmp_path / "out", option) == ExitCode.FAILED
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_source_that_is_not_there_is_named_by_its_flag(name: str, tmp_path: Path, capsys: Capture) -> None:
+    wanted = {"imagenet_real": ["--real=real.json"], "imagenet_localisation": ["--boxes=boxes"]}.get(name, [])
+    assert suite(name, tmp_path / "nothing", tmp_path / "out", *wanted) == ExitCode.FAILED
+    assert f"--source={tmp_path / 'nothing'}: no such" in capsys.readouterr().err
+
+
+def test_imagenet_c_has_15_and_4_corruptions_in_5_severities(tmp_path: Path) -> None:
+    """Every folder of the five tars, two classes each: 15 x 5 for the headline and 4 x 5 aside."""
+    kinds = (*CORRUPTIONS, *EXTRA_CORRUPTIONS)
+    folders = [
+        f"{kind}/{severity}/{wnid}" for kind in kinds for severity in range(1, 6) for wnid in (GOLDFISH, CONSOLE)
+    ]
+    data = image_bytes(1)
+    for folder in folders:
+        (tmp_path / "all" / folder).mkdir(parents=True)
+        (tmp_path / "all" / folder / "ILSVRC2012_val_00000001.JPEG").write_bytes(data)
+    assert suite("imagenet_c", tmp_path / "all", tmp_path / "out") == 0
+    for split, names in (("test", CORRUPTIONS), ("extra", EXTRA_CORRUPTIONS)):
+        found = examples(tmp_path / "out", "imagenet_c", split)
+        groups = {f"{name},severity={severity}" for name in names for severity in range(1, 6)}
+        assert {e.group for e in found.values()} == groups and len(found) == 2 * len(groups)
+        for name, example in found.items():
+            kind, severity, wnid, _ = name.split("/")
+            assert example.group == f"{kind},severity={severity}" and example.label == IDS.index(wnid)
+    assert (len(CORRUPTIONS), len(EXTRA_CORRUPTIONS)) == (15, 4)
+
+
+@pytest.mark.parametrize("variant", list(SUITES["backgrounds_challenge"].published))
+def test_nine_classes_of_every_background_variant(variant: str, tmp_path: Path) -> None:
+    root = write(tmp_path / "bg_challenge", *(f"{variant}/val/{name}/a.JPEG" for name in label_tables.IN9))
+    assert suite("backgrounds_challenge", root, tmp_path / "out") == 0
+    found = examples(tmp_path / "out", "backgrounds_challenge", variant)
+    assert {name: e.label for name, e in found.items()} == {
+        "00_dog/a.JPEG": 0,
+        "01_bird/a.JPEG": 1,
+        "02_wheeled vehicle/a.JPEG": 2,
+        "03_reptile/a.JPEG": 3,
+        "04_carnivore/a.JPEG": 4,
+        "05_insect/a.JPEG": 5,
+        "06_musical instrument/a.JPEG": 6,
+        "07_primate/a.JPEG": 7,
+        "08_fish/a.JPEG": 8,
+    }
+
+
+PUBLISHED = {
+    ("imagenet_v2", "matched_frequency"): 10_000,
+    ("imagenet_v2", "threshold_0_7"): 10_000,
+    ("imagenet_v2", "top_images"): 10_000,
+    ("imagenet_a", "test"): 7500,
+    ("imagenet_o", "test"): 2000,
+    ("imagenet_r", "test"): 30_000,
+    ("imagenet_sketch", "test"): 50_889,
+    ("imagenet_c", "test"): 3_750_000,
+    ("imagenet_c", "extra"): 1_000_000,
+    ("objectnet", "test"): 18_574,
+    ("si_score", "size"): 92_884,
+    ("si_score", "location"): 541_548,
+    ("si_score", "rotation"): 39_540,
+    **{("backgrounds_challenge", variant): 4050 for variant in SUITES["backgrounds_challenge"].published},
+}
+
+
+def test_published_counts() -> None:
+    """What the authors state; location is 441 places of 1,228 pictures."""
+    assert {(s.name, split): count for s in SUITES.values() for split, count in s.published.items()} == PUBLISHED
+    assert PUBLISHED["si_score", "location"] == 441 * 1228 and NUM_VAL == 50_000

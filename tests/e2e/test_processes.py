@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -16,12 +17,17 @@ from tests import tiny
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 CONFIG = """
-from luab_jax.config import CheckpointConfig
+from luab_jax.byproducts.responses import SampleWeight
+from luab_jax.config import ByproductConfig, CheckpointConfig
 from tests import tiny
 
 
 def get_config():
-    return tiny.experiment("", checkpoint=CheckpointConfig(every_epochs=0.5))
+    return tiny.experiment(
+        "",
+        byproduct=ByproductConfig(weight=2.0, sample_weight=SampleWeight.TIME_TO_CLICK),
+        checkpoint=CheckpointConfig(every_epochs=0.5),
+    )
 """
 
 
@@ -81,6 +87,8 @@ def test_two_hosts_train_as_one_and_one_host_goes_on_where_two_stopped(tmp_path:
     one = [line for line in read_metrics(tmp_path / "one") if "eval/top1" in line][-1]
     two = [line for line in read_metrics(tmp_path / "two") if "eval/top1" in line][-1]
     assert two["eval/top1"] == one["eval/top1"]
+    # The scale of the weights is summed by all hosts together.
+    assert (tmp_path / "two" / "data.json").read_text() == (tmp_path / "one" / "data.json").read_text()
     # The last checkpoint of the two hosts is lost; one host resumes from the one before.
     last = max((tmp_path / "two" / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     subprocess.run(["rm", "-r", str(last)], check=True)
@@ -93,3 +101,10 @@ def test_hosts_that_do_not_see_the_same_workdir_stop_before_the_first_step(tmp_p
     for code, output in start(2, tmp_path, "local{host}"):
         assert code == 1, output
         assert "the hosts do not agree" in output and "workdir=" in output
+    # As after a disk was lost: what the first host still has, it would not sum again, and the other would wait for it.
+    (tmp_path / "local0").mkdir()
+    statistics = {"scales": {"time_to_click": {"mean": 1.0, "std": 1.0}}, "annotators": []}
+    (tmp_path / "local0" / "data.json").write_text(json.dumps({"byproduct_statistics": statistics}))
+    for code, output in start(2, tmp_path, "local{host}"):
+        assert code == 1, output
+        assert "the hosts do not agree" in output and "byproduct_statistics in data.json=" in output

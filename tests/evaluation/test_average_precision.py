@@ -47,8 +47,8 @@ def test_no_score_is_invented() -> None:
 def test_the_suite_counts_images_without_a_class() -> None:
     truths = [Truth(f"{i}.jpg", -1, labels, "", None, None) for i, labels in enumerate([(0, 1), (), (1,)])]
     logits = np.array([[3.0, 1.0], [2.0, 5.0], [1.0, 4.0]], np.float32)
-    assert label_set_map(Predictions(logits, None, truths)) == {
-        "map": pytest.approx((1.0 + (1 / 2 + 2 / 3) / 2) / 2),
-        "n_classes": 2,
-        "n": 3,
-    }
+    scores = label_set_map(Predictions(logits, None, truths))
+    assert scores["map"] == pytest.approx((1.0 + (1 / 2 + 2 / 3) / 2) / 2)
+    assert (scores["n_classes"], scores["n"]) == (2, 3)
+    low, high = scores["intervals"]["map"]
+    assert 0 < low <= scores["map"] <= high <= 1

@@ -23,7 +23,7 @@ from luab_jax.evaluation.predict import Predictor
 from luab_jax.evaluation.results import Results
 from luab_jax.evaluation.saved import SavedModel
 from luab_jax.evaluation.scores.corruptions import ALEXNET_ERROR
-from luab_jax.evaluation.suites import View
+from luab_jax.evaluation.suite import View
 from tests.evaluation.drawn import softmax
 from tests.evaluation.miniatures import IDS, Miniatures, tiny_model, write
 

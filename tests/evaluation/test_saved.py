@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.pipeline import Truth
 from luab_jax.data.transforms import Preprocessing
@@ -16,7 +18,7 @@ from luab_jax.errors import UserError
 from luab_jax.evaluation.answers import ARGMAX, log_confidence
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.saved import PredictionWriter, SavedModel, preprocessing_json
-from luab_jax.evaluation.suites import View
+from luab_jax.evaluation.suite import View
 from tests import tiny
 
 NUM_IMAGES = 20
@@ -27,6 +29,7 @@ ABOUT = {
     "num_classes": 50,
     "has_byproduct_head": True,
     "label_sets": False,
+    "target": "click_last",
     "preprocessing": preprocessing_json(Preprocessing(image_size=16, resize_side=None)),
 }
 
@@ -82,6 +85,7 @@ def test_everything_known_of_an_image_comes_back(tmp_path: Path, split: Prepared
     model = SavedModel(tmp_path)
     assert model.preprocessing == Preprocessing(image_size=16, resize_side=None)
     assert (model.name, model.num_classes, model.has_byproduct_head) == ("m", 50, True)
+    assert found.target is Target.CLICK_LAST
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 1000.0])
@@ -149,3 +153,18 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         archive.writestr("about.json", json.dumps(ABOUT | {"saved_version": 99}))
     with pytest.raises(UserError, match="version 99, this version reads 1"):
         SavedModel(tmp_path)
+
+
+def test_a_full_disk_and_a_folder_that_is_none_are_told(
+    tmp_path: Path, split: PreparedSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        save(tmp_path / "file", split, predicted())
+    monkeypatch.setattr(zipfile._ZipWriteFile, "write", full)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        save(tmp_path / "kept", split, predicted())
+    assert not list((tmp_path / "kept").iterdir())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from luab_jax.byproducts.targets import Target
 from luab_jax.data.pipeline import Truth
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
@@ -101,6 +102,25 @@ def test_the_point_of_a_box_head_is_its_centre() -> None:
     boxes = np.array([[[0.0, 0.5, 0.5, 1.0]], [[0.25, 0.25, 0.25, 0.75]]], np.float32)
     predictions = Predictions(np.zeros((2, 3), np.float32), boxes, [truth(), truth()])
     np.testing.assert_array_equal(predicted_points(predictions), [[0.25, 0.75], [0.25, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("target", "width"),
+    [(Target.TRACE_BOX, 4), (Target.TRACE_HEAT_MAP, 4), (Target.NUM_CORRECTIONS, 1), (Target.ANNOTATOR, 2)],
+)
+def test_what_is_no_point_is_not_scored_even_where_it_has_the_shape_of_one(target: Target, width: int) -> None:
+    """Two annotators are two logits, a grid of 2 x 2 cells four."""
+    byproduct = np.zeros((1, 1, width), np.float32)
+    predictions = Predictions(np.zeros((1, 3), np.float32), byproduct, [truth(click=(0.5, 0.5))], target)
+    with pytest.raises(DataError, match=f"predicts {target.value}, which is not scored"):
+        byproduct_error(predictions)
+
+
+@pytest.mark.parametrize("target", [Target.CLICK_LAST, Target.BOX_CENTRE, Target.RANDOM, None])
+def test_points_are_scored_whatever_they_were_trained_on(target: Target | None) -> None:
+    predictions = random_points(0)
+    known = Predictions(predictions.logits, predictions.byproduct, predictions.truths, target)
+    assert byproduct_error(known) == byproduct_error(predictions)
 
 
 @pytest.mark.parametrize(

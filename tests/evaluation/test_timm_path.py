@@ -20,7 +20,7 @@ from luab_jax.data.features import Example  # noqa: E402
 from luab_jax.data.pipeline import Reading  # noqa: E402
 from luab_jax.evaluation.loading import load  # noqa: E402
 from luab_jax.evaluation.predict import Predictor  # noqa: E402
-from luab_jax.evaluation.suites import View  # noqa: E402
+from luab_jax.evaluation.suite import View  # noqa: E402
 from tests.data_prep.conftest import SHARED_DATA  # noqa: E402
 from tests.models.test_timm_parity import randomise  # noqa: E402
 

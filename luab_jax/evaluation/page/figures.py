@@ -9,7 +9,7 @@ from html import escape
 
 from luab_jax.evaluation.page.groups import Axis, Kind, Parsed, parse
 from luab_jax.evaluation.page.plots import Line, Point, bar_plot, colour, heat_map, line_plot
-from luab_jax.evaluation.report import Column, deviation, format_score, mean, title
+from luab_jax.evaluation.report import Column, column_title, deviation, format_score, mean
 
 _MAX_BARS = 40
 """Groups beyond that are numbers only."""
@@ -26,7 +26,7 @@ def legend(columns: Sequence[Column]) -> str:
     """Which colour is which run."""
     keys = "".join(
         f'<span><svg viewBox="0 0 22 10"><g class="{colour(i)}"><path class="line" d="M1 5H21"/></g></svg>'
-        f"{escape(title(column))}</span>"
+        f"{escape(column_title(column))}</span>"
         for i, column in enumerate(columns)
     )
     return f'<p class="legend">{keys}</p>'
@@ -90,7 +90,7 @@ def _grids(
         if of_column:
             squares = {_place(across, down, parsed.where[name]): value for name, value in of_column.items()}
             drawing = heat_map(across.written, down.written, squares, score="top1", top=top)
-            caption = f"{suite}: top-1 (%) by {across.name} → and {down.name} ↓, {title(column)}"
+            caption = f"{suite}: top-1 (%) by {across.name} → and {down.name} ↓, {column_title(column)}"
             yield figure(caption, f'<div class="map {colour(run)}">{drawing}</div>')
 
 
@@ -145,7 +145,7 @@ def _bars(
 
 def _numbers(columns: Sequence[Column], names: Sequence[str], values: Sequence[Mapping[str, list[float]]]) -> str:
     """Every group's number, folded away."""
-    head = "".join(f"<th>{escape(title(column))}</th>" for column in columns)
+    head = "".join(f"<th>{escape(column_title(column))}</th>" for column in columns)
     rows = []
     for name in names:
         cells = "".join(f"<td>{_cell(of_column.get(name, []))}</td>" for of_column in values)

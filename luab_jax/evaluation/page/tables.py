@@ -10,7 +10,7 @@ from luab_jax.evaluation.comparison import Difference, Score, best, difference, 
 from luab_jax.evaluation.layout import Heading, arrow, direction
 from luab_jax.evaluation.page.plots import colour
 from luab_jax.evaluation.paper import Row
-from luab_jax.evaluation.report import Column, format_score, is_accuracy, notes, scalar_scores, signed, title
+from luab_jax.evaluation.report import Column, column_title, format_score, is_accuracy, notes, scalar_scores, signed
 
 DASH = "–"
 
@@ -27,7 +27,7 @@ def headline_table(
         for i, heading in enumerate(headings):
             change = _change(scores[0][i], scores[run][i], _marks(columns, run, heading.suite)) if run else ""
             cells.append(f"<td>{_value(scores[run][i], best=winners[i] == run)}{change}</td>")
-        body.append(f"<tr><th>{_key(run)}{escape(title(column))}</th>{''.join(cells)}</tr>")
+        body.append(f"<tr><th>{_key(run)}{escape(column_title(column))}</th>{''.join(cells)}</tr>")
         if run in paper:
             row, reported = paper[run]
             values = (f"{reported[h.paper]:.1f}" if h.paper and h.paper in reported else DASH for h in headings)
@@ -53,7 +53,7 @@ def score_tables(columns: Sequence[Column]) -> str:
     """Every score of every suite, with intervals."""
     suites = list(dict.fromkeys(suite for c in columns for r in c.results for suite in r["suites"]))
     head = "".join(
-        f"<th>{_key(run)}{escape(title(column))}</th>{'<th>difference</th>' if run else ''}"
+        f"<th>{_key(run)}{escape(column_title(column))}</th>{'<th>difference</th>' if run else ''}"
         for run, column in enumerate(columns)
     )
     body = "".join(_suite(columns, suite) for suite in suites)

@@ -5,15 +5,27 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from luab_jax.byproducts.kinds import TargetKind
+from luab_jax.byproducts.targets import Target, kind_of
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
 
 
 def predicted_points(predictions: Predictions) -> Float[np.ndarray, "n 2"]:
-    """The head's point, or the centre of its box."""
+    """The head's point, or the centre of its box.
+
+    Of other targets there is none to compare with a click: the box of a trace begins where the pointer came in, and a
+    heat map, a time, a number of corrections or an annotator is no point, even where its shape is that of one. How well
+    these are predicted stands in the training log (`eval/box_iou`, `eval/heat_map_divergence`, ...).
+    """
     byproduct = predictions.byproduct
     if byproduct is None:
         raise DataError("the checkpoint has no byproduct head (target `none`), so there is no point to score")
+    target = predictions.target
+    if target is not None and target is not Target.BOX and kind_of(target) is not TargetKind.POINT:
+        raise DataError(
+            f"the byproduct head predicts {target.value}, which is not scored: it is no point on the object"
+        )
     if byproduct.shape[1:] == (1, 2):
         return byproduct[:, 0]
     if byproduct.shape[1:] == (1, 4):

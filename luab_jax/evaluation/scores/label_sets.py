@@ -32,8 +32,11 @@ def label_set_map(predictions: Predictions) -> dict[str, Any]:
 
 def resampled_map(
     scores: Float[np.ndarray, "n c"], labels: Bool[np.ndarray, "n c"], times: Int[np.ndarray, "r n"]
-) -> Float[np.ndarray, " r"]:
-    """mAP of every resample, in which image i stands `times[r, i]` times; each class is sorted once for all of them."""
+) -> Float[np.ndarray, " shown"]:
+    """mAP of every resample, in which image i stands `times[r, i]` times; each class is sorted once for all of them.
+
+    A resample of a tiny set in which no image shows a class has none, and is left out.
+    """
     of_class = []
     for column, shown in zip(scores.T, labels.T, strict=True):
         order = np.argsort(-column, kind="stable")
@@ -43,4 +46,7 @@ def resampled_map(
         precision = hits / np.maximum(np.cumsum(drawn, axis=1)[:, ends], 1)
         total = np.sum(np.diff(hits, prepend=0, axis=1) * precision, axis=1)
         of_class.append(np.where(hits[:, -1] > 0, total / np.maximum(hits[:, -1], 1), np.nan))
-    return np.nanmean(of_class, axis=0)
+    per_class = np.asarray(of_class)
+    shown = ~np.isnan(per_class)
+    some = shown.any(axis=0)
+    return np.sum(per_class[:, some], axis=0, where=shown[:, some]) / shown[:, some].sum(axis=0)

@@ -1,0 +1,50 @@
+"""The training batches of an experiment: the one place where a config becomes arguments of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luab_jax.byproducts.kinds import DEFAULT_SETTINGS, TargetSettings
+from luab_jax.config import Config, Task
+from luab_jax.data.batch import Batch
+from luab_jax.data.dataset import PreparedSplit
+from luab_jax.data.pipeline import Augmentation, LabelSets, Reading, train_batches
+
+
+def reading(config: Config) -> Reading:
+    return Reading(num_threads=config.data.num_threads, prefetch_examples=config.data.prefetch_examples)
+
+
+def training_batches(
+    config: Config,
+    split: PreparedSplit,
+    *,
+    num_classes: int,
+    settings: TargetSettings = DEFAULT_SETTINGS,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Endless batches of `config.batch_size` images over all processes; this process's rows of them."""
+    label_sets = None
+    if config.task is Task.MULTI_LABEL:
+        label_sets = LabelSets(num_classes=num_classes, follow_points=config.byproduct.label_follows_point)
+    return train_batches(
+        split,
+        augmentation=Augmentation(
+            image_size=config.data.preprocessing.image_size,
+            crop_scale=config.data.crop_scale,
+            flip=config.data.flip,
+            filter=config.data.crop_filter,
+        ),
+        target=config.byproduct.target,
+        seed=config.seed,
+        label_sets=label_sets,
+        settings=settings,
+        weighting=config.byproduct.sample_weight,
+        batch_size=config.batch_size,
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        reading=reading(config),
+    )

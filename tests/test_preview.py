@@ -1,0 +1,73 @@
+"""`python -m luab_jax.preview`: a picture of what a run trains on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from luab_jax.byproducts.targets import Target
+from luab_jax.config import ByproductConfig, Config, DataConfig, Task
+from luab_jax.data.dataset import PreparedSplit
+from luab_jax.data.transforms import Preprocessing
+from luab_jax.errors import ConfigError, DataError
+from luab_jax.preview_grid import choose, draw_preview
+from tests.data.test_pipeline import write_split
+from tests.data.test_points_stay import SIZES, boxed, clicked, with_icons
+
+
+def config(root: Path, target: Target = Target.CLICK_LAST, task: Task = Task.SINGLE_LABEL) -> Config:
+    return Config(
+        task=task,
+        data=DataConfig(root=str(root), preprocessing=Preprocessing(image_size=48, resize_side=48)),
+        byproduct=ByproductConfig(target=target),
+    )
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> PreparedSplit:
+    return write_split(tmp_path, [clicked(i, "JPEG") for i in range(len(SIZES))])
+
+
+def test_a_row_for_each_image_and_a_column_for_each_epoch(split: PreparedSplit, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    size = draw_preview(config(tmp_path), str(out), num_images=3, num_crops=4, cell=64)
+    with Image.open(out) as opened:
+        picture = np.asarray(opened)
+    assert picture.shape == (size.height, size.width, 3) and size.width > 5 * 64 and size.height > 3 * 64
+    amber = np.abs(picture.astype(int) - (255, 176, 0)).max(axis=-1) < 12
+    for row in range(3):
+        assert amber[26 + row * 84 : 26 + row * 84 + 64, :70].any()  # the click on every whole image
+    assert amber[:, 90:].any()
+    again = tmp_path / "again.png"
+    draw_preview(config(tmp_path), str(again), num_images=3, num_crops=4, cell=64)
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_sets_of_labels_and_boxes(tmp_path: Path) -> None:
+    for name, make, target, task in (
+        ("icons", with_icons, Target.COCO_FINAL, Task.MULTI_LABEL),
+        ("boxes", boxed, Target.BOX, Task.SINGLE_LABEL),
+    ):
+        (tmp_path / name).mkdir()
+        write_split(tmp_path / name, [make(i, "PNG") for i in range(len(SIZES))])
+        out = tmp_path / f"{name}.jpg"
+        draw_preview(config(tmp_path / name, target, task), str(out), num_images=9, num_crops=1, cell=64)
+        with Image.open(out) as picture:
+            assert picture.height > len(SIZES) * 64
+
+
+def test_only_images_that_have_the_target_are_drawn(split: PreparedSplit, tmp_path: Path) -> None:
+    rows = choose(config(tmp_path), split, 2, None)
+    assert len(set(rows)) == 2
+    with pytest.raises(DataError, match="none of the 4 images looked at has the target box"):
+        choose(config(tmp_path, Target.BOX), split, 2, None)
+    assert len(choose(config(tmp_path, Target.NONE), split, 3, None)) == 3
+
+
+@pytest.mark.parametrize("name", ["grid.gif", "nowhere/grid.png", "grid"])
+def test_where_it_cannot_be_written(name: str, split: PreparedSplit, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--out="):
+        draw_preview(config(tmp_path), str(tmp_path / name), num_images=1, num_crops=1, cell=64)
