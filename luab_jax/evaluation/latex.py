@@ -35,7 +35,7 @@ def latex(results: Sequence[Mapping[str, Any]], *, with_paper: bool = False) -> 
     """A `tabular` for booktabs (and xcolor, with the paper's rows); the best of a column is bold if it is one alone."""
     all_columns = columns(results)
     paper = paper_rows(all_columns) if with_paper else {}
-    shown = headings(results, {name for _, values in paper.values() for name in values})
+    shown = headings(all_columns, {name for _, values in paper.values() for name in values})
     scores = [[score_of(column, heading.suite, heading.score) for heading in shown] for column in all_columns]
     winners = [best([row[i] for row in scores]) for i in range(len(shown))]
     groups = [(name, len(list(members))) for name, members in itertools.groupby(shown, lambda h: h.group)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from luab_jax.data.class_lists import imagenet
-from luab_jax.evaluation.report import scalar_scores
+from luab_jax.evaluation.report import Column, scalar_scores
 from luab_jax.evaluation.suites import SUITES
 
 
@@ -64,35 +64,50 @@ def arrow(score: str) -> str:
     return {1: "↑", -1: "↓", 0: ""}[direction(score)]
 
 
-def headings(results: Sequence[Mapping[str, Any]], of_paper: Collection[str] = ()) -> list[Heading]:
-    """The headline score of every suite in any of the results; the paper's columns first, also those in `of_paper`."""
+def headings(columns: Sequence[Column], of_paper: Collection[str] = ()) -> list[Heading]:
+    """The headline score of every suite in any result; the paper's columns in its order, also those in `of_paper`.
+
+    A suite whose images are not the published ones (`imagenet_c [generated]`) is a column of its own, and not the
+    paper's.
+    """
+    results = [result for column in columns for result in column.results]
     there: dict[str, dict[str, float]] = {}
     for result in results:
         for suite, scores in result["suites"].items():
             there.setdefault(suite, {}).update(scalar_scores(scores))
     is_imagenet = any(result["checkpoint"]["class_list_hash"] == imagenet().hash for result in results)
-    shown = [
-        Heading(group, "val" if suite == "imagenet" and not is_imagenet else label, suite, score, label)
-        for group, label, suite, score in _OF_THE_PAPER
-        if score in there.get(suite, {}) or label in of_paper
-    ]
+    shown: list[Heading] = []
+    for group, label, base, score in _OF_THE_PAPER:
+        own = "val" if base == "imagenet" and not is_imagenet else label
+        if score in there.get(base, {}) or label in of_paper:
+            shown.append(Heading(group, own, base, score, label))
+        shown += [
+            Heading(group, own + suite.removeprefix(base), suite, score)
+            for suite, scores in there.items()
+            if suite.startswith(f"{base} [") and score in scores
+        ]
     placed = {heading.suite for heading in shown}
-    known = {suite.name: suite.headline for suite in SUITES}
+    headlines = {suite.name: suite.headline for suite in SUITES}
     for suite, scores in there.items():
-        score = known.get(suite, next(iter(scores), ""))
+        score = headlines.get(suite.partition(" [")[0], next(iter(scores), ""))
         if suite not in placed and score in scores:
-            shown.append(Heading(_group(suite), suite.removeprefix("demo_"), suite, score))
-    return sorted(shown, key=lambda heading: _order(heading.group))
+            shown.append(Heading(_group(suite), _label(suite), suite, score))
+    return sorted(shown, key=lambda heading: _GROUPS.index(heading.group))
 
 
-_GROUPS = ("In distribution", "Shifted", "Object and background", "COCO", "Demo", "Others", "Byproduct")
-
-
-def _order(group: str) -> int:
-    return _GROUPS.index(group)
+_GROUPS = ("In distribution", "Shifted", "Object and background", "COCO", "Demo", "Others", "Location")
+_PLACED = {
+    "imagenet_c_generated": ("Shifted", "IN-C generated"),
+    "localisation": ("Location", "MaxBoxAccV2"),
+    "byproduct": ("Location", "point"),
+}
+"""Group and label of suites that the paper's tables do not have."""
 
 
 def _group(suite: str) -> str:
-    if suite == "byproduct":
-        return "Byproduct"
-    return "Demo" if suite.startswith("demo_") else "Others"
+    return _PLACED.get(suite.partition(" [")[0], ("Demo" if suite.startswith("demo_") else "Others", ""))[0]
+
+
+def _label(suite: str) -> str:
+    base, bracket, rest = suite.partition(" [")
+    return _PLACED.get(base, ("", base.removeprefix("demo_")))[1] + bracket + rest

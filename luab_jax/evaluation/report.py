@@ -38,6 +38,7 @@ class Column(NamedTuple):
     name: str
     values: dict[str, list[float]]
     results: tuple[Mapping[str, Any], ...] = ()
+    """One per seed, suites by their titles."""
 
     @property
     def num_runs(self) -> int:
@@ -142,12 +143,13 @@ def columns(results: Sequence[Mapping[str, Any]]) -> list[Column]:
             changed = "".join(f" {name}={_flag(value)}" for name, value in override.items())
             grouped[key] = Column(f"{checkpoint['model']} {experiment_name(checkpoint)}{changed}", {})
         column = grouped[key]
-        grouped[key] = column._replace(results=(*column.results, result))
-        for suite, scores in result["suites"].items():
+        titled = {row_title(suite, scores): scores for suite, scores in result["suites"].items()}
+        grouped[key] = column._replace(results=(*column.results, {**result, "suites": titled}))
+        for suite, scores in titled.items():
             for score, value in scalar_scores(scores).items():
                 if score in _NOT_IN_TABLES:
                     continue
-                column.values.setdefault(f"{row_title(suite, scores)} {score}", []).append(value)
+                column.values.setdefault(f"{suite} {score}", []).append(value)
     return list(grouped.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -51,21 +52,32 @@ class Results:
         part.replace(self._path)
 
 
-_STATED = ("model", "target", "weight", "seed", "experiment", "chosen", "dataset", "class_list_hash", "workdir", "step")
+_STATED: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("model", "target", "chosen", "dataset", "class_list_hash", "workdir"), str),
+    **dict.fromkeys(("seed", "step"), int),
+    "weight": (int, float),
+    "experiment": dict,
+}
+"""What a table needs of a checkpoint."""
 
 
 def _check(content: Mapping[str, Any]) -> None:
-    """Raises `KeyError`, `TypeError` or `ValueError` for what no table could be made of."""
+    """Raises `KeyError`, `TypeError`, `ValueError` or `AttributeError` for what no table could be made of."""
     checkpoint = content["checkpoint"]
-    if missing := [name for name in _STATED if name not in checkpoint]:
-        raise KeyError(f"`checkpoint` has no {', '.join(missing)}")
+    for name, kind in _STATED.items():
+        if not isinstance(checkpoint[name], kind):
+            raise TypeError(f"`checkpoint` has {name}: {checkpoint[name]!r}")
     for name, scores in content["suites"].items():
-        try:
-            [float(value) for value in scores.get("groups", {}).values()]
-            if not all(len([float(end) for end in ends]) == 2 for ends in scores.get("intervals", {}).values()):
-                raise ValueError("an interval needs two ends")
-        except (TypeError, ValueError, AttributeError) as e:
-            raise ValueError(f"suite {name}: {e}") from e
+        if not isinstance(scores["n"], int):
+            raise TypeError(f"suite {name}: n is {scores['n']!r}")
+        for group, value in scores.get("groups", {}).items():
+            if not math.isfinite(value):
+                raise ValueError(f"suite {name}: {group} is {value}")
+        for score, (low, high) in scores.get("intervals", {}).items():
+            if low > high:
+                raise ValueError(f"suite {name}: the interval of {score} is [{low}, {high}]")
+        for of_part in scores.get("data_notes", {}).values():
+            sum(of_part.get("skipped", {}).values())
 
 
 def _other(identity: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from luab_jax.evaluation.latex import latex
 from luab_jax.evaluation.layout import direction, headings
 from luab_jax.evaluation.page.write import page
 from luab_jax.evaluation.paper import paper_results
+from luab_jax.evaluation.report import columns
 
 HOSTILE = '</td><script>alert("x")</script><img src=http://example.org/x.png onerror=alert(1)>&_%$#{}'
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -150,7 +151,7 @@ def test_bgc_accuracy_and_context_are_columns_of_the_paper() -> None:
         "bgc_accuracy": {"bgc_accuracy": 0.25, "n": 4},
         "coco_context": {"v_min": 0.5, "v_avg": 0.2, "n": 4},
     }
-    labels = [heading.label for heading in headings([made])]
+    labels = [heading.label for heading in headings(columns([made]))]
     assert [label for label in labels if label in ("BGC-acc", "V_min", "V_avg")] == ["BGC-acc", "V_min", "V_avg"]
 
 

@@ -25,8 +25,10 @@ def page(results: Sequence[Mapping[str, Any]], *, with_paper: bool = False) -> s
     all_columns = columns(results)
     paper = paper_rows(all_columns) if with_paper else {}
     reported = {name for _, values in paper.values() for name in values}
-    shown = headings(results, reported)
-    suites = list(dict.fromkeys(suite for result in results for suite in result["suites"]))
+    shown = headings(all_columns, reported)
+    suites = list(
+        dict.fromkeys(suite for column in all_columns for result in column.results for suite in result["suites"])
+    )
     figures = "".join(
         f"<section><h3>{escape(suite)}</h3>{drawn}</section>"
         for suite in suites
