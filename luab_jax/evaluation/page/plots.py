@@ -18,6 +18,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 44
 _HEIGHT = 250
 _NUM_COLOURS = 8
 _MAX_BAR = 26
+_SAME = 1e-9
+"""Values that are closer differ by rounding; an axis shows them as one."""
 
 Real = float | int
 """Of a value or of a pixel."""
@@ -46,8 +48,8 @@ def colour(run: int) -> str:
 
 def ticks(low: Real, high: Real, count: int = 5) -> list[float]:
     """About `count` round numbers, of which the first is at or below `low` and the last at or above `high`."""
-    if not high > low:
-        high = low + (abs(low) or 1.0)
+    if high - low < _SAME * max(1.0, abs(low)):
+        high = low + (abs(low) if abs(low) > _SAME else 1.0)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
@@ -96,7 +98,7 @@ class _Axes:
     def svg(self, label: str, parts: Sequence[str]) -> str:
         width = _number(self.width)
         return (
-            f'<svg viewBox="0 0 {width} {_HEIGHT}" style="max-width:{width}px" role="img"'
+            f'<svg viewBox="0 0 {width} {_HEIGHT}" style="width:{width}px" role="img"'
             f' aria-label="{escape(label)}">{"".join([*self.grid(), *parts])}</svg>'
         )
 
@@ -186,6 +188,6 @@ def heat_map(
         )
         parts.append(_text(x + side / 2, y + side / 2 + 4, format_score(score, value), "middle value"))
     return (
-        f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" aria-label="heat map">'
+        f'<svg viewBox="0 0 {width} {height}" style="width:{width}px" role="img" aria-label="heat map">'
         f"{''.join(parts)}</svg>"
     )

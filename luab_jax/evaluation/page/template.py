@@ -21,7 +21,8 @@ body { margin: 0 auto; max-width: 1360px; padding: 28px 28px 60px; background: v
 h1 { font-size: 26px; font-weight: 650; letter-spacing: -.02em; margin: 0; }
 h2 { font-size: 18px; font-weight: 620; letter-spacing: -.01em; margin: 34px 0 8px; }
 h3 { font-size: 14px; font-weight: 600; margin: 8px 0 6px; }
-.suites { display: flex; flex-wrap: wrap; gap: 14px; align-items: flex-start; } .suites section { min-width: 0; }
+.suites { display: flex; flex-wrap: wrap; gap: 14px; align-items: flex-start; }
+.suites section { min-width: 0; max-width: 100%; }
 .note, header p { margin: 4px 0; color: var(--soft); max-width: 100ch; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: 6px 16px 10px; }
@@ -31,6 +32,7 @@ th:first-child { text-align: left; padding-left: 0; position: sticky; left: 0; b
 th { color: var(--soft); } tbody th { color: var(--ink); }
 thead th { vertical-align: bottom; } thead small { display: block; }
 small { font-size: 11.5px; color: var(--soft); }
+.headline tbody th { min-width: 170px; }
 .headline tbody th, .scores thead th { white-space: normal; max-width: 260px; overflow-wrap: anywhere; }
 .scores tbody th { white-space: normal; overflow-wrap: anywhere; }
 .headline tbody tr + tr > *, .suite > * { border-top: 1px solid var(--line); }
@@ -48,11 +50,11 @@ b { font-weight: 680; }
 .legend svg { width: 22px; height: 10px; flex: none; }
 .figures { display: flex; flex-wrap: wrap; gap: 14px; align-items: flex-start; }
 figure { margin: 0; padding: 10px 14px 12px; background: var(--card); border: 1px solid var(--line);
-  border-radius: 12px; flex: 0 1 auto; min-width: 0; }
+  border-radius: 12px; flex: 0 1 auto; min-width: 0; max-width: 100%; }
 figcaption { font-size: 12.5px; color: var(--soft); margin-bottom: 4px; max-width: 60ch; overflow-wrap: anywhere; }
-figure > svg { display: block; width: 760px; max-width: 100%; height: auto; }
+figure > svg { display: block; max-width: 100%; height: auto; }
 figure:has(.map) { flex: 0 0 auto; width: min-content; min-width: 230px; }
-.map svg { display: block; width: 340px; margin: auto; }
+.map svg { display: block; margin: auto; }
 details { margin: 8px 0 0; } summary { cursor: pointer; color: var(--soft); }
 svg text { font-size: 11px; fill: var(--soft); } svg .middle { text-anchor: middle; } svg .end { text-anchor: end; }
 svg .label, svg .value { fill: var(--ink); }
