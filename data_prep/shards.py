@@ -158,6 +158,7 @@ def write_shards(plan: Plan, *, fingerprint: str, run: Callable[[Sequence[ShardT
 
     `run` has `write_shard` done for each task, wherever it likes, and yields what came of it in any order.
     """
+    storage.remove_abandoned(plan.directory)  # by workers that were ended or killed in the middle of a shard
     tasks = _tasks(plan, fingerprint)
     parts = _parts_there(tasks, plan.directory)
     missing = [task for task in tasks if task.name not in parts]

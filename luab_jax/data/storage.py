@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import io
 import logging
 import os
@@ -258,6 +259,26 @@ def atomic_file(path: Place) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(directory: Place) -> None:
+    """Removes what `atomic_file` began in a local directory in processes of this host that were killed."""
+    if is_remote(directory):
+        return
+    for path in Path(directory).glob(f"*.{glob.escape(socket.gethostname())}-*.tmp"):
+        process = path.name.removesuffix(".tmp").rpartition("-")[2]
+        if process.isdecimal() and not _is_running(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def make_folder(path: Place) -> None:

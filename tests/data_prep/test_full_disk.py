@@ -71,10 +71,11 @@ def test_a_full_disk_names_the_shard_and_keeps_the_others(
     largest = next(name for name, data in undisturbed.items() if len(data) == sizes[-1])
     assert f"error: {out / largest}: cannot be written" in message and "same command" in message
     assert not manifest_path(out, "train").exists() and not (out / largest).exists()
-    assert not list(out.glob("*.tmp"))
+    assert not list(out.glob(f"{largest}*.tmp"))
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*-of-00004")}
     assert main(arguments) == 0
     assert shard_bytes(out) == undisturbed
+    assert not list(out.glob("*.tmp")), "those of workers that were ended with the one that failed"
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
 
