@@ -13,6 +13,11 @@ _CACHE = tempfile.TemporaryDirectory(prefix="luab_jax_test_cache_")
 os.environ["LUAB_JAX_TEST_CACHE"] = _CACHE.name
 
 from absl import flags  # noqa: E402 (jax, which this may load, reads the environment)
+from hypothesis import settings  # noqa: E402
+
+# The same inputs in every run, so that a run that fails has a reason in the change; new ones are `tests.fuzz`'s part.
+settings.register_profile("same_inputs", derandomize=True, database=None)
+settings.load_profile("same_inputs")
 
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
