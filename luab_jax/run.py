@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -9,17 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
-from jax.sharding import Mesh
 
 from luab_jax import checkpoint as checkpoint_lib
 from luab_jax import config as config_lib
-from luab_jax import optim, sharding
+from luab_jax import sharding
 from luab_jax.byproducts.kinds import TargetSettings
-from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.statistics import STATISTICS_KEY
-from luab_jax.byproducts.targets import head_shape, target_shape
 from luab_jax.config import Config, Task, label_set_size
 from luab_jax.data.batch import Batch
 from luab_jax.data.dataset import PreparedSplit, open_split
@@ -27,29 +24,18 @@ from luab_jax.data.features import Example
 from luab_jax.errors import ConfigError, DataError, UserError
 from luab_jax.log import say
 from luab_jax.metrics import Means
-from luab_jax.models.functional import Model, create_model
+from luab_jax.program import Program, lower_train_step, make_checked_mesh, make_program
 from luab_jax.run_statistics import training_statistics
-from luab_jax.step import TrainState, init_state, make_eval_step, make_label_set_eval_step, make_train_step
+from luab_jax.step import TrainState
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Program):
     """Everything fixed about a run before its first step."""
 
-    config: Config
     workdir: epath.Path
-    mesh: Mesh
-    model: Model
     train_split: PreparedSplit
     eval_split: PreparedSplit
-    target_settings: TargetSettings
-    total_steps: int
-    train_step: Any
-    """The jitted (state, batch, key) -> (state, means)."""
-    eval_step: Callable[[Any, Any, Batch], Any]
-    """The jitted (params, batch_stats, batch) -> means, with the rows of mAP for sets of labels."""
-    init: Callable[[jax.Array], TrainState]
-    abstract_state: TrainState
     init_key: jax.Array
     step_key: jax.Array
 
@@ -82,62 +68,24 @@ def set_up(config: Config, workdir: epath.PathLike) -> Run:
     num_examples = len(train_split.records)
     if not num_examples:
         raise DataError(f"{config.data.root}: the split {config.data.train_split!r} holds no record to train on")
-    mesh = sharding.make_mesh(config.mesh)
-    sharding.check_batch_size("batch_size", config.batch_size, mesh)
-    sharding.check_batch_size("eval.batch_size", config.eval.batch_size or config.batch_size, mesh)
+    mesh = make_checked_mesh(config)
     settings = TargetSettings(
         heat_map_side=config.byproduct.heat_map_side,
         statistics=training_statistics(config, train_split, epath.Path(workdir), label_set_size(config, num_classes)),
     )
-    try:
-        model = create_model(
-            config.model,
-            num_classes=num_classes,
-            image_size=config.data.preprocessing.image_size,
-            byproduct_shape=head_shape(config.byproduct.target, label_set_size(config, num_classes), settings),
-        )
-    except ValueError as e:
-        raise ConfigError(str(e)) from e
-    steps = config_lib.total_steps(config, num_examples)
-    schedule = optim.make_schedule(
-        config.optim, total_steps=steps, warmup_steps=config_lib.warmup_steps(config, num_examples)
-    )
-    optimizer = optim.make_optimizer(config.optim, schedule)
+    program = make_program(config, mesh, num_classes=num_classes, num_examples=num_examples, target_settings=settings)
 
     def keys() -> tuple[jax.Array, jax.Array]:
         """For the initial parameters, and for the randomness of the steps."""
         root = jax.random.key(config.seed)
         return jax.random.fold_in(root, 0), jax.random.fold_in(root, 1)
 
-    def init(key: jax.Array) -> TrainState:
-        return init_state(model, optimizer, key)
-
-    batches, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
-    init_key, step_key = jax.jit(keys, out_shardings=whole)()
-    shapes = jax.eval_shape(init, init_key)
-    shardings = sharding.state_shardings(mesh, shapes)
+    init_key, step_key = jax.jit(keys, out_shardings=sharding.replicated(mesh))()
     return Run(
-        config=config,
+        **{field.name: getattr(program, field.name) for field in dataclasses.fields(Program)},
         workdir=epath.Path(workdir),
-        mesh=mesh,
-        model=model,
         train_split=train_split,
         eval_split=eval_split,
-        target_settings=settings,
-        total_steps=steps,
-        train_step=jax.jit(
-            make_train_step(config, model, optimizer, schedule),
-            donate_argnums=0,
-            in_shardings=(shardings, batches, whole),
-            out_shardings=(shardings, whole),
-        ),
-        eval_step=jax.jit(
-            (make_label_set_eval_step if config.task is Task.MULTI_LABEL else make_eval_step)(config, model),
-            in_shardings=(shardings.params, shardings.batch_stats, batches),
-            out_shardings=whole,
-        ),
-        init=jax.jit(init, out_shardings=shardings),
-        abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings),
         init_key=init_key,
         step_key=step_key,
     )
@@ -241,25 +189,6 @@ def _read_json(path: epath.Path) -> Any:
 def compile_step(run: Run) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
     """The step compiled ahead of the first batch, so that no log line's rate holds the compilation."""
     start = time.monotonic()
-    size, side = run.config.batch_size, run.config.data.preprocessing.image_size
-    num_classes = label_set_size(run.config, run.model.num_classes)
-    k, d = target_shape(run.config.byproduct.target, num_classes, run.target_settings) or (0, 0)
-    weighted = run.config.byproduct.sample_weight is not SampleWeight.NONE
-    shapes = Batch(
-        images=jax.ShapeDtypeStruct((size, side, side, 3), np.uint8),
-        labels=_label_shape(run, size),
-        targets=jax.ShapeDtypeStruct((size, k, d), np.float32),
-        valid=jax.ShapeDtypeStruct((size, k), np.bool_),
-        mask=jax.ShapeDtypeStruct((size,), np.bool_),
-        index=jax.ShapeDtypeStruct((size,), np.int32),
-        weights=jax.ShapeDtypeStruct((size,), np.float32) if weighted else None,
-    )
-    compiled = run.train_step.lower(run.abstract_state, shapes, run.step_key).compile()
+    compiled = lower_train_step(run).compile()
     say(f"compiled the training step in {time.monotonic() - start:.1f} s", active=run.is_first_process)
     return compiled
-
-
-def _label_shape(run: Run, size: int) -> jax.ShapeDtypeStruct:
-    if run.config.task is Task.SINGLE_LABEL:
-        return jax.ShapeDtypeStruct((size,), np.int32)
-    return jax.ShapeDtypeStruct((size, run.model.num_classes), np.bool_)

@@ -74,7 +74,8 @@ ROOMS = {
     "average_precision": {"errors"},
     "stop": {"log"},
     "run_statistics": {*DATA, "config", "sharding"},
-    "run": {*DATA, "checkpoint", "config", "log", "metrics", "models", "optim", "run_statistics", "sharding", "step"},
+    "program": {*DATA, "config", "models", "optim", "sharding", "step"},
+    "run": {*DATA, "checkpoint", "config", "log", "metrics", "program", "run_statistics", "sharding", "step"},
     "window": {"data", "errors", "metrics", "run"},
     "train": {
         *DATA,

@@ -170,7 +170,7 @@ def test_other_meshes_give_the_same_loss_curve(
     if mesh.data == 1:
         one = jax.devices()[:1]
         make_mesh = train_lib.sharding.make_mesh
-        monkeypatch.setattr(train_lib.sharding, "make_mesh", lambda config: make_mesh(config, one))
+        monkeypatch.setattr(train_lib.sharding, "make_mesh", lambda config, devices: make_mesh(config, one))
     config = dataclasses.replace(config, mesh=mesh)
     train(config, tmp_path)
     assert losses(tmp_path) == pytest.approx(losses(workdir), rel=1e-5)
