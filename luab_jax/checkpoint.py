@@ -21,7 +21,7 @@ from luab_jax.errors import CheckpointError
 
 FORMAT_VERSION = 1
 _BEST_METRICS = ("ema_top1", "ema_map", "top1", "map")
-"""The first of them that a run has: for single labels or for sets; of the moving average where there is one, as in timm."""
+"""The first of them that a run has: for single labels or for sets; the moving average first, as in timm."""
 
 
 def versions() -> dict[str, str]:

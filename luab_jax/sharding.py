@@ -143,6 +143,6 @@ def check_microbatches(batch_size: int, steps: int, mesh: Mesh) -> None:
         fits = [n for n in range(1, rows + 1) if rows % n == 0]
         nearest = sorted(sorted(fits, key=lambda n: abs(n - steps))[:3])
         raise ConfigError(
-            f"config.accumulation_steps={steps}: batch_size={batch_size} gives {mesh.size} device(s) {rows} images each,"
-            f" which do not divide into {steps} microbatches; take {' or '.join(map(str, nearest))}"
+            f"config.accumulation_steps={steps}: batch_size={batch_size} gives {mesh.size} device(s) {rows} images"
+            f" each, which do not divide into {steps} microbatches; take {' or '.join(map(str, nearest))}"
         )

@@ -1,6 +1,7 @@
 """What both families share: normalisation with float32 statistics, stochastic depth, rematerialisation."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -67,12 +68,40 @@ def set_num_replicas(module: nnx.Module, num_replicas: int) -> None:
 LayerNorm = functools.partial(nnx.LayerNorm, epsilon=1e-6, promote_dtype=keep_dtypes, param_dtype=jnp.float32)
 
 
-def drop_path(rate: float, *, ndim: int) -> nnx.Dropout:
+@jax.custom_jvp
+def gelu(x: Array) -> Array:
+    """x Φ(x) with the exact (erf) Φ, in float32 inside.
+
+    jax.nn.gelu(approximate=False) computes it by erfc, which a TPU has to build from exponentials and divisions, and
+    for bfloat16 in bfloat16. Here the derivative is computed beside the value, and kept in the type of x.
+    """
+    return _gelu_and_slope(x)[0]
+
+
+@gelu.defjvp
+def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    value, slope = _gelu_and_slope(*primals)
+    return value, slope * tangents[0]
+
+
+def _gelu_and_slope(x: Array) -> tuple[Array, Array]:
+    z = x.astype(jnp.float32)
+    cdf = 0.5 * (1.0 + jax.lax.erf(z * math.sqrt(0.5)))
+    density = jnp.exp(-0.5 * jnp.square(z)) / math.sqrt(2.0 * math.pi)
+    return (z * cdf).astype(x.dtype), (cdf + z * density).astype(x.dtype)
+
+
+class DropPath(nnx.Dropout):
     """Stochastic depth: drops whole examples' branches, scales the rest by 1 / (1 - rate).
 
-    ndim: number of axes of the branch's output, batch included.
+    One factor per example, as in timm; nnx.Dropout, whose random numbers these are, selects every element.
     """
-    return nnx.Dropout(rate, broadcast_dims=tuple(range(1, ndim)))
+
+    def __call__(self, inputs: Array, *, deterministic: bool | None = None, rngs: Any = None) -> Array:
+        if deterministic or self.rate == 0.0:
+            return inputs
+        factors = super().__call__(jnp.ones((len(inputs), *[1] * (inputs.ndim - 1))), deterministic=False, rngs=rngs)
+        return inputs * factors.astype(inputs.dtype)
 
 
 def drop_path_rates(last: float, num_blocks: int) -> list[float]:

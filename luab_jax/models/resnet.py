@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from luab_jax.models.config import Remat, ResNetPreset, Stem
-from luab_jax.models.layers import BatchNorm, drop_path, drop_path_rates, rematerialised, set_num_replicas
+from luab_jax.models.layers import BatchNorm, DropPath, drop_path_rates, rematerialised, set_num_replicas
 
 # He et al. 2015 (arXiv:1502.01852), as in torchvision: variance 2 / (out channels * kernel area).
 _he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -69,7 +69,7 @@ class _Block(nnx.Module):
     """
 
     def __init__(self, inputs, outputs, stride, *, path_rate: float, dtype: jnp.dtype, rngs):
-        self.drop_path = drop_path(path_rate, ndim=4)
+        self.drop_path = DropPath(path_rate)
         if stride != 1 or inputs != outputs:
             self.shortcut = _ConvNorm(inputs, outputs, 1, stride, 0, dtype=dtype, rngs=rngs)
         else:
