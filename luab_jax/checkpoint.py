@@ -1,6 +1,6 @@
 """Checkpoints: the only file that knows Orbax.
 
-WORKDIR/checkpoints/<step>/   parameters, batch statistics, optimiser state; with config, preprocessing,
+WORKDIR/checkpoints/<step>/   parameters, batch statistics, optimiser state, moving average; with config, preprocessing,
                               class-list hash and versions as its metadata, so that it explains itself
 """
 
@@ -20,8 +20,8 @@ from orbax.checkpoint import v1 as ocp
 from luab_jax.errors import CheckpointError
 
 FORMAT_VERSION = 1
-_BEST_METRICS = ("top1", "map")
-"""A run has one of them: for single labels, or for sets."""
+_BEST_METRICS = ("ema_top1", "ema_map", "top1", "map")
+"""The first of them that a run has: for single labels or for sets; the moving average first, as in timm."""
 
 
 def versions() -> dict[str, str]:
@@ -61,7 +61,7 @@ class Checkpoints:
         metadata = {"format_version": FORMAT_VERSION, **description}
         finite: dict[str, Any] = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self._pending = self._checkpointer.save_async(
-            step, dict(state), force=True, metrics=finite or None, custom_metadata=metadata
+            step, _present(state), force=True, metrics=finite or None, custom_metadata=metadata
         )
 
     def wait(self) -> None:
@@ -89,9 +89,14 @@ def restore(workdir: epath.PathLike, step: int, abstract_state: Mapping[str, Any
     path = epath.Path(workdir).resolve() / "checkpoints" / str(step)
     try:
         with _partial_loading():
-            return ocp.load(path, dict(abstract_state))
+            return ocp.load(path, _present(abstract_state))
     except Exception as e:
         raise CheckpointError(f"{path}: cannot be restored ({type(e).__name__}: {e})") from e
+
+
+def _present(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the entries that a run does not keep, so that a checkpoint is the same whether or not they exist."""
+    return {name: entry for name, entry in state.items() if entry is not None}
 
 
 def _rank(metrics: Any) -> float:

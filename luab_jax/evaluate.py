@@ -27,7 +27,14 @@ _CHECKPOINT = flags.DEFINE_string(
 _STEP = flags.DEFINE_string(
     "step",
     "latest",
-    "Which checkpoint: latest, best (by eval top-1 or mAP, so a selected score), or a step.",
+    "Which checkpoint: latest, best (by eval top-1 or mAP, of a moving average if any: a selected score), or a step.",
+)
+_WEIGHTS = flags.DEFINE_enum(
+    "weights",
+    None,
+    ["raw", "ema"],
+    "Of a run with config.optim.ema_decay: ema, the moving average (the default, as `best` goes"
+    " by it), or raw, the last step's. The results say so.",
 )
 _SUITES = flags.DEFINE_string("suites", "all", "all, or names separated by commas.")
 _DATA = flags.DEFINE_string("data", None, "Folder of the prepared suites.", required=True)
@@ -81,12 +88,15 @@ def _model() -> tuple[Any, Any]:
 
     changes = _preprocessing_changes()
     if _CHECKPOINT.value.startswith(SAVED):
-        if changes or _PREDICTIONS.value:
-            cli.usage(f"--checkpoint={_CHECKPOINT.value} runs no model: neither preprocessing nor --predictions apply")
+        if changes or _PREDICTIONS.value or _WEIGHTS.value:
+            cli.usage(
+                f"--checkpoint={_CHECKPOINT.value} runs no model: neither preprocessing, --weights nor --predictions"
+                " apply"
+            )
         saved = SavedModel(_CHECKPOINT.value.removeprefix(SAVED))
         return saved, saved
     mesh = sharding.make_mesh(MeshConfig())
-    loaded = load(_CHECKPOINT.value, _STEP.value, mesh, changes)
+    loaded = load(_CHECKPOINT.value, _STEP.value, mesh, changes, _WEIGHTS.value)
     return loaded, Predictor(loaded, mesh, _BATCH_SIZE.value, Reading(num_threads=_NUM_THREADS.value))
 
 

@@ -62,15 +62,23 @@ def byproduct_loss(
     valid: Bool[Array, "b k"],
     *,
     loss: Callable[[Array, Array], Array] = smooth_l1,
+    count: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
     """Σ valid · loss / max(1, Σ valid), over the global batch: a host with few clicks does not weigh more.
+
+    count: What to divide by instead, for a part of a batch.
 
     A target that is not valid may be anything, NaN too: it takes no part in the loss or in its gradient.
     """
     weights = valid.astype(jnp.float32)
     targets = jnp.where(valid[..., None], targets, 0.0)
     values = loss(predictions, targets)
-    return jnp.sum(weights * values) / jnp.maximum(1.0, jnp.sum(weights))
+    return jnp.sum(weights * values) / (num_counted(valid) if count is None else count)
+
+
+def num_counted(valid: Bool[Array, "b k"]) -> Float[Array, ""]:
+    """max(1, Σ valid), by which the byproduct loss of these targets is divided."""
+    return jnp.maximum(1.0, jnp.sum(valid.astype(jnp.float32)))
 
 
 def mean_one(weights: Float[Array, " b"]) -> Float[Array, " b"]:

@@ -46,6 +46,7 @@ def make_checked_mesh(config: Config, devices: list[Any] | None = None) -> Mesh:
     """The config's mesh over all devices, or over those given; raises `ConfigError` unless the batches divide."""
     mesh = sharding.make_mesh(config.mesh, devices)
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    sharding.check_microbatches(config.batch_size, config.accumulation_steps, mesh)
     sharding.check_batch_size("eval.batch_size", config.eval.batch_size or config.batch_size, mesh)
     return mesh
 
@@ -64,6 +65,7 @@ def make_program(
             num_classes=num_classes,
             image_size=config.data.preprocessing.image_size,
             byproduct_shape=head_shape(config.byproduct.target, label_set, target_settings),
+            num_replicas=mesh.size,
         )
     except ValueError as e:
         raise ConfigError(str(e)) from e
@@ -74,7 +76,7 @@ def make_program(
     optimizer = optim.make_optimizer(config.optim, schedule)
 
     def init(key: jax.Array) -> TrainState:
-        return init_state(model, optimizer, key)
+        return init_state(model, optimizer, key, ema=config.optim.ema_decay is not None)
 
     batches, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))

@@ -134,3 +134,15 @@ def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
         below = batch_size // mesh.size * mesh.size
         choices = f"{below} or {below + mesh.size}" if below else f"{mesh.size}"
         raise ConfigError(f"config.{name}={batch_size} does not divide among {mesh.size} devices; take {choices}")
+
+
+def check_microbatches(batch_size: int, steps: int, mesh: Mesh) -> None:
+    """Raises `ConfigError` unless every microbatch divides among the devices, naming the numbers of steps that do."""
+    if batch_size % (steps * mesh.size):
+        rows = batch_size // mesh.size
+        fits = [n for n in range(1, rows + 1) if rows % n == 0]
+        nearest = sorted(sorted(fits, key=lambda n: abs(n - steps))[:3])
+        raise ConfigError(
+            f"config.accumulation_steps={steps}: batch_size={batch_size} gives {mesh.size} device(s) {rows} images"
+            f" each, which do not divide into {steps} microbatches; take {' or '.join(map(str, nearest))}"
+        )

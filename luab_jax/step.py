@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from luab_jax import ema as ema_lib
+from luab_jax.accumulation import accumulate
 from luab_jax.byproducts.kinds import TargetKind
 from luab_jax.byproducts.targets import Target, kind_of
 from luab_jax.config import Config, Task
@@ -22,6 +24,7 @@ from luab_jax.losses import (
     cross_entropy,
     distribution_divergence,
     mean_one,
+    num_counted,
     smooth_l1,
 )
 from luab_jax.metrics import Mean, Means, box_iou, masked_mean, single, top_k_correct
@@ -36,11 +39,16 @@ class TrainState(NamedTuple):
     params: dict[str, Any]
     batch_stats: dict[str, Any]
     opt_state: Any
+    ema: dict[str, Any] | None = None
+    """Averages of `params` and `batch_stats` under these names; `None` where the run keeps none."""
 
 
-def init_state(model: Model, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+def init_state(
+    model: Model, optimizer: optax.GradientTransformation, key: jax.Array, *, ema: bool = False
+) -> TrainState:
     params, batch_stats = model.init(key)
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+    average = ema_lib.start(params, batch_stats) if ema else None
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average)
 
 
 def _classification_loss(config: Config, logits: Float[Array, "b c"], labels: Array) -> Float[Array, " b"]:
@@ -63,25 +71,34 @@ def _byproduct_loss(config: Config) -> Callable[[Array, Array], Array]:
 def make_train_step(
     config: Config, model: Model, optimizer: optax.GradientTransformation, schedule: optax.Schedule
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
-    """The step (state, batch, root key) -> (state, means); jit it with the state donated."""
+    """The step (state, batch, root key) -> (state, means); jit it with the state donated.
+
+    Where the config accumulates, the batch is taken in microbatches, with the loss of the whole.
+    """
     preprocessing = config.data.preprocessing
     target_loss = _byproduct_loss(config)
 
     def loss_fn(
-        params: dict[str, Any], batch_stats: dict[str, Any], batch: Batch, key: jax.Array
+        params: dict[str, Any],
+        batch_stats: dict[str, Any],
+        batch: Batch,
+        key: jax.Array,
+        byproduct_count: Float[Array, ""],
     ) -> tuple[Array, tuple[dict[str, Any], Means]]:
         images = normalise(batch.images, preprocessing.mean, preprocessing.std)
         outputs, batch_stats = model.apply(params, batch_stats, images, train=True, key=key)
         losses = _classification_loss(config, outputs.logits, batch.labels)
-        loss = jnp.mean(losses if batch.weights is None else mean_one(batch.weights) * losses)
+        loss = jnp.mean(losses if batch.weights is None else batch.weights * losses)
         means = {"classification_loss": single(loss)}
         if config.task is Task.SINGLE_LABEL:
             means["top1"] = masked_mean(top_k_correct(outputs.logits, batch.labels, 1), batch.mask)
         if outputs.byproduct is not None:
-            byproduct = byproduct_loss(outputs.byproduct, batch.targets, batch.valid, loss=target_loss)
+            byproduct = byproduct_loss(
+                outputs.byproduct, batch.targets, batch.valid, loss=target_loss, count=byproduct_count
+            )
             loss = loss + config.byproduct.weight * byproduct
             num_valid = jnp.sum(batch.valid.astype(jnp.float32))
-            means["byproduct_loss"] = Mean(byproduct * num_valid, num_valid)
+            means["byproduct_loss"] = Mean(byproduct * byproduct_count, num_valid)
             means["valid_targets"] = masked_mean(
                 batch.valid.astype(jnp.float32).ravel(), jnp.ones(batch.valid.size, bool)
             )
@@ -92,12 +109,21 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch, root_key: jax.Array) -> tuple[TrainState, Means]:
         key = jax.random.fold_in(root_key, state.step)
-        grads, (batch_stats, means) = jax.grad(loss_fn, has_aux=True)(state.params, state.batch_stats, batch, key)
+        pieces = config.accumulation_steps
+        if batch.weights is not None:
+            batch = batch._replace(weights=mean_one(batch.weights))
+        # The mean over microbatches of sums over this is the whole batch's sum over its valid targets.
+        byproduct_count = num_counted(batch.valid) / pieces
+        gradient = jax.grad(functools.partial(loss_fn, byproduct_count=byproduct_count), has_aux=True)
+        grads, (batch_stats, means) = accumulate(gradient, pieces)(state.params, state.batch_stats, batch, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         means["gradient_norm"] = single(optax.tree.norm(grads))
         means["learning_rate"] = single(jnp.asarray(schedule(state.step), jnp.float32))
-        return TrainState(state.step + 1, params, batch_stats, opt_state), means
+        ema = state.ema
+        if ema is not None and config.optim.ema_decay is not None:
+            ema = ema_lib.update(ema, params, batch_stats, decay=config.optim.ema_decay)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), means
 
     return step
 

@@ -98,15 +98,30 @@ def evaluate(run: Run, state: TrainState, stop: StopSignal | None = None) -> dic
     for batch, _ in batches:
         if stop is not None and stop.at_once():
             return None
-        outputs.append(run.eval_step(state.params, state.batch_stats, to_global(batch, batch_sharding)))
+        rows = to_global(batch, batch_sharding)
+        outputs.append({name: run.eval_step(*weights, rows) for name, weights in _models(state).items()})
         # One batch ahead of the device and no more: a fast host would fill its memory with images.
         outputs[-2:-1] = jax.device_get(outputs[-2:-1])
+    return {
+        f"eval/{prefix}{name}": value
+        for prefix in _models(state)
+        for name, value in _scores(run, [output[prefix] for output in outputs]).items()
+    }
+
+
+def _models(state: TrainState) -> dict[str, tuple[Any, Any]]:
+    """What is evaluated, by the prefix of its scores: parameters and batch statistics."""
+    models = {"": (state.params, state.batch_stats)}
+    if state.ema is not None:
+        models["ema_"] = (state.ema["params"], state.ema["batch_stats"])
+    return models
+
+
+def _scores(run: Run, outputs: Sequence[Any]) -> dict[str, float]:
     if run.config.task is Task.SINGLE_LABEL:
-        scores = summarise(outputs)
-    else:
-        means, rows = zip(*jax.device_get(outputs), strict=True)
-        scores = summarise(means) | _label_set_scores(rows)
-    return {f"eval/{name}": value for name, value in scores.items()}
+        return summarise(outputs)
+    means, rows = zip(*jax.device_get(list(outputs)), strict=True)
+    return summarise(means) | _label_set_scores(rows)
 
 
 def _label_set_scores(rows: Sequence[LabelSetRows]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from luab_jax.config import Config, Task
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import CheckpointError, UserError
-from luab_jax.models.config import Dtype, ModelConfig
+from luab_jax.models.config import Attention, Dtype, ModelConfig
 from luab_jax.models.functional import Model, create_model
 from luab_jax.models.timm_models import TimmModel, timm_model
 from luab_jax.models.timm_weights import from_timm, num_classes, read_weights
@@ -56,20 +56,32 @@ class LoadedModel:
         return self.model.byproduct_shape is not None
 
 
-def load(checkpoint: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[str, Any] | None = None) -> LoadedModel:
+def load(
+    checkpoint: epath.PathLike,
+    which: str,
+    mesh: Mesh,
+    changes: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+) -> LoadedModel:
     """Loads a checkpoint onto every device of `mesh`.
 
     Args:
         checkpoint: The workdir of a run, or `timm:NAME:FILE.safetensors`.
         which: The step of a run: `best`, `latest` or a number.
         changes: Fields of `Preprocessing` that replace what the checkpoint states. They become part of its identity.
+        weights: `raw`, or `ema` for a run's moving average; `None` takes the average where the run keeps one. An
+            average becomes part of the identity.
     """
     if str(checkpoint).startswith(TIMM):
+        if weights == "ema":
+            raise UserError(f"--weights=ema: {checkpoint} has one set of weights only; leave --weights out")
         return _load_timm(str(checkpoint), mesh, changes or {})
-    return _load_run(checkpoint, which, mesh, changes or {})
+    return _load_run(checkpoint, which, mesh, changes or {}, weights)
 
 
-def _load_run(workdir: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[str, Any]) -> LoadedModel:
+def _load_run(
+    workdir: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[str, Any], weights: str | None
+) -> LoadedModel:
     step = checkpoint_lib.choose_step(workdir, which)
     description = checkpoint_lib.describe(workdir, step)
     config: Config = config_lib.from_dict(Config, description["config"])
@@ -79,8 +91,16 @@ def _load_run(workdir: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[
         heat_map_side=config.byproduct.heat_map_side,
         statistics=TargetStatistics.from_json(statistics) if statistics else TargetStatistics(),
     )
+    averaged = config.optim.ema_decay is not None
+    if weights == "ema" and not averaged:
+        raise UserError(
+            f"--weights=ema: the run {workdir} keeps no moving average (its config.optim.ema_decay is None); leave"
+            " --weights out"
+        )
+    averaged = averaged and weights != "raw"
     model = create_model(
-        config.model,
+        # The kernel that the training machine had need not be here.
+        dataclasses.replace(config.model, attention=Attention.AUTO),
         num_classes=description["num_classes"],
         image_size=preprocessing.image_size,
         byproduct_shape=head_shape(
@@ -88,8 +108,10 @@ def _load_run(workdir: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[
         ),
     )
     params, batch_stats = model.abstract()
-    abstract = checkpoint_lib.abstract_on(sharding.replicated(mesh), {"params": params, "batch_stats": batch_stats})
+    shapes = {"params": params, "batch_stats": batch_stats}
+    abstract = checkpoint_lib.abstract_on(sharding.replicated(mesh), {"ema": shapes} if averaged else shapes)
     state = checkpoint_lib.restore(workdir, step, abstract)
+    state = state["ema"] if averaged else state
     return LoadedModel(
         name=epath.Path(workdir).name,
         identity={
@@ -104,6 +126,7 @@ def _load_run(workdir: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[
             "weight": config.byproduct.weight,
             "seed": config.seed,
             "experiment": {k: v for k, v in config_lib.scientific_fields(config).items() if k != "seed"},
+            **({"weights": "ema"} if averaged else {}),
             **_override(changes),
         },
         model=model,

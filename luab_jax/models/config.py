@@ -30,6 +30,33 @@ class Dtype(enum.Enum):
     FLOAT32 = "float32"
 
 
+class BatchNorm(enum.Enum):
+    """Over which images a ResNet takes its training statistics."""
+
+    GLOBAL = "global"  # the whole batch, on whatever number of devices: the same numbers on any mesh
+    PER_REPLICA = "per_replica"  # each device's own images, as torch does without SyncBatchNorm
+
+
+class Remat(enum.Enum):
+    """What the backward pass computes again instead of keeping it (jax.checkpoint): memory for time."""
+
+    NONE = "none"  # nothing
+    DOTS = "dots"  # all but the products with weights and convolutions: cheap to repeat, attention among them
+    BLOCKS = "blocks"  # everything but the inputs of blocks: a third more work, the least memory
+
+
+class Attention(enum.Enum):
+    """What computes attention. All are softmax(q k^T / sqrt(channels)) v; they differ by rounding.
+
+    A TPU has XLA's only: jax's splash attention works on blocks of 128 tokens and saves the matrix of weights, which at
+    197 tokens (224 px) is small; padding 197 to 256 would add 69 % to it.
+    """
+
+    AUTO = "auto"  # cuDNN on a GPU that has it for these shapes and types, else XLA
+    XLA = "xla"  # any device
+    CUDNN = "cudnn"  # flash attention of NVIDIA's library: bfloat16, channels of a head a multiple of 8
+
+
 @dataclass(frozen=True, slots=True)
 class ResNetPreset:
     """Blocks per stage, channels of the first stage, and whether blocks are bottlenecks."""
@@ -81,6 +108,7 @@ class ModelConfig:
     # Every residual branch starts at zero (Goyal et al. 2017, section 5.1; timm's default). It steadies long schedules
     # and slows down short ones.
     zero_init_residual: bool = True
+    batch_norm: BatchNorm = BatchNorm.GLOBAL
 
     # ViT
     patch_size: int = 16  # pixels
@@ -88,6 +116,7 @@ class ModelConfig:
     depth: int | None = None
     num_heads: int | None = None
     pool: Pool = Pool.TOKEN
+    attention: Attention = Attention.AUTO
 
     # ViT: after the position embeddings and after every projection of a block but qkv.
     # ResNet: on the pooled features.
@@ -96,6 +125,7 @@ class ModelConfig:
     # from 0, as in timm.
     drop_path: float = 0.0
     compute_dtype: Dtype = Dtype.BFLOAT16
+    remat: Remat = Remat.NONE
 
     def validate(self) -> None:
         """Raises ValueError that names the field, its value and the remedy."""

@@ -18,8 +18,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from luab_jax.models.attention import check_attention
 from luab_jax.models.config import (
     PRESETS,
+    BatchNorm,
     ModelConfig,
     ResNetPreset,
     resnet_preset,
@@ -162,16 +164,19 @@ def create_model(
     num_classes: int,
     image_size: int,
     byproduct_shape: tuple[int, int] | None,
+    num_replicas: int = 1,
 ) -> Model:
     """The network that the config describes.
 
     image_size: side of the (square) images in pixels; fixes a ViT's number of tokens.
     byproduct_shape: (K, D) of the byproduct target; None means no byproduct head at all.
+    num_replicas: devices that the batch is spread over, for BatchNorm per replica.
     """
     config.validate()
+    check_attention(config.attention)
     _check_sizes(config, num_classes, image_size, byproduct_shape)
     dtype = jnp.dtype(config.compute_dtype.value)
-    build, num_features, is_vit = _backbone(config, image_size, dtype)
+    build, num_features, is_vit = _backbone(config, image_size, num_replicas, dtype)
     stddev = _HEAD_STDDEV_VIT if is_vit else _HEAD_STDDEV_RESNET
     parts = {
         "backbone": _part(build),
@@ -192,18 +197,21 @@ def create_model(
     )
 
 
-def _backbone(config: ModelConfig, image_size: int, dtype: jnp.dtype):
+def _backbone(config: ModelConfig, image_size: int, num_replicas: int, dtype: jnp.dtype):
     """(function that builds the backbone from rngs, number of features, whether it is a ViT)."""
-    shared = {"dropout": config.dropout, "drop_path": config.drop_path, "dtype": dtype}
+    shared = {"dropout": config.dropout, "drop_path": config.drop_path, "remat": config.remat, "dtype": dtype}
     if isinstance(PRESETS[config.name], ResNetPreset):
         preset, stem = resnet_preset(config), config.stem
         expansion = 4 if preset.bottleneck else 1
         num_features = expansion * preset.width * 2 ** (len(preset.stage_sizes) - 1)
-        zero = config.zero_init_residual
-        return lambda rngs: ResNet(preset, stem, zero_init_residual=zero, rngs=rngs, **shared), num_features, False
+        normalising = {
+            "zero_init_residual": config.zero_init_residual,
+            "num_replicas": num_replicas if config.batch_norm is BatchNorm.PER_REPLICA else 1,
+        }
+        return lambda rngs: ResNet(preset, stem, rngs=rngs, **normalising, **shared), num_features, False
     preset = vit_preset(config)
     patching = {"image_size": image_size, "patch_size": config.patch_size, "pool": config.pool}
-    return lambda rngs: ViT(preset, rngs=rngs, **patching, **shared), preset.embed_dim, True
+    return lambda rngs: ViT(preset, attention=config.attention, rngs=rngs, **patching, **shared), preset.embed_dim, True
 
 
 def _check_sizes(config, num_classes, image_size, byproduct_shape) -> None:

@@ -1,10 +1,16 @@
-"""Layers that both families share: normalisation with float32 statistics, stochastic depth."""
+"""What both families share: normalisation with float32 statistics, stochastic depth, rematerialisation."""
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
+
+from luab_jax.models.config import Remat
 
 
 def keep_dtypes(arrays: Any, /, *, dtype: Any = None, inexact: bool = True) -> Any:
@@ -18,23 +24,104 @@ def keep_dtypes(arrays: Any, /, *, dtype: Any = None, inexact: bool = True) -> A
     return arrays
 
 
-# Momentum: torch's default 0.1 is the weight of the new batch, 0.9 here is the weight of the past.
-BatchNorm = functools.partial(
-    nnx.BatchNorm, momentum=0.9, epsilon=1e-5, promote_dtype=keep_dtypes, param_dtype=jnp.float32
-)
+class BatchNorm(nnx.BatchNorm):
+    """Statistics over the whole batch, or over each of `num_replicas` equal runs of rows apart.
+
+    Where every device holds one such run, no statistic leaves its device before the step ends: the running ones
+    become the mean over replicas, which may travel with the gradients. Flax has only groups of devices under a named
+    axis, which a jitted program over a mesh does not have.
+    """
+
+    num_replicas = 1
+
+    def __init__(self, num_features: int, **options: Any):
+        # Momentum: torch's default 0.1 is the weight of the new batch, 0.9 here is the weight of the past.
+        super().__init__(
+            num_features, momentum=0.9, epsilon=1e-5, promote_dtype=keep_dtypes, param_dtype=jnp.float32, **options
+        )
+
+    def __call__(self, x: Float[Array, "b *hw c"], use_running_average: bool | None = None, **options: Any) -> Array:
+        if self.num_replicas == 1 or use_running_average:
+            return super().__call__(x, use_running_average, **options)
+        if x.shape[0] % self.num_replicas:
+            raise ValueError(f"a batch of {x.shape[0]} does not divide among {self.num_replicas} replicas.")
+        rows = x.reshape(self.num_replicas, -1, *x.shape[1:]).astype(jnp.float32)
+        axes = tuple(range(1, rows.ndim - 1))
+        mean = jnp.mean(rows, axes, keepdims=True)
+        var = jnp.maximum(0.0, jnp.mean(jnp.square(rows), axes, keepdims=True) - jnp.square(mean))
+        for running, batch in ((self.mean, mean), (self.var, var)):
+            batch = jax.lax.stop_gradient(jnp.mean(batch.reshape(self.num_replicas, -1), axis=0))
+            running[...] = self.momentum * running[...] + (1 - self.momentum) * batch
+        assert self.scale is not None and self.bias is not None
+        y = (rows - mean) * (jax.lax.rsqrt(var + self.epsilon) * self.scale[...]) + self.bias[...]
+        return y.reshape(x.shape).astype(self.dtype or x.dtype)
+
+
+def set_num_replicas(module: nnx.Module, num_replicas: int) -> None:
+    """Of every BatchNorm in a module."""
+    for _, child in nnx.iter_modules(module):
+        if isinstance(child, BatchNorm):
+            child.num_replicas = num_replicas
+
 
 # Epsilon: timm's vit_* and DeiT use 1e-6, torch's default is 1e-5.
 LayerNorm = functools.partial(nnx.LayerNorm, epsilon=1e-6, promote_dtype=keep_dtypes, param_dtype=jnp.float32)
 
 
-def drop_path(rate: float, *, ndim: int) -> nnx.Dropout:
+@jax.custom_jvp
+def gelu(x: Array) -> Array:
+    """x Φ(x) with the exact (erf) Φ, in float32 inside.
+
+    jax.nn.gelu(approximate=False) computes it by erfc, which a TPU has to build from exponentials and divisions, and
+    for bfloat16 in bfloat16. Here the derivative is computed beside the value, and kept in the type of x.
+    """
+    return _gelu_and_slope(x)[0]
+
+
+@gelu.defjvp
+def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    value, slope = _gelu_and_slope(*primals)
+    return value, slope * tangents[0]
+
+
+def _gelu_and_slope(x: Array) -> tuple[Array, Array]:
+    z = x.astype(jnp.float32)
+    cdf = 0.5 * (1.0 + jax.lax.erf(z * math.sqrt(0.5)))
+    density = jnp.exp(-0.5 * jnp.square(z)) / math.sqrt(2.0 * math.pi)
+    return (z * cdf).astype(x.dtype), (cdf + z * density).astype(x.dtype)
+
+
+class DropPath(nnx.Dropout):
     """Stochastic depth: drops whole examples' branches, scales the rest by 1 / (1 - rate).
 
-    ndim: number of axes of the branch's output, batch included.
+    One factor per example, as in timm; nnx.Dropout, whose random numbers these are, selects every element.
     """
-    return nnx.Dropout(rate, broadcast_dims=tuple(range(1, ndim)))
+
+    def __call__(self, inputs: Array, *, deterministic: bool | None = None, rngs: Any = None) -> Array:
+        if deterministic or self.rate == 0.0:
+            return inputs
+        factors = super().__call__(jnp.ones((len(inputs), *[1] * (inputs.ndim - 1))), deterministic=False, rngs=rngs)
+        return inputs * factors.astype(inputs.dtype)
 
 
 def drop_path_rates(last: float, num_blocks: int) -> list[float]:
     """Rates growing linearly from 0 at the first block to `last` (timm, DeiT)."""
     return [last * index / max(1, num_blocks - 1) for index in range(num_blocks)]
+
+
+def _is_product(primitive: Any, *args: Any, **params: Any) -> bool:
+    """A policy of `jax.checkpoint`: keep products with weights, convolutions too, which jax's own does not know."""
+    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    return primitive.name == "conv_general_dilated" or dots(primitive, *args, **params)
+
+
+def rematerialised(remat: Remat) -> Callable[..., Array]:
+    """(block, x, rngs, train=...) -> block(x), which keeps for the backward pass what `remat` says."""
+
+    def run(block: Any, x: Array, rngs: nnx.Rngs | None, *, train: bool) -> Array:
+        if not train or remat is Remat.NONE:
+            return block(x, train=train, rngs=rngs)
+        policy = _is_product if remat is Remat.DOTS else None
+        return nnx.remat(lambda block, x, rngs: block(x, train=True, rngs=rngs), policy=policy)(block, x, rngs)
+
+    return run

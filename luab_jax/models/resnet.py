@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from luab_jax.models.config import ResNetPreset, Stem
-from luab_jax.models.layers import BatchNorm, drop_path, drop_path_rates
+from luab_jax.models.config import Remat, ResNetPreset, Stem
+from luab_jax.models.layers import BatchNorm, DropPath, drop_path_rates, rematerialised, set_num_replicas
 
 # He et al. 2015 (arXiv:1502.01852), as in torchvision: variance 2 / (out channels * kernel area).
 _he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -69,7 +69,7 @@ class _Block(nnx.Module):
     """
 
     def __init__(self, inputs, outputs, stride, *, path_rate: float, dtype: jnp.dtype, rngs):
-        self.drop_path = drop_path(path_rate, ndim=4)
+        self.drop_path = DropPath(path_rate)
         if stride != 1 or inputs != outputs:
             self.shortcut = _ConvNorm(inputs, outputs, 1, stride, 0, dtype=dtype, rngs=rngs)
         else:
@@ -139,9 +139,12 @@ class ResNet(nnx.Module):
         dropout: float,
         drop_path: float,
         zero_init_residual: bool,
+        num_replicas: int = 1,
+        remat: Remat = Remat.NONE,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
+        self.remat = remat
         last_scale = nnx.initializers.zeros_init() if zero_init_residual else nnx.initializers.ones_init()
         block = Bottleneck if preset.bottleneck else BasicBlock
         self.stem = StemLayers(stem, preset.width, dtype=dtype, rngs=rngs)
@@ -160,6 +163,7 @@ class ResNet(nnx.Module):
             setattr(self, f"stage{stage_index + 1}", nnx.List(blocks))
         self.num_features = inputs
         self.dropout = nnx.Dropout(dropout)
+        set_num_replicas(self, num_replicas)
 
     def blocks(self) -> list[_Block]:
         """All residual blocks in the order in which they run."""
@@ -169,7 +173,8 @@ class ResNet(nnx.Module):
         self, images: Float[Array, "b h w 3"], *, train: bool, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "b f"]:
         x = self.stem(images, train=train)
+        run = rematerialised(self.remat)
         for block in self.blocks():
-            x = block(x, train=train, rngs=rngs)
+            x = run(block, x, rngs, train=train)
         features = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
         return self.dropout(features, deterministic=not train, rngs=rngs)

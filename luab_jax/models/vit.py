@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from luab_jax.models.config import Pool, ViTPreset
-from luab_jax.models.layers import LayerNorm, drop_path, drop_path_rates
+from luab_jax.models import config
+from luab_jax.models.attention import attend
+from luab_jax.models.config import Pool, Remat, ViTPreset
+from luab_jax.models.layers import DropPath, LayerNorm, drop_path_rates, gelu, rematerialised
 
 _MLP_RATIO = 4
 
@@ -28,18 +30,23 @@ def _linear(inputs: int, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> n
 class Attention(nnx.Module):
     """Multi-head self-attention; `qkv`'s columns go by (q, k, v), head, channel, as in timm."""
 
-    def __init__(self, dim: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, dim: int, num_heads: int, *, kernel: config.Attention, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.num_heads = num_heads
+        self.kernel = kernel
         self.qkv = _linear(dim, 3 * dim, dtype=dtype, rngs=rngs)
         self.out = _linear(dim, dim, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         b, n, c = x.shape
-        qkv = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads)
-        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        # [b, n, heads, channels]; scaled by 1 / sqrt(channels), softmax in float32.
-        x = jax.nn.dot_product_attention(query, key, value, implementation=None)
-        return self.out(x.reshape(b, n, c))
+        heads = (self.num_heads, c // self.num_heads)
+        # One product each: to take heads apart behind a single product costs a TPU a fifth of ViT-Ti's step in copies.
+        kernels = jnp.split(self.qkv.kernel[...].astype(x.dtype), 3, axis=1)
+        biases = jnp.split(self.qkv.bias[...].astype(x.dtype), 3)
+        query, key, value = (
+            jnp.einsum("bnc,chd->bnhd", x, kernel.reshape(c, *heads)) + bias.reshape(heads)
+            for kernel, bias in zip(kernels, biases, strict=True)
+        )
+        return self.out(attend(query, key, value, kernel=self.kernel).reshape(b, n, c))
 
 
 class Mlp(nnx.Module):
@@ -51,7 +58,7 @@ class Mlp(nnx.Module):
         self.dropout = nnx.Dropout(dropout)
 
     def __call__(self, x: Float[Array, "b n c"], *, train: bool, rngs: nnx.Rngs | None) -> Float[Array, "b n c"]:
-        x = jax.nn.gelu(self.fc1(x), approximate=False)
+        x = gelu(self.fc1(x))
         return self.fc2(self.dropout(x, deterministic=not train, rngs=rngs))
 
 
@@ -65,15 +72,16 @@ class Block(nnx.Module):
         *,
         dropout: float,
         path_rate: float,
+        attention: config.Attention = config.Attention.AUTO,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
         self.norm1 = LayerNorm(dim, dtype=dtype, rngs=rngs)
-        self.attention = Attention(dim, num_heads, dtype=dtype, rngs=rngs)
+        self.attention = Attention(dim, num_heads, kernel=attention, dtype=dtype, rngs=rngs)
         self.norm2 = LayerNorm(dim, dtype=dtype, rngs=rngs)
         self.mlp = Mlp(dim, dropout=dropout, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
-        self.drop_path = drop_path(path_rate, ndim=3)
+        self.drop_path = DropPath(path_rate)
 
     def __call__(self, x: Float[Array, "b n c"], *, train: bool, rngs: nnx.Rngs | None = None) -> Float[Array, "b n c"]:
         def drop(branch):
@@ -96,6 +104,8 @@ class ViT(nnx.Module):
         pool: Pool,
         dropout: float,
         drop_path: float,
+        attention: config.Attention = config.Attention.AUTO,
+        remat: Remat = Remat.NONE,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -103,6 +113,7 @@ class ViT(nnx.Module):
         self.num_features = dim
         self.pool = pool
         self.dtype = dtype
+        self.remat = remat
         self.patch_embed = nnx.Conv(
             3,
             dim,
@@ -123,6 +134,7 @@ class ViT(nnx.Module):
                     preset.num_heads,
                     dropout=dropout,
                     path_rate=rate,
+                    attention=attention,
                     dtype=dtype,
                     rngs=rngs,
                 )
@@ -144,8 +156,9 @@ class ViT(nnx.Module):
         self, images: Float[Array, "b h w 3"], *, train: bool, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "b f"]:
         x = self.dropout(self.embed(images), deterministic=not train, rngs=rngs)
+        run = rematerialised(self.remat)
         for block in self.blocks:
-            x = block(x, train=train, rngs=rngs)
+            x = run(block, x, rngs, train=train)
         # Pooling first: the norm works on each token alone, so the class token's features are the
         # same either way, and for the mean it is timm's order (its `fc_norm`).
         if self.pool is Pool.TOKEN:
