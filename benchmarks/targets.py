@@ -39,9 +39,9 @@ MODELS = {
     "vit": (
         "configs/vit_ti.py",
         "--config.model.patch_size=8",
-        "--config.model.embed_dim=128",
-        "--config.model.num_heads=4",
-        "--config.model.depth=6",
+        "--config.model.embed_dim=96",
+        "--config.model.num_heads=3",
+        "--config.model.depth=4",
         "--config.model.drop_path=0",
     ),
     "resnet": (
