@@ -34,8 +34,8 @@ def pair_groups(batch_size: int, *, processes: int = 1, microbatches: int = 1, c
     """In how many groups of rows the global batch is cut, in whose halves partners face each other; see `partners`.
 
     Eight per process where the batch is large enough, so that partners lie on the same device on hosts of up to eight;
-    and the same pairs on any number of processes, for a batch size that divides by 16 times that number. Raises
-    `ConfigError` for one that cannot be paired.
+    and the same pairs on any number of processes and microbatches, for a batch size that divides by 16 times both.
+    Raises `ConfigError` for one that cannot be paired.
     """
     for groups in (8, 4, 2, 1):
         distance, rest = divmod(batch_size, 2 * groups)
