@@ -2,8 +2,9 @@
 
 Training reads an endless list whose position is a function of the step: element i is example `shuffle(i mod n)` of
 epoch i div n, augmented by a generator seeded with i. Where every image is repeated r times it is example
-`shuffle((i mod n) div r)`: r crops in a row, and the first n / r images of each epoch's order. Host p of h takes the elements p, p + h, ... of it, so the same
-seed gives the same global batches on any number of hosts, and a resumed run continues by slicing.
+`shuffle((i mod n) div r)`: r crops in a row of the first n / r images of each epoch's order. Host p of h takes the
+elements p, p + h, ... of it, so the same seed gives the same global batches on any number of hosts, and a resumed run
+continues by slicing.
 
 Evaluation reads every record once, in order, padded to whole batches; `mask` tells the padding.
 """
@@ -182,7 +183,7 @@ class _Augment(grain.transforms.RandomMap):
 class _Repeated(grain.MapDataset):
     """Every image of an epoch several times in a row; an epoch stays as long, so it ends before all were seen.
 
-    Grain repeats whole epochs only. A place in the list is still computed, so hosts slice it and runs resume as without.
+    Grain repeats whole epochs only. A place in the list is still computed: hosts slice it and runs resume as without.
     """
 
     def __init__(self, epochs: grain.MapDataset, length: int, repeats: int):
