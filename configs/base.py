@@ -73,6 +73,7 @@ def imagenet_vit(name: str) -> Config:
             warmup_epochs=5.0,
             weight_decay=0.05,
             weight_decay_mask=WeightDecayMask.MATRICES,
+            ema_decay=0.99996,  # --model-ema-decay
         ),
     )
 

@@ -55,5 +55,5 @@ def partners(array: Array, groups: int) -> Array:
     timm flips the batch instead, which on several devices would send every image to another one. Crops of one image
     that follow each other (repeated augmentation) are never each other's partners.
     """
-    halves = array.reshape(groups, 2, -1, *array.shape[1:])
+    halves = array.reshape(groups, 2, len(array) // (2 * groups), *array.shape[1:])
     return halves[:, ::-1].reshape(array.shape)
