@@ -36,6 +36,7 @@ def training_batches(
             crop_scale=config.data.crop_scale,
             flip=config.data.flip,
             filter=config.data.crop_filter,
+            repeats=config.augmentation.crops_in_a_row,
         ),
         target=config.byproduct.target,
         seed=config.seed,

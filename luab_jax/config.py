@@ -17,6 +17,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
+from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.byproducts.responses import Response, SampleWeight
 from luab_jax.byproducts.targets import Target, fits, responses_of
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
@@ -178,6 +179,7 @@ class Config:
     label_smoothing: float = 0.0
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     byproduct: ByproductConfig = field(default_factory=ByproductConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
@@ -194,6 +196,7 @@ class Config:
             self.model.validate()
         except ValueError as e:
             raise ConfigError(str(e)) from e
+        self._validate_augmentation()
         self._check_numbers()
         if self.optim.ema_decay is not None and not 0 <= self.optim.ema_decay < 1:
             raise ConfigError(f"config.optim.ema_decay={self.optim.ema_decay} must lie in [0, 1); none turns it off")
@@ -213,6 +216,17 @@ class Config:
             raise ConfigError(
                 f"config.data.preprocessing.resize_side={resize} is smaller than the crop of"
                 f" image_size={self.data.preprocessing.image_size}; set it to the same or more"
+            )
+
+    def _validate_augmentation(self) -> None:
+        try:
+            self.augmentation.validate()
+        except ValueError as e:
+            raise ConfigError(f"config.{e}") from e
+        if self.augmentation.mixes and self.batch_size % 2:
+            raise ConfigError(
+                f"config.batch_size={self.batch_size} must be even for config.augmentation.mixup or cutmix, which mix"
+                f" pairs of images; take {self.batch_size + 1}, or set both to 0"
             )
 
     def _check_numbers(self) -> None:
@@ -380,6 +394,7 @@ _ADDED: dict[str, Any] = {
     "byproduct.min_annotator_images": 20,
     "byproduct.max_annotators": 4096,
     "byproduct.sample_weight": "none",
+    **flatten(AugmentationConfig(), "augmentation."),
 }
 """Fields that came after the first release, with the value that runs from before it have; that value is left out, so
 that such runs resume, and keep the hash of their config."""

@@ -59,26 +59,26 @@ def class_cross_entropy(logits: Float[Array, "*batch d"], classes: Float[Array, 
 def byproduct_loss(
     predictions: Float[Array, "b k h"],
     targets: Float[Array, "b k d"],
-    valid: Bool[Array, "b k"],
+    weights: Bool[Array, "b k"] | Float[Array, "b k"],
     *,
     loss: Callable[[Array, Array], Array] = smooth_l1,
     count: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
-    """Σ valid · loss / max(1, Σ valid), over the global batch: a host with few clicks does not weigh more.
+    """Σ weight · loss / max(1, Σ weight), over the global batch: a host with few clicks does not weigh more.
 
+    weights: whether a target is valid, or how much it counts, 0 to 1. Where that is nothing it may be anything, NaN
+    too: it takes no part in the loss or in its gradient.
     count: What to divide by instead, for a part of a batch.
-
-    A target that is not valid may be anything, NaN too: it takes no part in the loss or in its gradient.
     """
-    weights = valid.astype(jnp.float32)
-    targets = jnp.where(valid[..., None], targets, 0.0)
+    targets = jnp.where(weights[..., None] > 0, targets, 0.0)
+    weights = weights.astype(jnp.float32)
     values = loss(predictions, targets)
-    return jnp.sum(weights * values) / (num_counted(valid) if count is None else count)
+    return jnp.sum(weights * values) / (num_counted(weights) if count is None else count)
 
 
-def num_counted(valid: Bool[Array, "b k"]) -> Float[Array, ""]:
-    """max(1, Σ valid), by which the byproduct loss of these targets is divided."""
-    return jnp.maximum(1.0, jnp.sum(valid.astype(jnp.float32)))
+def num_counted(weights: Bool[Array, "b k"] | Float[Array, "b k"]) -> Float[Array, ""]:
+    """max(1, Σ weight), by which the byproduct loss of these targets is divided."""
+    return jnp.maximum(1.0, jnp.sum(weights.astype(jnp.float32)))
 
 
 def mean_one(weights: Float[Array, " b"]) -> Float[Array, " b"]:

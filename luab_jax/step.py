@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from luab_jax import ema as ema_lib
 from luab_jax.accumulation import accumulate
+from luab_jax.augmentation.plan import Plan, make_plan, plan_targets
+from luab_jax.augmentation.render import render
+from luab_jax.augmentation.rows import pair_groups, partners
 from luab_jax.byproducts.kinds import TargetKind
 from luab_jax.byproducts.targets import Target, kind_of
 from luab_jax.config import Config, Task
@@ -68,6 +71,99 @@ def _byproduct_loss(config: Config) -> Callable[[Array, Array], Array]:
             return functools.partial(smooth_l1, beta=config.byproduct.smooth_l1_beta)
 
 
+class TrainRows(NamedTuple):
+    """A global batch with all that was decided about it before its pixels are touched; every array has its rows first.
+
+    J = K targets per image, or 2 K where images are mixed: one's own, then the partner's.
+    """
+
+    images: UInt8[Array, "b h w 3"]
+    labels: Int[Array, " b"] | Bool[Array, "b c"]
+    mask: Bool[Array, " b"]
+    weights: Float[Array, " b"] | None
+    """Of the classification loss, with mean one."""
+    targets: Float[Array, "b j d"]
+    target_weights: Float[Array, "b j"]
+    plan: Plan | None
+    """`None` where nothing is augmented on the device."""
+    partner_labels: Array | None
+    """`None` where nothing is mixed, as are the weights where nothing is weighted."""
+    partner_weights: Float[Array, " b"] | None
+
+
+_AUGMENTATION = 0xA06
+"""Folded into a step's key for the augmentation's; dropout takes small numbers."""
+
+
+def mixing_groups(config: Config) -> int:
+    """See `pair_groups`; 1 where nothing is mixed."""
+    if not config.augmentation.mixes:
+        return 1
+    return pair_groups(
+        config.batch_size,
+        processes=jax.process_count(),
+        microbatches=config.accumulation_steps,
+        crops_in_a_row=config.augmentation.crops_in_a_row,
+    )
+
+
+def train_rows(config: Config, batch: Batch, key: jax.Array) -> TrainRows:
+    """A batch with the step's augmentation planned, its targets moved and weighed by it; `key` is the step's."""
+    weights = None if batch.weights is None else mean_one(batch.weights)
+    rows = TrainRows(
+        batch.images,
+        batch.labels,
+        batch.mask,
+        weights,
+        batch.targets,
+        batch.valid.astype(jnp.float32),
+        plan=None,
+        partner_labels=None,
+        partner_weights=None,
+    )
+    if not config.augmentation.on_device:
+        return rows
+    side, groups = batch.images.shape[1], mixing_groups(config)
+    plan = make_plan(
+        config.augmentation,
+        jax.random.fold_in(key, _AUGMENTATION),
+        num_rows=len(batch.images),
+        side=side,
+        processes=jax.process_count(),
+    )
+    targets = plan_targets(plan, kind_of(config.byproduct.target), batch.targets, batch.valid, side=side, groups=groups)
+    rows = rows._replace(plan=plan, targets=targets.values, target_weights=targets.weights)
+    if plan.mixing is None:
+        return rows
+    others = None if weights is None else partners(weights, groups)
+    return rows._replace(partner_labels=partners(batch.labels, groups), partner_weights=others)
+
+
+def _mixed_loss(config: Config, logits: Float[Array, "b c"], rows: TrainRows) -> Float[Array, " b"]:
+    """The classification loss of every image; of a mixture λ · own + (1 - λ) · partner's.
+
+    Both losses are linear in the labels, so this is the loss of labels mixed by λ, smoothed or not.
+    """
+    losses = _classification_loss(config, logits, rows.labels)
+    if rows.weights is not None:
+        losses = rows.weights * losses
+    if rows.plan is None or rows.plan.mixing is None or rows.partner_labels is None:
+        return losses
+    others = _classification_loss(config, logits, rows.partner_labels)
+    if rows.partner_weights is not None:
+        others = rows.partner_weights * others
+    share = rows.plan.mixing.share
+    return share * losses + (1.0 - share) * others
+
+
+def _train_top1(logits: Float[Array, "b c"], rows: TrainRows) -> Means:
+    """Under a name of its own where images are mixed: of the two labels the one with the larger share counts."""
+    if rows.plan is None or rows.plan.mixing is None or rows.partner_labels is None:
+        return {"top1": masked_mean(top_k_correct(logits, rows.labels, 1), rows.mask)}
+    heavier = jnp.where(rows.plan.mixing.share >= 0.5, rows.labels, rows.partner_labels)
+    return {"top1_of_larger_share": masked_mean(top_k_correct(logits, heavier, 1), rows.mask)}
+
+
 def make_train_step(
     config: Config, model: Model, optimizer: optax.GradientTransformation, schedule: optax.Schedule
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
@@ -77,45 +173,48 @@ def make_train_step(
     """
     preprocessing = config.data.preprocessing
     target_loss = _byproduct_loss(config)
+    groups = mixing_groups(config)
 
     def loss_fn(
         params: dict[str, Any],
         batch_stats: dict[str, Any],
-        batch: Batch,
+        rows: TrainRows,
         key: jax.Array,
         byproduct_count: Float[Array, ""],
     ) -> tuple[Array, tuple[dict[str, Any], Means]]:
-        images = normalise(batch.images, preprocessing.mean, preprocessing.std)
+        if rows.plan is None:
+            images = normalise(rows.images, preprocessing.mean, preprocessing.std)
+        else:
+            images = render(rows.plan, rows.images, preprocessing.mean, preprocessing.std, groups=groups)
         outputs, batch_stats = model.apply(params, batch_stats, images, train=True, key=key)
-        losses = _classification_loss(config, outputs.logits, batch.labels)
-        loss = jnp.mean(losses if batch.weights is None else batch.weights * losses)
+        loss = jnp.mean(_mixed_loss(config, outputs.logits, rows))
         means = {"classification_loss": single(loss)}
         if config.task is Task.SINGLE_LABEL:
-            means["top1"] = masked_mean(top_k_correct(outputs.logits, batch.labels, 1), batch.mask)
+            means |= _train_top1(outputs.logits, rows)
         if outputs.byproduct is not None:
+            predictions = outputs.byproduct
+            if rows.targets.shape[1] != predictions.shape[1]:  # the partners' targets stand behind one's own
+                predictions = jnp.concatenate([predictions, predictions], axis=1)
             byproduct = byproduct_loss(
-                outputs.byproduct, batch.targets, batch.valid, loss=target_loss, count=byproduct_count
+                predictions, rows.targets, rows.target_weights, loss=target_loss, count=byproduct_count
             )
             loss = loss + config.byproduct.weight * byproduct
-            num_valid = jnp.sum(batch.valid.astype(jnp.float32))
+            num_valid = jnp.sum(rows.target_weights)
             means["byproduct_loss"] = Mean(byproduct * byproduct_count, num_valid)
-            means["valid_targets"] = masked_mean(
-                batch.valid.astype(jnp.float32).ravel(), jnp.ones(batch.valid.size, bool)
-            )
+            means["valid_targets"] = Mean(num_valid, jnp.asarray(outputs.byproduct[..., 0].size, jnp.float32))
             if config.byproduct.target is Target.ANNOTATOR:
-                means |= _byproduct_scores(config, outputs.byproduct, batch)
+                means |= _byproduct_scores(config, predictions, rows.targets, rows.target_weights)
         means["loss"] = single(loss)
         return loss, (batch_stats, means)
 
     def step(state: TrainState, batch: Batch, root_key: jax.Array) -> tuple[TrainState, Means]:
         key = jax.random.fold_in(root_key, state.step)
         pieces = config.accumulation_steps
-        if batch.weights is not None:
-            batch = batch._replace(weights=mean_one(batch.weights))
+        rows = train_rows(config, batch, key)
         # The mean over microbatches of sums over this is the whole batch's sum over its valid targets.
-        byproduct_count = num_counted(batch.valid) / pieces
+        byproduct_count = num_counted(rows.target_weights) / pieces
         gradient = jax.grad(functools.partial(loss_fn, byproduct_count=byproduct_count), has_aux=True)
-        grads, (batch_stats, means) = accumulate(gradient, pieces)(state.params, state.batch_stats, batch, key)
+        grads, (batch_stats, means) = accumulate(gradient, pieces)(state.params, state.batch_stats, rows, key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         means["gradient_norm"] = single(optax.tree.norm(grads))
@@ -140,7 +239,7 @@ def make_eval_step(config: Config, model: Model) -> Callable[[dict[str, Any], di
             "top1": masked_mean(top_k_correct(outputs.logits, batch.labels, 1), batch.mask),
             "top5": masked_mean(top_k_correct(outputs.logits, batch.labels, 5), batch.mask),
         }
-        return means | _byproduct_scores(config, outputs.byproduct, batch)
+        return means | _valid_scores(config, outputs.byproduct, batch)
 
     return step
 
@@ -169,14 +268,24 @@ _SCORES: dict[TargetKind, tuple[str, Callable[[Array, Array], Array]]] = {
 }
 
 
-def _byproduct_scores(config: Config, byproduct: Float[Array, "b k h"] | None, batch: Batch) -> Means:
-    """The mean score of the head over the targets that are valid, under a name that says what it is."""
+def _valid_scores(config: Config, byproduct: Float[Array, "b k h"] | None, batch: Batch) -> Means:
+    """The mean score of the head over the targets that are valid."""
+    if byproduct is None:
+        return {}
+    weights = (batch.valid & batch.mask[:, None]).astype(jnp.float32)
+    return _byproduct_scores(config, byproduct, batch.targets, weights)
+
+
+def _byproduct_scores(
+    config: Config, byproduct: Float[Array, "b j h"], targets: Float[Array, "b j d"], weights: Float[Array, "b j"]
+) -> Means:
+    """The weighted mean score of the head, under a name that says what it is."""
     kind = kind_of(config.byproduct.target)
-    if byproduct is None or kind is None:
+    if kind is None:
         return {}
     name, score = _SCORES[kind]
-    values = score(byproduct, batch.targets)
-    return {name: masked_mean(values.ravel(), (batch.valid & batch.mask[:, None]).ravel())}
+    values = jnp.where(weights > 0, score(byproduct, targets), 0.0)
+    return {name: Mean(jnp.sum((weights * values).ravel()), jnp.sum(weights.ravel()))}
 
 
 class LabelSetRows(NamedTuple):
@@ -197,7 +306,7 @@ def make_label_set_eval_step(
         images = normalise(batch.images, preprocessing.mean, preprocessing.std)
         outputs, _ = model.apply(params, batch_stats, images, train=False)
         loss = masked_mean(binary_cross_entropy(outputs.logits, batch.labels), batch.mask)
-        means = {"classification_loss": loss} | _byproduct_scores(config, outputs.byproduct, batch)
+        means = {"classification_loss": loss} | _valid_scores(config, outputs.byproduct, batch)
         return means, LabelSetRows(outputs.logits, batch.labels, batch.mask)
 
     return step

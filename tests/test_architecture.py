@@ -57,6 +57,7 @@ DATA = {"byproducts", "data", "errors"}
 ROOMS = {
     "errors": set(),
     "byproducts": set(),
+    "augmentation": {"byproducts", "errors"},
     "corruptions": {"errors"},
     "models": set(),
     "progress": set(),
@@ -66,13 +67,13 @@ ROOMS = {
     "ema": set(),
     "accumulation": {"metrics"},
     "data": {"byproducts", "errors", "progress"},
-    "config": {*DATA, "models"},
+    "config": {*DATA, "augmentation", "models"},
     "batches": {"byproducts", "config", "data"},
     "optim": {"config"},
     "sharding": {"config", "errors"},
     "log": {"progress"},
     "checkpoint": {"errors"},
-    "step": {"accumulation", "ema", "byproducts", "config", "data", "losses", "metrics", "models"},
+    "step": {"accumulation", "augmentation", "ema", "byproducts", "config", "data", "losses", "metrics", "models"},
     "average_precision": {"errors"},
     "stop": {"log"},
     "run_statistics": {*DATA, "config", "sharding"},
@@ -113,7 +114,7 @@ ROOMS = {
     "preview": {"cli", "errors", "preview_grid"},
     "preview_grid": {*DATA, "batches", "config"},
     "data_prep": {*DATA, "corruptions", "pipes", "progress"},
-    "configs": {"byproducts", "config", "data", "models"},
+    "configs": {"augmentation", "byproducts", "config", "data", "models"},
 }
 """Room to the rooms of luab_jax that it may import, besides itself."""
 
@@ -197,7 +198,10 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
             del remaining[module]
 
 
-@pytest.mark.parametrize("module", ["luab_jax.config", "luab_jax.cli", "luab_jax.models.config", "configs.demo"])
+@pytest.mark.parametrize(
+    "module",
+    ["luab_jax.config", "luab_jax.cli", "luab_jax.models.config", "luab_jax.augmentation.config", "configs.demo"],
+)
 def test_reading_a_config_or_the_help_needs_no_jax(module: str) -> None:
     """Followed through everything that a module imports; jax takes seconds to load."""
     seen, waiting = set(), [module]

@@ -1,8 +1,10 @@
 """Batches from a prepared split, by Grain.
 
 Training reads an endless list whose position is a function of the step: element i is example `shuffle(i mod n)` of
-epoch i div n, augmented by a generator seeded with i. Host p of h takes the elements p, p + h, ... of it, so the same
-seed gives the same global batches on any number of hosts, and a resumed run continues by slicing.
+epoch i div n, augmented by a generator seeded with i. Where every image is repeated r times it is example
+`shuffle((i mod n) div r)`: r crops in a row of the first n / r images of each epoch's order. Host p of h takes the
+elements p, p + h, ... of it, so the same seed gives the same global batches on any number of hosts, and a resumed run
+continues by slicing.
 
 Evaluation reads every record once, in order, padded to whole batches; `mask` tells the padding.
 """
@@ -13,7 +15,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -119,6 +121,8 @@ class Augmentation:
     """Share of the image's area."""
     flip: bool = True
     filter: ResizeFilter = ResizeFilter.BICUBIC
+    repeats: int = 1
+    """Crops of an image that follow each other (repeated augmentation: Hoffer et al. 2020; DeiT's samplers.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +178,28 @@ class _Augment(grain.transforms.RandomMap):
         if self._label_sets.follow_points:
             label &= ~classes_outside(self._target, byproducts, view, self._label_sets.num_classes)
         return label
+
+
+class _Repeated(grain.MapDataset):
+    """Every image of an epoch several times in a row; an epoch stays as long, so it ends before all were seen.
+
+    Grain repeats whole epochs only. A place in the list is still computed: hosts slice it and runs resume as without.
+    """
+
+    def __init__(self, epochs: grain.MapDataset, length: int, repeats: int):
+        """epochs: an endless list with another order every `length` elements."""
+        super().__init__(epochs)
+        self._length = length
+        self._repeats = repeats
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        epoch, place = divmod(index, self._length)
+        return self._parent[epoch * self._length + place // self._repeats]
 
 
 def _multi_hot(labels: Sequence[int] | np.ndarray, num_classes: int) -> Bool[np.ndarray, " c"]:
@@ -292,13 +318,11 @@ def train_batches(
     local = _local_batch_size(batch_size, process_count)
     if not len(split.records):
         raise DataError(f"{split.directory}: the split {split.manifest.split!r} holds no record to train on")
-    dataset = (
-        grain.MapDataset.source(_Indexed(split.records))
-        .shuffle(seed=derived_seed(seed, "shuffle"))
-        .repeat()
-        .random_map(
-            _Augment(augmentation, target, seed, label_sets, settings, weighting), seed=derived_seed(seed, "augment")
-        )
+    epochs = grain.MapDataset.source(_Indexed(split.records)).shuffle(seed=derived_seed(seed, "shuffle")).repeat()
+    if augmentation.repeats > 1:
+        epochs = _Repeated(epochs, len(split.records), augmentation.repeats)
+    dataset = epochs.random_map(
+        _Augment(augmentation, target, seed, label_sets, settings, weighting), seed=derived_seed(seed, "augment")
     )
     mine = dataset[process_index::process_count][start_step * local :]
     chunk = max(size for size in range(1, min(local, _MAX_CHUNK) + 1) if local % size == 0)
