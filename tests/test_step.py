@@ -25,7 +25,7 @@ from luab_jax.program import Program, abstract_batch, lower_train_step, make_che
 from luab_jax.step import TrainState
 
 SIDE, CLASSES = 16, 5
-VIT = ModelConfig(name="vit_ti", embed_dim=32, depth=2, num_heads=4, patch_size=4, compute_dtype=Dtype.FLOAT32)
+VIT = ModelConfig(name="vit_ti", embed_dim=16, depth=2, num_heads=2, patch_size=8, compute_dtype=Dtype.FLOAT32)
 RESNET = ModelConfig(name="resnet18", width=8, stage_sizes=(1, 1), stem=Stem.PATCH, compute_dtype=Dtype.FLOAT32)
 
 
