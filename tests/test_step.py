@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from luab_jax import optim, sharding
+from luab_jax import ema
+from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import ByproductConfig, Config, MeshConfig, OptimConfig, Optimizer
 from luab_jax.data.batch import Batch
 from luab_jax.data.transforms import Preprocessing
 from luab_jax.models.config import Dtype, ModelConfig, Remat, Stem
-from luab_jax.models.functional import Model, create_model
-from luab_jax.step import TrainState, init_state, make_train_step
+from luab_jax.program import Program, abstract_batch, lower_train_step, make_checked_mesh, make_program
+from luab_jax.step import TrainState
 
 SIDE, CLASSES = 16, 5
-VIT = ModelConfig(name="vit_ti", embed_dim=32, depth=2, num_heads=4, patch_size=4, compute_dtype=Dtype.FLOAT32)
+VIT = ModelConfig(name="vit_ti", embed_dim=16, depth=2, num_heads=2, patch_size=8, compute_dtype=Dtype.FLOAT32)
 RESNET = ModelConfig(name="resnet18", width=8, stage_sizes=(1, 1), stem=Stem.PATCH, compute_dtype=Dtype.FLOAT32)
 
 
@@ -53,25 +57,26 @@ def batch_of(size: int, *, seed: int = 0, weighted: bool = False) -> Batch:
     )
 
 
-def build(config: Config) -> tuple[Model, optax.GradientTransformation, Any]:
-    model = create_model(
-        config.model, num_classes=CLASSES, image_size=SIDE, byproduct_shape=(1, 2), num_replicas=len(jax.devices())
-    )
-    schedule = optim.make_schedule(config.optim, total_steps=10, warmup_steps=0)
-    optimizer = optim.make_optimizer(config.optim, schedule)
-    return model, optimizer, jax.jit(make_train_step(config, model, optimizer, schedule))
+def program_of(config: Config, devices: int = 1) -> Program:
+    mesh = make_checked_mesh(config, jax.devices()[:devices])
+    return make_program(config, mesh, num_classes=CLASSES, num_examples=160, target_settings=TargetSettings())
 
 
 def steps(config: Config, batch: Batch, count: int = 1) -> tuple[list[TrainState], Any]:
-    """The states before and after every step, and the last means."""
-    model, optimizer, step = build(config)
-    init = jax.jit(lambda key: init_state(model, optimizer, key, ema=config.optim.ema_decay is not None))
-    states = [init(jax.random.key(0))]
-    means = None
+    """The states before and after every step on one device, and the last means."""
+    program = program_of(config)
+    state, means, root = program.init(jax.random.key(0)), None, jax.random.key(1)
+    states = [jax.device_get(state)]
     for _ in range(count):
-        state, means = step(states[-1], batch, jax.random.key(1))
-        states.append(state)
+        state, means = program.train_step(state, batch, root)
+        states.append(jax.device_get(state))
     return states, means
+
+
+@functools.cache
+def whole_step(name: str) -> tuple[list[TrainState], Any]:
+    """One step of the plain experiment, which others are compared with."""
+    return steps(experiment({"vit": VIT, "resnet": RESNET}[name]), batch_of(16))
 
 
 def assert_close(first: Any, second: Any, *, rtol: float = 1e-4, atol: float = 1e-6) -> None:
@@ -84,7 +89,7 @@ def assert_close(first: Any, second: Any, *, rtol: float = 1e-4, atol: float = 1
 @pytest.mark.parametrize(("pieces", "weighted"), [(2, True), (4, False)])
 def test_microbatches_give_the_step_of_the_whole_batch(pieces: int, weighted: bool) -> None:
     batch = batch_of(16, weighted=weighted)
-    (_, whole), means = steps(experiment(VIT), batch)
+    (_, whole), means = steps(experiment(VIT), batch) if weighted else whole_step("vit")
     (_, accumulated), sums = steps(experiment(VIT, accumulation_steps=pieces), batch)
     assert_close(whole.params, accumulated.params)
     assert means.keys() == sums.keys()
@@ -131,19 +136,16 @@ def test_the_average_follows_parameters_and_batch_statistics() -> None:
 
 
 def test_an_average_changes_nothing_about_the_training() -> None:
-    config = experiment(RESNET)
-    plain, _ = steps(config, batch_of(16), count=2)
+    plain, _ = whole_step("resnet")
     averaging = experiment(RESNET)
     averaging.optim.ema_decay = 0.9
-    averaged, _ = steps(averaging, batch_of(16), count=2)
+    averaged, _ = steps(averaging, batch_of(16))
     assert plain[-1].ema is None
     jax.tree.map(np.testing.assert_array_equal, plain[-1].params, averaged[-1].params)
 
 
 def test_a_slow_average_of_a_constant_stays_the_constant() -> None:
     """decay · a + (1 - decay) · p in float32 would drift off, since the two factors do not add up to one."""
-    from luab_jax import ema
-
     model = {"params": jnp.full(3, 1.7), "batch_stats": {}}
     average = model
     update = jax.jit(lambda average: ema.update(average, **model, decay=0.99996))
@@ -156,10 +158,10 @@ def test_a_slow_average_of_a_constant_stays_the_constant() -> None:
 
 
 @pytest.mark.parametrize("remat", [Remat.DOTS, Remat.BLOCKS])
-@pytest.mark.parametrize("model", [VIT, RESNET], ids=["vit", "resnet"])
-def test_what_is_computed_again_is_the_same(model: ModelConfig, remat: Remat) -> None:
-    model = dataclasses.replace(model, drop_path=0.3, dropout=0.1)  # random: drawn alike both times
-    (_, plain), _ = steps(experiment(model), batch_of(16))
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_what_is_computed_again_is_the_same(name: str, remat: Remat) -> None:
+    model = {"vit": VIT, "resnet": RESNET}[name]
+    plain = whole_step(name)[0][-1]
     (_, again), _ = steps(experiment(dataclasses.replace(model, remat=remat)), batch_of(16))
     assert_close(plain.params, again.params)
     assert_close(plain.batch_stats, again.batch_stats)
@@ -168,38 +170,22 @@ def test_what_is_computed_again_is_the_same(model: ModelConfig, remat: Remat) ->
 # The compiled program.
 
 
-def compiled(config: Config, mesh: MeshConfig | None = None) -> Any:
-    mesh_ = sharding.make_mesh(mesh or MeshConfig())
-    model, optimizer, _ = build(config)
-    schedule = optim.make_schedule(config.optim, total_steps=10, warmup_steps=0)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda key: init_state(model, optimizer, key, ema=config.optim.ema_decay is not None), key)
-    shardings, whole = sharding.state_shardings(mesh_, shapes), sharding.replicated(mesh_)
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batch_of(config.batch_size))
-    step = jax.jit(
-        make_train_step(config, model, optimizer, schedule),
-        donate_argnums=0,
-        in_shardings=(shardings, sharding.batch_sharding(mesh_), whole),
-        out_shardings=(shardings, whole),
-    )
-    return step.lower(shapes, batch, key).compile()
+def memory(config: Config) -> Any:
+    return lower_train_step(program_of(config)).compile().memory_analysis()
 
 
 def test_rematerialisation_takes_less_memory() -> None:
     """By the compiler's account, for a network deep and a batch large enough that activations are most of it."""
     sizes = {}
     for remat in Remat:
-        model = dataclasses.replace(VIT, patch_size=2, depth=4, remat=remat)  # 65 tokens: attention counts
-        sizes[remat] = compiled(experiment(model, batch_size=64)).memory_analysis().temp_size_in_bytes
+        model = dataclasses.replace(VIT, patch_size=2, depth=3, remat=remat)  # 65 tokens
+        sizes[remat] = memory(experiment(model, batch_size=32)).temp_size_in_bytes
     assert sizes[Remat.BLOCKS] < sizes[Remat.DOTS] < sizes[Remat.NONE]
     assert sizes[Remat.BLOCKS] < 0.6 * sizes[Remat.NONE]
 
 
 def test_microbatches_take_less_memory() -> None:
-    sizes = [
-        compiled(experiment(VIT, batch_size=128, accumulation_steps=n)).memory_analysis().temp_size_in_bytes
-        for n in (1, 4)
-    ]
+    sizes = [memory(experiment(VIT, batch_size=128, accumulation_steps=n)).temp_size_in_bytes for n in (1, 4)]
     assert sizes[1] < 0.6 * sizes[0]
 
 
@@ -209,7 +195,8 @@ def test_the_new_state_takes_the_place_of_the_old(mesh: MeshConfig) -> None:
     config = experiment(dataclasses.replace(VIT, embed_dim=128))
     config.optim.ema_decay = 0.9
     config.optim.name = Optimizer.ADAMW
-    analysis = compiled(config, mesh).memory_analysis()
+    config.mesh = mesh
+    analysis = lower_train_step(program_of(config, 8)).compile().memory_analysis()
     metrics = 2048  # bytes, of the means and the addresses of all outputs
     assert analysis.alias_size_in_bytes > 100_000
     assert analysis.output_size_in_bytes - analysis.alias_size_in_bytes < metrics
@@ -219,10 +206,42 @@ def test_average_and_optimiser_are_split_like_the_parameters() -> None:
     config = experiment(dataclasses.replace(VIT, embed_dim=128))
     config.optim.ema_decay = 0.9
     config.optim.name = Optimizer.ADAMW
-    model, optimizer, _ = build(config)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda key: init_state(model, optimizer, key, ema=True), key)
-    split = sharding.state_shardings(sharding.make_mesh(MeshConfig(data=4, fsdp=2)), shapes)
+    config.mesh = MeshConfig(data=4, fsdp=2)
+    split = jax.tree.map(lambda x: x.sharding, program_of(config, 8).abstract_state)
     adam = next(part for part in split.opt_state if isinstance(part, optax.ScaleByAdamState))
     assert split.params == split.ema["params"] == adam.mu == adam.nu
     assert any(not leaf.is_fully_replicated for leaf in jax.tree.leaves(split.params))
+
+
+# Types.
+
+
+def products(jaxpr: Any) -> Iterator[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+    """Name, types of the operands and shape of the result of every matrix product and convolution, however nested."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            types = tuple(str(operand.aval.dtype) for operand in equation.invars)
+            yield equation.primitive.name, types, equation.outvars[0].aval.shape
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+def traced_step(config: Config) -> Any:
+    program = program_of(config)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return program.train_step.trace(program.abstract_state, abstract_batch(program), key).jaxpr
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_every_product_of_a_step_multiplies_in_bfloat16(name: str) -> None:
+    """Forward and backward, but for the heads' gradients: those of logits and byproducts are float32, and stay so."""
+    model = dataclasses.replace({"vit": VIT, "resnet": RESNET}[name], compute_dtype=Dtype.BFLOAT16)
+    found = list(products(traced_step(experiment(model))))
+    for product, types, shape in found:
+        print(product, *types, shape)
+    others = [(types, shape) for _, types, shape in found if set(types) != {"bfloat16"}]
+    assert len(found) > 20
+    features = 16
+    of_heads = [(CLASSES, features), (2, features), (16, features), (16, features)]
+    assert sorted(shape for _, shape in others) == sorted(of_heads)
+    assert all(types == ("float32", "bfloat16") for types, _ in others)

@@ -1,0 +1,64 @@
+"""Attention, GELU and stochastic depth against jax's and flax's own."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from luab_jax.models.attention import attend, check_attention
+from luab_jax.models.config import Attention
+from luab_jax.models.layers import DropPath, gelu
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
+def test_attention_and_its_gradient_are_those_of_jax(dtype: jnp.dtype, tolerance: float) -> None:
+    keys = jax.random.split(jax.random.key(0), 4)
+    query, key, value, weight = (jax.random.normal(k, (2, 17, 3, 16)).astype(dtype) for k in keys)
+
+    def ours(*qkv):
+        return jnp.sum((attend(*qkv, kernel=Attention.AUTO) * weight).astype(jnp.float32))
+
+    def reference(*qkv):
+        return jnp.sum((jax.nn.dot_product_attention(*qkv, implementation="xla") * weight).astype(jnp.float32))
+
+    found = jax.jit(jax.value_and_grad(ours, argnums=(0, 1, 2)))(query, key, value)
+    expected = jax.jit(jax.value_and_grad(reference, argnums=(0, 1, 2)))(query, key, value)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
+
+
+def test_the_weights_are_kept_once_and_in_the_type_of_the_values() -> None:
+    query = jnp.zeros((2, 17, 3, 16), jnp.bfloat16)
+    _, backward = jax.vjp(lambda q: attend(q, q, q, kernel=Attention.XLA), query)
+    large = [leaf for leaf in jax.tree.leaves(backward) if leaf.size >= 2 * 3 * 17 * 17]
+    assert [leaf.dtype for leaf in large if leaf.shape == (2, 3, 17, 17)] == [jnp.bfloat16]
+
+
+def test_cudnn_is_refused_where_there_is_none() -> None:
+    with pytest.raises(ValueError, match=r"model\.attention=cudnn needs an NVIDIA GPU, and jax runs on cpu"):
+        check_attention(Attention.CUDNN)
+
+
+def test_gelu_is_exact_and_so_is_its_slope() -> None:
+    x = jnp.linspace(-9.0, 9.0, 1001)
+    np.testing.assert_allclose(gelu(x), jax.nn.gelu(x, approximate=False), atol=1e-6)
+    slopes = [jax.vmap(jax.grad(f))(x) for f in (gelu, lambda x: jax.nn.gelu(x, approximate=False))]
+    np.testing.assert_allclose(*slopes, atol=1e-6)
+    half = gelu(x.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    exact = jax.nn.gelu(x.astype(jnp.bfloat16).astype(jnp.float32), approximate=False)
+    np.testing.assert_allclose(half.astype(jnp.float32), exact, rtol=2**-8, atol=1e-6)
+
+
+def test_a_dropped_path_is_dropped_for_a_whole_example() -> None:
+    x = jnp.ones((200, 3, 4))
+    kept = np.asarray(DropPath(0.25)(x, deterministic=False, rngs=nnx.Rngs(dropout=0)))
+    assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert (kept == kept[:, :1, :1]).all()
+    assert 0.65 < (kept[:, 0, 0] > 0).mean() < 0.85
+    assert DropPath(0.25)(x, deterministic=True) is x
