@@ -18,7 +18,7 @@ def needed_bytes(facts: Facts) -> int | None:
     """Per device; of a refused program as the compiler's message says, which may name no number."""
     if facts.memory is not None:
         return facts.memory.peak + facts.memory.program
-    found = re.search(r"[Uu]sed ([\d.]+)([KMGT]?)i?B? of", facts.refused)
+    found = re.search(r"(?:[Uu]sed |HLO temporaries \()([\d.]+)([KMGT]?)", facts.refused)
     return int(float(found[1]) * _UNITS[found[2]]) if found else None
 
 

@@ -24,7 +24,7 @@ def page(flight: Preflight) -> str:
 def _verdict(flight: Preflight) -> str:
     where = f"{flight.name} on {flight.topology.name}"
     memory, needed = flight.topology.memory_bytes, needed_bytes(flight.facts)
-    used = _bytes(needed) if needed is not None else "more memory than there is"
+    used = _bytes(needed) if needed is not None else "an unknown share"
     if flight.estimate.fits is None:
         return f"{where}: needs {used} per device; how much there is, is not known"
     there = "" if memory is None else f" of {_bytes(memory)}"
