@@ -44,13 +44,14 @@ def main(overrides: Sequence[str]) -> ExitCode:
         cli.usage(f"unexpected argument {stray[0]!r}; options are written --name=value")
     if not _CONFIGS.value:
         cli.usage("--config=FILE is missing: which experiment?")
-    if not _TOPOLOGY.value:
+    name = _TOPOLOGY.value
+    if not name:
         cli.usage("--topology=... is missing: v5e:4x4, say, or local")
-    parse(_TOPOLOGY.value)  # a wrong name is answered before jax is loaded
+    parse(name)  # a wrong name is answered before jax is loaded
     configs = {_name(path, _CONFIGS.value): _load(path, overrides) for path in _CONFIGS.value}
-    flights, failures = _examine(configs)
+    flights, failures = _examine(configs, name)
     if _JSON.value:
-        _write_json(flights, failures)
+        _write_json(_JSON.value, flights, failures)
     from luab_jax.compiled import text
 
     if len(configs) > 1:
@@ -76,12 +77,14 @@ def _load(path: str, overrides: Sequence[str]) -> Config:
         values(argv)
     except flags.Error as e:
         cli.usage(str(e))
-    return values["config"].value
+    config = values["config"].value
+    assert isinstance(config, Config)
+    return config
 
 
-def _examine(configs: dict[str, Config]) -> tuple[list[Preflight], dict[str, UserError]]:
+def _examine(configs: dict[str, Config], name_of_topology: str) -> tuple[list[Preflight], dict[str, UserError]]:
     """In a table what is wrong with one experiment does not keep the others from being looked at."""
-    topology = find(_TOPOLOGY.value)  # before anything else loads jax
+    topology = find(name_of_topology)  # before anything else loads jax
     from luab_jax.compiled.experiment import check_counts, examine
 
     check_counts(_CLASSES.value, _EXAMPLES.value)
@@ -106,15 +109,15 @@ def _examine(configs: dict[str, Config]) -> tuple[list[Preflight], dict[str, Use
     return flights, failures
 
 
-def _write_json(flights: Sequence[Preflight], failures: dict[str, UserError]) -> None:
+def _write_json(path: str, flights: Sequence[Preflight], failures: dict[str, UserError]) -> None:
     from luab_jax.compiled import text
 
     values: list[dict[str, Any]] = [text.to_json(flight) for flight in flights]
     values += [{"experiment": name, "error": str(error)} for name, error in failures.items()]
     try:
-        epath.Path(_JSON.value).write_text(json.dumps(values, indent=1) + "\n")
+        epath.Path(path).write_text(json.dumps(values, indent=1) + "\n")
     except OSError as e:
-        raise UserError(f"--json={_JSON.value}: cannot be written ({e.strerror or e})") from e
+        raise UserError(f"--json={path}: cannot be written ({e.strerror or e})") from e
 
 
 if __name__ == "__main__":

@@ -148,7 +148,12 @@ def _forward_macs(model: Model) -> int:
     return count_macs(lambda p, s, x: model.apply(p, s, x, train=False), params, batch_stats, image)
 
 
-_NAMES = {"params": "parameters", "opt_state": "optimiser state", "batch_stats": "batch statistics", "ema": "average"}
+_NAMES = {
+    "params": "parameters",
+    "opt_state": "optimiser state",
+    "batch_stats": "batch statistics",
+    "ema": "moving average",
+}
 
 
 def _state_bytes(program: Program) -> dict[str, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from luab_jax.compiled.chips import Chip
 from luab_jax.compiled.facts import Facts
 from luab_jax.compiled.topology import Topology
 from luab_jax.config import Config
+from luab_jax.models.config import Remat
 
 _USABLE = 0.95
 """Of a device's memory: the rest is the program's, the runtime's and fragments."""
@@ -29,8 +31,8 @@ def hints(config: Config, topology: Topology, facts: Facts, state_bytes: int) ->
     if needed is not None and memory is not None:
         room, rest = _USABLE * memory - state_bytes, max(1, needed - state_bytes)
         found += _of_batch(config, topology, room / rest)
-    if hasattr(config.model, "remat"):
-        found.append("compute activations anew in the backward pass: --config.model.remat=..., about a third more work")
+    if config.model.remat is not Remat.BLOCKS:
+        found.append("compute activations anew in the backward pass: --config.model.remat=blocks, a third more work")
     if config.mesh.fsdp < len(topology.devices) and memory is not None and state_bytes > memory / 4:
         found.append(f"split the state too: --config.mesh.fsdp={len(topology.devices)}")
     return tuple(found)
@@ -39,15 +41,16 @@ def hints(config: Config, topology: Topology, facts: Facts, state_bytes: int) ->
 def _of_batch(config: Config, topology: Topology, share: float) -> list[str]:
     """Where the activations may be `share` of what they are."""
     devices = len(topology.devices)
+    parts = config.accumulation_steps
     per_device = config.batch_size // devices
     fitting = int(per_device * share)
     found: list[str] = []
-    if 1 <= fitting < per_device:
-        found.append(f"a smaller batch: --config.batch_size={fitting * devices} ({fitting} images per device)")
     if 0 < share < 1:
-        steps = next((n for n in range(2, per_device + 1) if per_device % n == 0 and n * share >= 1), None)
-        if steps and hasattr(config, "accumulation_steps"):
+        steps = next((n for n in range(parts + 1, per_device + 1) if per_device % n == 0 and n * share >= parts), None)
+        if steps:
             found.append(f"the same batch in parts: --config.accumulation_steps={steps}")
+        if fitting:
+            found.append(f"a smaller batch: --config.batch_size={fitting * devices} ({fitting} images per device)")
         larger = _larger(topology.chip, devices, config.batch_size, share)
         if larger:
             found.append(f"more chips: --topology={larger}")
@@ -56,10 +59,10 @@ def _of_batch(config: Config, topology: Topology, share: float) -> list[str]:
 
 def _larger(chip: Chip | None, devices: int, batch_size: int, share: float) -> str | None:
     """The smallest slice on which each device's part of the batch is small enough."""
-    for shape in chip.topologies if chip else ():
-        count = chip.devices_per_chip if chip else 1
-        for side in shape.split("x"):
-            count *= int(side)
-        if count > devices and count >= devices / share and not batch_size % count:
-            return f"{chip.name}:{shape}" if chip else None
+    if chip is None:
+        return None
+    for shape in chip.topologies:
+        count = chip.devices_per_chip * math.prod(int(side) for side in shape.split("x"))
+        if count >= devices / share and not batch_size % count:
+            return f"{chip.name}:{shape}"
     return None

@@ -39,9 +39,9 @@ def _verdict(flight: Preflight) -> str:
 def _page_rows(flight: Preflight) -> list[tuple[str, str]]:
     facts, work, estimate, topology = flight.facts, flight.work, flight.estimate, flight.topology
     mesh = " x ".join(f"{name} {size}" for name, size in _mesh(flight).items())
-    kind = topology.devices[0].device_kind
+    chips = f" on {work.num_chips} chips" if work.num_chips != work.num_devices else ""
     rows = [
-        ("devices", f"{work.num_devices} {kind} on {work.num_chips} chip(s), mesh {mesh}"),
+        ("devices", f"{work.num_devices} x {topology.devices[0].device_kind}{chips}, mesh {mesh}"),
         ("batch", f"{work.batch_size:,} images, {work.batch_size // work.num_devices:,} per device"),
         *((name, _bytes(num_bytes)) for name, num_bytes in flight.state_bytes.items()),
         ("batch, as it enters", _bytes(flight.batch_bytes)),

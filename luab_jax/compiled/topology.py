@@ -77,7 +77,7 @@ def _prepare_environment() -> None:
     """Must come before jax loads libtpu; raises `UserError` where that is not installed."""
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            "compiling for a TPU that is not here needs the TPU compiler: pip install libtpu (the extra `preflight`);"
+            "compiling for a TPU that is not here needs the TPU compiler: pip install -e '.[preflight]' (libtpu);"
             " --topology=local needs nothing"
         )
     os.environ.update(
