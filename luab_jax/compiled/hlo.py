@@ -44,7 +44,7 @@ class Collective:
             case "all-reduce":
                 return 2 * share * self.num_bytes
             case "collective-permute" | "collective-broadcast":
-                return self.num_bytes if self.group_size > 1 else 0
+                return float(self.num_bytes) if self.group_size > 1 else 0.0
             case _:
                 return share * self.num_bytes
 

@@ -12,6 +12,7 @@ from luab_jax.compiled.facts import versions
 from luab_jax.compiled.hints import needed_bytes
 from luab_jax.config import to_dict
 from luab_jax.errors import UserError
+from luab_jax.progress import format_seconds
 
 _UNKNOWN = "not estimated"
 
@@ -68,7 +69,8 @@ def _page_rows(flight: Preflight) -> list[tuple[str, str]]:
     ]
     if facts.text is not None and not estimate.exchanges:
         rows.append(("collectives", "none"))
-    return rows + _time_rows(flight)
+    when = "earlier, found in the cache" if flight.cached else "now"
+    return [*rows, *_time_rows(flight), ("compiled", f"in {format_seconds(facts.compile_s)}, {when}")]
 
 
 def _time_rows(flight: Preflight) -> list[tuple[str, str]]:
