@@ -18,8 +18,11 @@ from luab_jax.errors import ExitCode, UserError
 from luab_jax.pipes import quiet_when_unread
 
 
-def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False) -> None:
-    """Parses the flags, calls `main`, exits. A `UserError` is one line on stderr; other errors keep their traceback."""
+def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False, unparsed: str | None = None) -> None:
+    """Parses the flags, calls `main`, exits. A `UserError` is one line on stderr; other errors keep their traceback.
+
+    Flags that begin with `unparsed` are left to `main`, after the arguments.
+    """
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1 and not takes_arguments:
@@ -38,7 +41,7 @@ def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False) -> None
         sys.exit(int(code))
 
     with quiet_when_unread():
-        app.run(guarded, flags_parser=_parse)
+        app.run(guarded, flags_parser=lambda argv: _parse(argv, unparsed))
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
@@ -46,10 +49,11 @@ def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], unparsed: str | None) -> list[str]:
     check_overrides(argv)
+    left = [argument for argument in argv[1:] if unparsed and argument.startswith(unparsed)]
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS([argument for argument in argv if argument not in left]) + left
     except flags.Error as e:
         missing = re.search(r"Flag --(\w+) must have a value other than None", str(e))
         usage(f"--{missing[1]}=... is missing" if missing else str(e))
@@ -69,12 +73,14 @@ def check_overrides(argv: list[str]) -> None:
     paths = [a.partition("=")[2] for a in argv if a.lstrip("-").startswith("config=")]
     if not paths:
         return
-    if not os.path.exists(paths[-1]):
-        folder = os.path.dirname(paths[-1]) or "."
+    for path in paths:
+        if os.path.exists(path):
+            continue
+        folder = os.path.dirname(path) or "."
         there = sorted(f for f in os.listdir(folder) if f.endswith(".py")) if os.path.isdir(folder) else []
-        near = difflib.get_close_matches(os.path.basename(paths[-1]), there, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(os.path.basename(path), there, n=1, cutoff=0.5)
         hint = f"; did you mean {os.path.join(folder, near[0])}?" if near else "; configs/ holds the experiments"
-        usage(f"--config={paths[-1]}: no such file{hint}")
+        usage(f"--config={path}: no such file{hint}")
     known = flatten(runpy.run_path(paths[-1])["get_config"]())
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]

@@ -1,0 +1,162 @@
+"""A step compiled ahead of time, and what it says: memory, operations, cycles, collectives. Kept by program hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from etils import epath
+from rich.console import Console
+
+from luab_jax.compiled import hlo
+from luab_jax.compiled.hlo import Collective, ProgramText
+from luab_jax.progress import format_seconds
+
+_FORMAT = 1
+"""Part of the hash: what is kept by another format is not found."""
+_LINE_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes per device, with the padding of the compiler's layouts."""
+
+    arguments: int
+    """State and batch."""
+    outputs: int
+    aliased: int
+    """Outputs that take the place of arguments."""
+    temporaries: int
+    """Activations, gradients and all else that lives within a step."""
+    program: int
+    """The code itself."""
+
+    @property
+    def peak(self) -> int:
+        return self.arguments + self.outputs - self.aliased + self.temporaries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the compiler said of one program."""
+
+    memory: Memory | None
+    """`None` where the program was refused."""
+    flops: float | None
+    """Operations per step and device as the compiler counts them: additions too, the body of a loop once."""
+    text: ProgramText | None
+    refused: str = ""
+    """Why, if the compiler found no room."""
+    compile_s: float
+
+
+def program_hash(lowered: jax.stages.Lowered, topology: str) -> str:
+    """Of all that decides what the compiler makes of a program."""
+    digest = hashlib.sha256(lowered.as_text().encode())
+    flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+    digest.update(json.dumps([_FORMAT, topology, versions(), flags]).encode())
+    return digest.hexdigest()[:32]
+
+
+def versions() -> dict[str, str]:
+    versions = {}
+    for name in ("jax", "jaxlib", "libtpu"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = ""
+    return versions
+
+
+def facts_of(lowered: jax.stages.Lowered, *, topology: str, cache: epath.Path | None, title: str) -> tuple[Facts, bool]:
+    """Compiles, or finds what an earlier compilation of the same program said; the second tells which."""
+    path = None if cache is None else cache / "preflight" / f"{program_hash(lowered, topology)}.json"
+    if path is not None and (found := _read(path)) is not None:
+        return found, True
+    facts = _compile(lowered, title)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        part.write_text(json.dumps(dataclasses.asdict(facts), indent=1) + "\n")
+        part.replace(path)
+    return facts, False
+
+
+def _read(path: epath.Path) -> Facts | None:
+    try:
+        values = json.loads(path.read_text())
+        text = values.pop("text")
+        if text is not None:
+            text["collectives"] = tuple(Collective(**collective) for collective in text["collectives"])
+            text = ProgramText(**text)
+        memory = values.pop("memory")
+        return Facts(memory=None if memory is None else Memory(**memory), text=text, **values)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or damaged: compiled anew
+
+
+def _compile(lowered: jax.stages.Lowered, title: str) -> Facts:
+    start = time.monotonic()
+    try:
+        compiled = _in_background(lowered.compile, title)
+    except jax.errors.JaxRuntimeError as e:
+        if "RESOURCE_EXHAUSTED" not in str(e):
+            raise
+        why = " ".join(str(e).partition("RESOURCE_EXHAUSTED:")[2].splitlines()[:1]).strip()
+        return Facts(memory=None, flops=None, text=None, refused=why, compile_s=time.monotonic() - start)
+    stats, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    return Facts(
+        memory=Memory(
+            arguments=stats.argument_size_in_bytes,
+            outputs=stats.output_size_in_bytes,
+            aliased=stats.alias_size_in_bytes,
+            temporaries=stats.temp_size_in_bytes,
+            program=stats.generated_code_size_in_bytes,
+        ),
+        flops=float(cost["flops"]) if "flops" in cost else None,
+        text=hlo.read(compiled.as_text() or ""),
+        compile_s=time.monotonic() - start,
+    )
+
+
+def _in_background(function: Any, title: str) -> Any:
+    """Calls in a thread, so that Ctrl-C is heard: the compiler would hear it only after its minutes."""
+    outcome: list[Any] = []
+
+    def call() -> None:
+        try:
+            outcome.extend((function(), None))
+        except BaseException as e:
+            outcome.extend((None, e))
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    _wait(thread, title)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def _wait(thread: threading.Thread, title: str) -> None:
+    """Says on stderr how long it has taken: in one line on a terminal, now and then elsewhere."""
+    start = last = time.monotonic()
+    if sys.stderr.isatty():
+        with Console(stderr=True).status(f"compiling {title}") as status:
+            while thread.is_alive():
+                thread.join(0.5)
+                status.update(f"compiling {title}: {format_seconds(time.monotonic() - start)}")
+        return
+    while thread.is_alive():
+        thread.join(0.5)
+        if time.monotonic() - last >= _LINE_EVERY_S:
+            last = time.monotonic()
+            print(f"compiling {title}: {format_seconds(last - start)}", file=sys.stderr, flush=True)

@@ -1,0 +1,217 @@
+"""What preflight prints: a page for one experiment, a table for several, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from luab_jax.compiled.estimate import NOT_RUN, TRUST
+from luab_jax.compiled.experiment import Preflight
+from luab_jax.compiled.facts import versions
+from luab_jax.compiled.hints import needed_bytes
+from luab_jax.config import to_dict
+from luab_jax.errors import UserError
+from luab_jax.progress import format_seconds
+
+_UNKNOWN = "not estimated"
+
+
+def page(flight: Preflight) -> str:
+    """Everything of one experiment."""
+    return "\n".join([_verdict(flight), "", *_rows(_page_rows(flight)), "", *_notes([flight])]) + "\n"
+
+
+def _verdict(flight: Preflight) -> str:
+    where = f"{flight.name} on {flight.topology.name}"
+    memory, needed = flight.topology.memory_bytes, needed_bytes(flight.facts)
+    used = _bytes(needed) if needed is not None else "an unknown share"
+    if flight.estimate.fits is None:
+        return f"{where}: needs {used} per device; how much there is, is not known"
+    there = "" if memory is None else f" of {_bytes(memory)}"
+    if flight.estimate.fits:
+        return f"{where}: fits, {used}{there} per device"
+    lines = [f"{where}: DOES NOT FIT, {used}{there} per device"]
+    if flight.facts.refused:
+        lines.append(f"  the compiler: {flight.facts.refused}")
+    return "\n".join(lines + [f"  try {hint}" for hint in flight.hints])
+
+
+def _page_rows(flight: Preflight) -> list[tuple[str, str]]:
+    facts, work, estimate, topology = flight.facts, flight.work, flight.estimate, flight.topology
+    mesh = " x ".join(f"{name} {size}" for name, size in _mesh(flight).items())
+    chips = f" on {work.num_chips} chips" if work.num_chips != work.num_devices else ""
+    rows = [
+        ("devices", f"{work.num_devices} x {topology.devices[0].device_kind}{chips}, mesh {mesh}"),
+        ("batch", f"{work.batch_size:,} images, {work.batch_size // work.num_devices:,} per device"),
+        *((name, _bytes(num_bytes)) for name, num_bytes in flight.state_bytes.items()),
+        ("batch, as it enters", _bytes(flight.batch_bytes)),
+    ]
+    if facts.memory is not None:
+        rows += [
+            ("arguments, padded", _bytes(facts.memory.arguments)),
+            ("activations and temporaries", _bytes(facts.memory.temporaries)),
+            ("peak", _bytes(facts.memory.peak)),
+            ("program", _bytes(facts.memory.program)),
+        ]
+    rows.append(
+        ("model FLOPs per step", f"{_flops(work.flops_per_step)}: 3 x 2 x {work.forward_macs / 1e9:.3g} GMAC per image")
+    )
+    if facts.flops is not None:
+        count = "additions too, loops once" if facts.text and facts.text.num_loops else "additions too"
+        rows.append(("compiler's FLOPs per device", f"{_flops(facts.flops)}: {count}"))
+    rows += [
+        (
+            f"{each.kind}",
+            f"{each.count} x, {_bytes(each.num_bytes)}; {_bytes(each.sent_bytes)} sent per device (ring bound)",
+        )
+        for each in estimate.exchanges
+    ]
+    if facts.text is not None and not estimate.exchanges:
+        rows.append(("collectives", "none"))
+    when = "earlier, found in the cache" if flight.cached else "now"
+    return [*rows, *_time_rows(flight), ("compiled", f"in {format_seconds(facts.compile_s)}, {when}")]
+
+
+def _time_rows(flight: Preflight) -> list[tuple[str, str]]:
+    estimate, work, chip = flight.estimate, flight.work, flight.topology.chip
+    if estimate.step_s is None:
+        return [("time, MFU, hours", f"{_UNKNOWN}: {_why_not(flight)}")]
+    assert estimate.cycles_s is not None and estimate.ici_s is not None and chip is not None and chip.clock_hz
+    parts = f"cycles {_ms(estimate.cycles_s)} at {chip.clock_hz / 1e9:g} GHz + links {_ms(estimate.ici_s)}"
+    rows = [
+        ("step", f"{_ms(estimate.step_s)}: {parts}"),
+        ("MFU", f"{estimate.mfu:.3f}: model FLOPs in the time of the cycles, of {chip.peak_flops / 1e12:g} TFLOP/s"),
+        ("images/s", f"{estimate.images_per_s:,.0f}"),
+        ("run", f"{estimate.hours:.1f} h for {work.total_steps:,} steps"),
+    ]
+    if estimate.cost is not None:
+        rows.append(("cost", f"{estimate.cost:,.0f} for {work.num_chips} chips"))
+    return rows
+
+
+def _why_not(flight: Preflight) -> str:
+    chip, text = flight.topology.chip, flight.facts.text
+    if text is None:
+        return "the program was refused"
+    if chip is None:
+        return f"no public figures of {flight.topology.devices[0].device_kind} are known here"
+    if chip.clock_hz is None:
+        return f"the clock of {chip.name} is not public"
+    return "this compiler states no cycles"
+
+
+COLUMNS = (
+    *("experiment", "chips", "batch", "cycles ms", "ici ms", "MFU", "TFLOP", "peak GB", "arguments GB", "collectives"),
+    *("images/s", "hours"),
+)
+"""TFLOP is the compiler's count per chip; peak and arguments are per device."""
+
+
+def table(flights: Sequence[Preflight], failures: dict[str, UserError], *, with_cost: bool) -> str:
+    """One row per experiment; below it what is assumed, what failed and why, and how far to trust it."""
+    rows = [[*COLUMNS, "cost"] if with_cost else list(COLUMNS)]
+    rows += [_table_row(flight, with_cost=with_cost) for flight in flights]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    refused = [_verdict(flight) for flight in flights if flight.estimate.fits is False]
+    failed = [f"{name}: {error}" for name, error in failures.items()]
+    return "\n".join([*lines, "", *refused, *failed, *_notes(flights)]) + "\n"
+
+
+def _table_row(flight: Preflight, *, with_cost: bool) -> list[str]:
+    estimate, memory, work = flight.estimate, flight.facts.memory, flight.work
+    flops = flight.facts.flops
+    count = sum(each.count for each in estimate.exchanges)
+    num_bytes = sum(each.num_bytes for each in estimate.exchanges)
+    row = [
+        flight.name,
+        f"{work.num_chips}",
+        f"{work.batch_size}",
+        _number(estimate.cycles_s, 1e3, ".1f"),
+        _number(estimate.ici_s, 1e3, ".2f"),
+        _number(estimate.mfu, 1, ".3f"),
+        _number(None if flops is None else flops * work.num_devices / work.num_chips, 1e-12, ".2f"),
+        ("" if estimate.fits is not False else "> ") + _number(memory.peak if memory else None, 1e-9, ".2f"),
+        _number(memory.arguments if memory else None, 1e-9, ".2f"),
+        f"{count}, {_bytes(num_bytes)}",
+        _number(estimate.images_per_s, 1, ",.0f"),
+        _number(estimate.hours, 1, ".1f"),
+    ]
+    return [*row, _number(estimate.cost, 1, ",.0f")] if with_cost else row
+
+
+def _number(value: float | None, factor: float, form: str) -> str:
+    return "-" if value is None else format(value * factor, form)
+
+
+def to_json(flight: Preflight) -> dict[str, Any]:
+    """Everything, in bytes, seconds and plain numbers."""
+    topology, chip = flight.topology, flight.topology.chip
+    return {
+        "experiment": flight.name,
+        "topology": topology.name,
+        "device_kind": topology.devices[0].device_kind,
+        "mesh": _mesh(flight),
+        "chip": None if chip is None else dataclasses.asdict(chip),
+        "memory_bytes": topology.memory_bytes,
+        "config": to_dict(flight.config),
+        "num_classes": flight.data.num_classes,
+        "num_examples": flight.data.num_examples,
+        "assumptions": list(flight.data.assumptions),
+        "work": dataclasses.asdict(flight.work) | {"flops_per_step": flight.work.flops_per_step},
+        "state_bytes": flight.state_bytes,
+        "batch_bytes": flight.batch_bytes,
+        "facts": dataclasses.asdict(flight.facts),
+        "peak_bytes": flight.facts.memory.peak if flight.facts.memory else None,
+        "estimate": dataclasses.asdict(flight.estimate),
+        "hints": list(flight.hints),
+        "cached": flight.cached,
+        "versions": versions(),
+        "trust": TRUST,
+    }
+
+
+def _notes(flights: Sequence[Preflight]) -> list[str]:
+    """Each once, however many experiments share it."""
+    notes = [f"assumed: {note}" for flight in flights for note in flight.data.assumptions]
+    for flight in flights:
+        if flight.facts.text is not None and flight.facts.text.num_unknown_loops:
+            notes.append(f"{flight.name}: {flight.facts.text.num_unknown_loops} loop(s) of unknown length counted once")
+    chips = {flight.topology.chip.name: flight.topology.chip for flight in flights if flight.topology.chip}
+    notes += [f"figures of {chip.name}: {chip.source}" for chip in chips.values()]
+    notes.append(TRUST if any(flight.estimate.step_s is not None for flight in flights) else NOT_RUN)
+    return list(dict.fromkeys(notes))
+
+
+def _mesh(flight: Preflight) -> dict[str, int]:
+    fsdp = flight.config.mesh.fsdp
+    return {"data": len(flight.topology.devices) // fsdp, "fsdp": fsdp}
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max(len(name) for name, _ in rows)
+    return [f"  {name.ljust(width)}  {value}" for name, value in rows]
+
+
+def _bytes(num_bytes: float) -> str:
+    unit, name = next(
+        (unit, name)
+        for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
+        if num_bytes >= unit or unit == 1
+    )
+    return f"{num_bytes / unit:,.{2 if unit == 1e9 else 1 if unit > 1 else 0}f} {name}"
+
+
+def _flops(flops: float) -> str:
+    return f"{flops / 1e12:,.2f} TFLOP" if flops >= 1e10 else f"{flops / 1e9:,.3f} GFLOP"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms"
