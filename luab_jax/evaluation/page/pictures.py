@@ -23,11 +23,11 @@ _METHODS = {
 def example_pictures(columns: Sequence[Column], examples: Sequence[Examples]) -> str:
     """Empty if no run has examples."""
     chosen = common(columns, examples)
-    if chosen is None:
+    if chosen is None or not chosen.rows:
         return ""
     names = _short([columns[run].name for run in chosen.runs])
     store = _Store()
-    parts = [_about(chosen, columns)]
+    parts = [_about(chosen, names, [column.name for run, column in enumerate(columns) if run not in chosen.runs])]
     for kind in kinds(chosen.rows, names):
         count = f" <small>{kind.count} of {len(chosen.rows)}</small>" if kind.count is not None else ""
         cards = "".join(_card(row, chosen.runs, names, store) for row in kind.rows)
@@ -36,10 +36,12 @@ def example_pictures(columns: Sequence[Column], examples: Sequence[Examples]) ->
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """Without the first words that all have in common, such as the model, but for the last word."""
+    """Without the words that all begin or end with, such as the model; each keeps at least one."""
     words = [name.split() for name in names]
-    while len(words) > 1 and len({of_name[0] for of_name in words}) == 1 and all(len(w) > 1 for w in words):
-        words = [of_name[1:] for of_name in words]
+    for end in (0, -1):
+        while len(words) > 1 and min(map(len, words)) > 1 and len({of_name[end] for of_name in words}) == 1:
+            for of_name in words:
+                of_name.pop(end)
     return [" ".join(of_name) for of_name in words]
 
 
@@ -68,8 +70,8 @@ def _data(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def _about(chosen: Chosen, columns: Sequence[Column]) -> str:
-    """What a reader must know to read the pictures."""
+def _about(chosen: Chosen, names: Sequence[str], absent: Sequence[str]) -> str:
+    """What a reader must know to read the pictures; `names` are those of the runs that have examples."""
     first = chosen.of_run[0]
     notes = [
         f"{len(chosen.rows)} of the {first.num_images:,} images of {first.dataset} val, drawn without a look at the"
@@ -78,11 +80,8 @@ def _about(chosen: Chosen, columns: Sequence[Column]) -> str:
     ]
     methods = dict.fromkeys(of_run.map for of_run in chosen.of_run)
     for method in methods:
-        who = [
-            columns[run].name for run, of_run in zip(chosen.runs, chosen.of_run, strict=True) if of_run.map == method
-        ]
-        notes.append(_METHODS.get(method, method) + (f" ({', '.join(who)})" if len(methods) > 1 else ""))
-    absent = [column.name for run, column in enumerate(columns) if run not in chosen.runs]
+        who = ", ".join(n for n, of_run in zip(names, chosen.of_run, strict=True) if of_run.map == method)
+        notes.append((f"{who}: " if len(methods) > 1 else "") + _METHODS.get(method, method))
     without = f" No example images on this data: {', '.join(absent)}." if absent else ""
     text = f"{notes[0]} {'; '.join(notes[1:])}.{without}"
     keys = (("click", "recorded click"), ("box", "box of the class"), ("point", "predicted point"))
@@ -107,7 +106,7 @@ def _card(row: Row, runs: Sequence[int], names: Sequence[str], store: _Store) ->
 
 def _words(labels: Sequence[str], shown: str) -> str:
     """The labels, the one that is shown in bold."""
-    return ", ".join(f"<b>{escape(label)}</b>" if label == shown else escape(label) for label in labels)
+    return "; ".join(f"<b>{escape(label)}</b>" if label == shown else escape(label) for label in labels)
 
 
 def _panel(title: str, drawn: str, run: str, below: str) -> str:
