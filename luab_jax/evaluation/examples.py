@@ -30,7 +30,7 @@ Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class ExampleImage:
     """One image. Places are fractions of the picture, (x, y)."""
 
     file_name: str
@@ -68,9 +68,11 @@ class Examples:
     """Of the data."""
     num_images: int
     """That the split has."""
+    num_asked: int
+    """Images without a label are left out of them."""
     map: str
     """The kind of map; see `models.maps.MAPS`."""
-    images: tuple[Example, ...]
+    images: tuple[ExampleImage, ...]
 
 
 def examples_path(results: epath.PathLike) -> epath.Path:
@@ -113,19 +115,19 @@ def read_examples(path: epath.PathLike) -> Examples:
 
 
 def _checked_head(head: Mapping[str, Any]) -> Mapping[str, Any]:
-    kinds = {"checkpoint": dict, "dataset": str, "fingerprint": str, "num_images": int, "map": str}
+    kinds = {"checkpoint": dict, "dataset": str, "fingerprint": str, "num_images": int, "num_asked": int, "map": str}
     for name, kind in kinds.items():
         if not isinstance(head[name], kind):
             raise TypeError(f"{name} is {head[name]!r:.60}")
     return head
 
 
-def _image(line: Mapping[str, Any]) -> Example:
+def _image(line: Mapping[str, Any]) -> ExampleImage:
     picture = base64.b64decode(line["picture"], validate=True)
     if not picture.startswith(tuple(_PICTURES)):
         raise ValueError("a picture is neither PNG nor JPEG")
     answers = tuple((str(name), float(probability)) for name, probability in line["answers"])
-    return Example(
+    return ExampleImage(
         file_name=str(line["file_name"]),
         picture=picture,
         labels=tuple(map(str, line["labels"])),

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import cv2
+import jax
 import numpy as np
 from etils import epath
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 from scipy import special
 
+from luab_jax import sharding
 from luab_jax.byproducts.kinds import TargetKind
-from luab_jax.byproducts.targets import Target, kind_of
-from luab_jax.data.batch import Batch
+from luab_jax.byproducts.targets import Target, kind_of, make_target
 from luab_jax.data.dataset import PreparedSplit, open_split
-from luab_jax.data.pipeline import Truth, eval_batches
+from luab_jax.data.features import Example
+from luab_jax.data.transforms import ANY_SIZE, decode, evaluation_input
 from luab_jax.errors import DataError, UserError
 from luab_jax.evaluation.engine import find_part
-from luab_jax.evaluation.examples import Example, Examples, Numbers, examples_path, read_examples, write_examples
+from luab_jax.evaluation.examples import ExampleImage, Examples, Numbers, examples_path, read_examples, write_examples
 from luab_jax.evaluation.label_spaces import OF_THE_MODEL
+from luab_jax.evaluation.loading import LoadedModel
 from luab_jax.evaluation.predict import Predictor
-from luab_jax.evaluation.suite import Suite
+from luab_jax.evaluation.suite import Suite, View
 from luab_jax.evaluation.suites import SUITES
 from luab_jax.log import say
-from luab_jax.models.maps import MAPS
+from luab_jax.models.inputs import normalise
+from luab_jax.models.maps import MAPS, localise
 
 _NUM_ANSWERS = 3
 _JPEG_QUALITY = 88
@@ -56,10 +62,13 @@ def keep_examples(
     try:
         split = open_split(directory, "val")
         OF_THE_MODEL.check(split, predictor.loaded.class_list_hash, predictor.loaded.num_classes)
-        if _is_there(path, predictor, split, count):
+        # Several hosts must all take the same way, and some may not see the file.
+        if jax.process_count() == 1 and _is_there(path, predictor, split, count):
             say("examples: already beside the results")
             return None
-        write_examples(path, make_examples(predictor, split, count))
+        examples = make_examples(predictor, split, count)
+        if jax.process_index() == 0:
+            write_examples(path, examples)
     except DataError as e:
         return str(e)
     except OSError as e:
@@ -75,7 +84,7 @@ def _is_there(path: epath.Path, predictor: Predictor, split: PreparedSplit, coun
     return (
         there.checkpoint == json.loads(json.dumps(predictor.loaded.identity))
         and there.fingerprint == split.manifest.fingerprint
-        and len(there.images) == min(count, len(split.records))
+        and there.num_asked == count
     )
 
 
@@ -87,55 +96,83 @@ def choose(num_records: int, count: int) -> list[int]:
 def make_examples(predictor: Predictor, split: PreparedSplit, count: int) -> Examples:
     """Raises `DataError` for images that cannot be read, or if none has a label."""
     rows = choose(len(split.records), count)
+    if not rows:
+        raise DataError(f"{split.directory}: the split {split.manifest.split!r} holds no record")
     few = dataclasses.replace(split, records=split.records.take(rows))
-    loaded, names = predictor.loaded, split.manifest.classes.names
-    batches = eval_batches(
-        few,
-        preprocessing=loaded.preprocessing,
-        batch_size=predictor.batch_size,
-        num_classes=loaded.num_classes if loaded.label_sets else None,
-        target=Target.BOX,
-        reading=predictor.reading,
-    )
-    images = tuple(image for batch, truths in batches for image in _of_batch(predictor, batch, truths, names))
+    predictions = predictor(few, [View.PLAIN])[View.PLAIN]
+    seen = [_seen(predictor.loaded, few, row) for row in range(len(rows))]
+    shown = np.asarray([min(of_image.labels, default=0) for of_image in seen], np.int32)
+    maps = _maps(predictor, np.stack([of_image.pixels for of_image in seen]), shown)
+    points = _points(predictions.target, predictions.byproduct, shown)
+    names = split.manifest.classes.names
+    label_sets = predictor.loaded.label_sets
+    images = [
+        ExampleImage(
+            file_name=of_image.file_name,
+            picture=encode(of_image.pixels),
+            labels=tuple(names[label] for label in of_image.labels),
+            shown=names[int(shown[row])],
+            right=_is_right(predictions.logits[row], of_image.labels),
+            answers=_answers(predictions.logits[row], names, int(shown[row]), label_sets=label_sets),
+            map=_scaled(maps[row]),
+            click=of_image.click,
+            box=of_image.box,
+            point=None if points is None else _place(points[row]),
+        )
+        for row, of_image in enumerate(seen)
+        if of_image.labels
+    ]
     if not images:
         raise DataError(f"{split.directory}: none of the {len(rows)} images looked at has a label")
     return Examples(
-        checkpoint=loaded.identity,
+        checkpoint=predictor.loaded.identity,
         dataset=split.manifest.dataset,
         fingerprint=split.manifest.fingerprint,
         num_images=len(split.records),
-        map=MAPS[loaded.model.family],
-        images=images,
+        num_asked=count,
+        map=MAPS[predictor.loaded.model.family],
+        images=tuple(images),
     )
 
 
-def _of_batch(predictor: Predictor, batch: Batch, truths: Sequence[Truth], names: Sequence[str]) -> Iterator[Example]:
-    """Images without any label are left out."""
-    images = batch.images[batch.mask]
-    labels = [truth.labels if predictor.loaded.label_sets else (truth.label,) for truth in truths]
-    labels = [tuple(label for label in of_image if label >= 0) for of_image in labels]
-    shown = np.asarray([min(of_image, default=0) for of_image in labels], np.int32)
-    logits, byproduct = predictor.outputs(images)
-    points = _points(predictor.loaded.target, byproduct, shown)
-    boxes, valid = batch.targets[batch.mask], batch.valid[batch.mask]
-    maps = predictor.maps(images, shown)
-    for row, truth in enumerate(truths):
-        if not labels[row]:
-            continue
-        of_class = int(shown[row]) if predictor.loaded.label_sets else 0
-        yield Example(
-            file_name=truth.file_name,
-            picture=encode(images[row]),
-            labels=tuple(names[label] for label in labels[row]),
-            shown=names[int(shown[row])],
-            right=_is_right(logits[row], labels[row]),
-            answers=_answers(logits[row], names, int(shown[row]), label_sets=predictor.loaded.label_sets),
-            map=_scaled(maps[row]),
-            click=None if truth.click is None or predictor.loaded.label_sets else _place(truth.click),
-            box=_place(boxes[row, of_class]) if valid[row, of_class] else None,
-            point=None if points is None else _place(points[row]),
-        )
+class _Seen(NamedTuple):
+    """One input, with what is known of it."""
+
+    file_name: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+    labels: tuple[int, ...]
+    click: Numbers | None
+    box: Numbers | None
+
+
+def _seen(loaded: LoadedModel, split: PreparedSplit, row: int) -> _Seen:
+    """As the model gets it; of a set of labels the box is that of the first, and clicks are of no single class."""
+    example = Example(split.records[row])
+    pixels, view = evaluation_input(decode(example.image, example.file_name), loaded.preprocessing, ANY_SIZE)
+    labels = example.labels.tolist() if loaded.label_sets else [example.label]
+    labels = tuple(sorted(label for label in labels if label >= 0))
+    num_classes, of_class = (loaded.num_classes, min(labels, default=0)) if loaded.label_sets else (None, 0)
+
+    def known(target: Target, of_class: int, num_classes: int | None) -> Numbers | None:
+        found = make_target(target, example.byproducts(), view, seed=0, num_classes=num_classes)
+        return _place(found.values[of_class]) if found.valid[of_class] else None
+
+    click = None if loaded.label_sets else known(Target.CLICK_LAST, 0, None)
+    return _Seen(example.file_name, pixels, labels, click, known(Target.BOX, of_class, num_classes))
+
+
+def _maps(
+    predictor: Predictor, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n i j"]:
+    """Every device makes all of them, so that every host has them; they are few."""
+    loaded, whole = predictor.loaded, sharding.replicated(predictor.mesh)
+
+    @partial(jax.jit, out_shardings=whole)
+    def maps_of(params: Any, batch_stats: Any, images: Array, labels: Array) -> Array:
+        normalised = normalise(images, loaded.preprocessing.mean, loaded.preprocessing.std)
+        return localise(loaded.model, params, batch_stats, normalised, labels)
+
+    return np.asarray(maps_of(loaded.params, loaded.batch_stats, images, labels), np.float32)
 
 
 def encode(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:

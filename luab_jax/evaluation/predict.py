@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from luab_jax import sharding
 from luab_jax.byproducts.targets import Target
@@ -21,7 +21,6 @@ from luab_jax.evaluation.loading import LoadedModel
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.suite import View
 from luab_jax.models.inputs import normalise
-from luab_jax.models.maps import localise
 from luab_jax.progress import Progress
 
 Output = tuple[Array | np.ndarray, Array | np.ndarray | None]
@@ -42,11 +41,6 @@ class Predictor:
         self._predict = jax.jit(
             _make_predict(loaded),
             in_shardings=(whole, whole, self._sharding, whole, whole),
-            out_shardings=self._sharding,
-        )
-        self._maps = jax.jit(
-            _make_maps(loaded),
-            in_shardings=(whole, whole, self._sharding, self._sharding),
             out_shardings=self._sharding,
         )
 
@@ -90,31 +84,11 @@ class Predictor:
 
     def logits(self, images: UInt8[np.ndarray, "n h w 3"] | UInt8[Array, "n h w 3"]) -> Float[np.ndarray, "n c"]:
         """Of at most `batch_size` inputs, by the same program as everything else."""
-        return self.outputs(images)[0]
-
-    def outputs(
-        self, images: UInt8[np.ndarray, "n h w 3"] | UInt8[Array, "n h w 3"]
-    ) -> tuple[Float[np.ndarray, "n c"], Float[np.ndarray, "n k d"] | None]:
-        """Logits and byproduct of at most `batch_size` inputs; `None` of a model without the head."""
+        padded = jnp.zeros((self.batch_size, *images.shape[1:]), jnp.uint8).at[: len(images)].set(images)
+        seen = jax.device_put(padded, self._sharding)
         plain = occlusion(View.PLAIN, self.loaded.preprocessing.image_size)
-        logits, byproduct = self._predict(
-            self.loaded.params, self.loaded.batch_stats, self._whole_batch(images), *plain
-        )
-        kept = slice(len(images))
-        return np.asarray(logits)[kept], None if byproduct is None else np.asarray(byproduct)[kept]
-
-    def maps(self, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n i j"]:
-        """Where the model sees the class `labels` in at most `batch_size` inputs: see `models.maps`."""
-        maps = self._maps(
-            self.loaded.params, self.loaded.batch_stats, self._whole_batch(images), self._whole_batch(labels)
-        )
-        return np.asarray(maps, np.float32)[: len(images)]
-
-    def _whole_batch(self, rows: np.ndarray | Array) -> Array:
-        """Padded with zeros, on the devices."""
-        padding = [(0, self.batch_size - len(rows)), *[(0, 0)] * (rows.ndim - 1)]
-        padded = np.pad(rows, padding) if isinstance(rows, np.ndarray) else jnp.pad(rows, padding)
-        return jax.device_put(padded, self._sharding)
+        logits, _ = self._predict(self.loaded.params, self.loaded.batch_stats, seen, *plain)
+        return np.asarray(logits)[: len(images)]
 
 
 class _Running(NamedTuple):
@@ -169,15 +143,3 @@ def _make_predict(loaded: LoadedModel) -> Callable[..., tuple[Array, Array | Non
         return outputs.logits, outputs.byproduct
 
     return predict
-
-
-def _make_maps(loaded: LoadedModel) -> Callable[..., Array]:
-    preprocessing = loaded.preprocessing
-
-    def maps(
-        params: dict[str, Any], batch_stats: dict[str, Any], images: UInt8[Array, "b h w 3"], labels: Int[Array, " b"]
-    ) -> Float[Array, "b i j"]:
-        seen = normalise(images, preprocessing.mean, preprocessing.std)
-        return localise(loaded.model, params, batch_stats, seen, labels)
-
-    return maps

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from luab_jax import sharding
 from luab_jax.byproducts.records import Size
 from luab_jax.corruptions.corrupt import corrupt, image_keys
 from luab_jax.corruptions.frost_photos import packaged_photos
@@ -33,7 +35,7 @@ from luab_jax.evaluation.scores.context import context_violations
 from luab_jax.evaluation.scores.corruptions import corruptions
 from luab_jax.evaluation.scores.localisation import Located, max_box_acc_v2
 from luab_jax.evaluation.threads import in_threads
-from luab_jax.models.maps import MAPS
+from luab_jax.models.maps import MAPS, localise
 from luab_jax.progress import Progress
 
 Scores = Mapping[str, Any]
@@ -191,13 +193,21 @@ def _squash(split: PreparedSplit, side: int, index: int) -> _Squashed:
 
 def _located(predictor: Predictor, split: PreparedSplit, progress: Progress) -> Iterator[Located]:
     """The map of every image that has a box of its class."""
-    side = predictor.loaded.preprocessing.image_size
+    loaded, side = predictor.loaded, predictor.loaded.preprocessing.image_size
+    mean, std = (np.asarray(values, np.float32) for values in (loaded.preprocessing.mean, loaded.preprocessing.std))
+    whole, rows = sharding.replicated(predictor.mesh), sharding.batch_sharding(predictor.mesh)
+
+    @partial(jax.jit, in_shardings=(whole, whole, rows, rows), out_shardings=rows)
+    def maps_of(params: Any, batch_stats: Any, images: Array, labels: Array) -> Array:
+        return localise(loaded.model, params, batch_stats, (images.astype(jnp.float32) / 255.0 - mean) / std, labels)
 
     def located(batch: Sequence[_Squashed]) -> Iterator[Located]:
-        maps = predictor.maps(
-            np.stack([image.pixels for image in batch]), np.asarray([image.label for image in batch], np.int32)
-        )
-        for image, scores in zip(batch, maps, strict=True):
+        images = np.zeros((predictor.batch_size, side, side, 3), np.uint8)
+        labels = np.zeros(predictor.batch_size, np.int32)
+        for row, image in enumerate(batch):
+            images[row], labels[row] = image.pixels, image.label
+        maps = np.asarray(maps_of(loaded.params, loaded.batch_stats, images, labels), np.float32)
+        for image, scores in zip(batch, maps, strict=False):
             resized = np.asarray(cv2.resize(scores, (side, side), interpolation=cv2.INTER_CUBIC))
             yield Located(image.file_name, resized, image.boxes.astype(np.float32))
 

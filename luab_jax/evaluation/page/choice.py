@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from luab_jax.evaluation.examples import Example, Examples
+from luab_jax.evaluation.examples import ExampleImage, Examples
 from luab_jax.evaluation.page.overlay import dissimilarity
 from luab_jax.evaluation.report import Column
 
@@ -13,7 +13,7 @@ _OF_A_KIND = 3
 _MAX_KINDS = 6
 """Kinds of agreement that are shown, of those that more than one run can have."""
 
-Row = tuple[Example, ...]
+Row = tuple[ExampleImage, ...]
 """One image, as each run saw it."""
 
 

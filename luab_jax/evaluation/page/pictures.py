@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from luab_jax.evaluation.examples import Example, Examples, Numbers
+from luab_jax.evaluation.examples import ExampleImage, Examples, Numbers
 from luab_jax.evaluation.page.choice import Chosen, Row, common, kinds
 from luab_jax.evaluation.page.overlay import overlay, ramp
 from luab_jax.evaluation.page.plots import colour
@@ -51,7 +51,7 @@ class _Store:
     def __init__(self) -> None:
         self._places: dict[bytes, tuple[int, str]] = {}
 
-    def use(self, image: Example, looks: str) -> str:
+    def use(self, image: ExampleImage, looks: str) -> str:
         place, _ = self._places.setdefault(image.picture, (len(self._places), image.media_type))
         return f'<use href="#picture{place}" class="{looks}"/>'
 
@@ -116,19 +116,19 @@ def _panel(title: str, drawn: str, run: str, below: str) -> str:
     )
 
 
-def _map(image: Example) -> str:
+def _map(image: ExampleImage) -> str:
     if image.map is None:
         return '<text x="50" y="54" class="middle none">no map</text>'
     return f'<image {_SQUARE} href="{_data("image/png", overlay(image.map))}"/>'
 
 
-def _known(image: Example) -> str:
+def _known(image: ExampleImage) -> str:
     """Box and click, as they were recorded."""
     box = "" if image.box is None else "".join(_rectangle(image.box))
     return box + ("" if image.click is None else _click(100 * image.click[0], 100 * image.click[1]))
 
 
-def _predicted(image: Example) -> str:
+def _predicted(image: ExampleImage) -> str:
     """The point, on the picture even where it was predicted outside."""
     if image.point is None:
         return ""
@@ -154,10 +154,10 @@ def _cross(x: float, y: float) -> str:
     return f'<path class="halo" d="{path}"/><path class="point" d="{path}"/>'
 
 
-_KEYS = {"click": _click(11, 7), "box": "".join(_rectangle((0.03, 0.02, 0.19, 0.12))), "point": _cross(11, 7)}
+_KEYS = {"click": _click(11.0, 7.0), "box": "".join(_rectangle((0.03, 0.02, 0.19, 0.12))), "point": _cross(11.0, 7.0)}
 
 
-def _answers(image: Example) -> Iterator[str]:
+def _answers(image: ExampleImage) -> Iterator[str]:
     """The best, then what is shown if it is not among them."""
     if not image.answers:
         yield '<p class="answer">no finite answer</p>'
