@@ -32,7 +32,7 @@ th:first-child { text-align: left; padding-left: 0; position: sticky; left: 0; b
 th { color: var(--soft); } tbody th { color: var(--ink); }
 thead th { vertical-align: bottom; } thead small { display: block; }
 small { font-size: 11.5px; color: var(--soft); }
-.headline tbody th { min-width: 170px; }
+.headline th, .headline td { padding-left: 9px; } .headline tbody th { min-width: 150px; }
 .headline tbody th, .scores thead th { white-space: normal; max-width: 260px; overflow-wrap: anywhere; }
 .scores tbody th { white-space: normal; overflow-wrap: anywhere; }
 .headline tbody tr + tr > *, .suite > * { border-top: 1px solid var(--line); }
@@ -41,7 +41,7 @@ small { font-size: 11.5px; color: var(--soft); }
 .paper > *, tbody .paper th { color: var(--soft); font-style: italic; }
 .headline tbody .paper > * { border-top: 0; }
 .change { color: var(--soft); } .headline .change { font-size: 12px; }
-.headline .change small { display: block; }
+.headline .change small { display: block; font-size: 10.5px; }
 .better { color: var(--better); } .worse { color: var(--worse); }
 b { font-weight: 680; }
 .key { display: inline-block; width: 9px; height: 9px; border-radius: 3px; margin-right: 7px; background: var(--c); }
@@ -82,7 +82,9 @@ svg .point { stroke: #4fe3ff; stroke-width: 2.2; } svg .none { fill: #fff; }
 .answer i { position: absolute; inset: 0 auto 0 0; background: var(--soft); opacity: .2; border-radius: 3px; }
 .answer.right i { background: var(--better); opacity: .35; } .answer.right { color: var(--ink); }
 .panel .first { color: var(--ink); font-weight: 600; }
-@media print { body { max-width: none; padding: 0; } figure, .wide { break-inside: avoid; } }
+@page { size: A4 landscape; margin: 10mm; }
+@media print { body { max-width: none; padding: 0; print-color-adjust: exact; zoom: .78; }
+  figure, .wide { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
 
 PAGE = Template(
