@@ -65,12 +65,12 @@ svg rect, svg circle { fill: var(--c); } .again rect { fill-opacity: .55; }
 .r0 { --c: var(--c0); } .r1 { --c: var(--c1); } .r2 { --c: var(--c2); } .r3 { --c: var(--c3); }
 .r4 { --c: var(--c4); } .r5 { --c: var(--c5); } .r6 { --c: var(--c6); } .r7 { --c: var(--c7); }
 .store { position: absolute; width: 0; height: 0; }
-.example { width: min-content; } .example b { color: var(--ink); }
-.panels { display: flex; flex-wrap: wrap; gap: 8px; width: max-content; max-width: 100%; }
-.panel { width: 124px; font-size: 11.5px; } .panel p { margin: 0; white-space: nowrap; overflow: hidden;
+.example { width: min-content; padding: 10px 10px 12px; } .example b { color: var(--ink); }
+.panels { display: flex; flex-wrap: wrap; gap: 6px; width: max-content; max-width: 100%; }
+.panel { width: 124px; font-size: 11.5px; } .panel > p:first-child { font-size: 11px; } .panel p { margin: 0; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; color: var(--soft); }
 .panel > svg { display: block; width: 124px; height: 124px; margin: 2px 0 5px; border-radius: 5px; }
-.panel.run > p:first-child { border-left: 9px solid var(--c); padding-left: 5px; border-radius: 3px; }
+.panel.run > p:first-child { border-left: 6px solid var(--c); padding-left: 4px; border-radius: 2px; }
 .under { filter: grayscale(1) contrast(.9); }
 svg .halo, svg .box, svg .click, svg .point { fill: none; stroke-linecap: round; }
 svg .halo { stroke: #000; stroke-width: 4; stroke-opacity: .55; }
