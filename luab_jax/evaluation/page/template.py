@@ -67,8 +67,8 @@ svg rect, svg circle { fill: var(--c); } .again rect { fill-opacity: .55; }
 .store { position: absolute; width: 0; height: 0; }
 .example { width: min-content; padding: 10px 10px 12px; } .example b { color: var(--ink); }
 .panels { display: flex; flex-wrap: wrap; gap: 6px; width: max-content; max-width: 100%; }
-.panel { width: 124px; font-size: 11.5px; } .panel > p:first-child { font-size: 11px; } .panel p { margin: 0; white-space: nowrap; overflow: hidden;
-  text-overflow: ellipsis; color: var(--soft); }
+.panel { width: 124px; font-size: 11.5px; } .panel > p:first-child { font-size: 11px; }
+.panel p { margin: 0; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; color: var(--soft); }
 .panel > svg { display: block; width: 124px; height: 124px; margin: 2px 0 5px; border-radius: 5px; }
 .panel.run > p:first-child { border-left: 6px solid var(--c); padding-left: 4px; border-radius: 2px; }
 .under { filter: grayscale(1) contrast(.9); }
