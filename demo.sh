@@ -26,6 +26,6 @@ run python -m luab_jax.report "${results[@]}" --out="$out/report.html"
 echo
 cat "$out/table.txt"
 echo
-echo "data $out/data-seed*, runs $out/runs (metrics.jsonl, checkpoints, results.json, evaluation.txt), table $out/table.txt"
+echo "data $out/data-seed*, runs $out/runs (metrics.jsonl, checkpoints, results.json, results.examples.jsonl, evaluation.txt), table $out/table.txt"
 echo "the same with figures, for a browser: $out/report.html"
 echo "$((SECONDS - started)) s"

@@ -44,6 +44,9 @@ _OUT = flags.DEFINE_string(
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the results of another checkpoint.")
 _PREDICTIONS = flags.DEFINE_string("predictions", None, "A folder to keep all predictions in, two bytes a logit.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images per predict, over all devices.", lower_bound=1)
+_EXAMPLES = flags.DEFINE_integer(
+    "examples", 48, "Example images to keep beside --out, for the report's pictures; 0 keeps none.", lower_bound=0
+)
 _NUM_THREADS = flags.DEFINE_integer("num_threads", 0, "Decoding threads; 0 takes one per core.", lower_bound=0)
 
 _OTHERWISE = "instead of what the checkpoint states; the results say so."
@@ -59,6 +62,7 @@ _STD = flags.DEFINE_list("std", None, f"Of the three channels, on [0, 1], {_OTHE
 def main() -> ExitCode:
     # After the flags, so that a usage error answers at once.
     from luab_jax.evaluation import engine
+    from luab_jax.evaluation.keep_examples import keep_examples
     from luab_jax.evaluation.report import suite_lines
     from luab_jax.evaluation.results import Results
 
@@ -66,12 +70,15 @@ def main() -> ExitCode:
     model, predictor = _model()
     results = Results(_OUT.value, model, overwrite=_OVERWRITE.value)
     missing = engine.evaluate(model, predictor, _DATA.value, suites, results, _PREDICTIONS.value)
+    why_no_examples = keep_examples(predictor, _DATA.value, suites, _OUT.value, _EXAMPLES.value)
     for suite in suites:
         if suite.name in results.suites:
             print("\n".join(suite_lines(suite.name, results.suites[suite.name])))
     _print_missing(missing)
     if not results.suites:
         raise UserError(f"no suite could run; is --data={_DATA.value} the folder of the prepared data?")
+    if why_no_examples:
+        print(f"no example images: {why_no_examples}")
     print(f"results in {_OUT.value}")
     named = _SUITES.value != "all"
     return ExitCode.FAILED if named and missing else ExitCode.DONE

@@ -43,13 +43,15 @@ def main(paths: Sequence[str]) -> ExitCode:
 
 def _written(paths: Sequence[str], format: Format) -> str:
     # After the flags, so that a usage error answers at once.
+    from luab_jax.evaluation.examples import examples_path, read_examples
     from luab_jax.evaluation.latex import latex
     from luab_jax.evaluation.page.write import page
     from luab_jax.evaluation.results import read_results
 
     results = [read_results(path) for path in paths]
     if format is Format.HTML:
-        return page(results, with_paper=_PAPER.value)
+        beside = [path for result in paths if (path := examples_path(result)).exists()]
+        return page(results, with_paper=_PAPER.value, examples=[read_examples(path) for path in beside])
     if format is Format.LATEX:
         return latex(results, with_paper=_PAPER.value)
     return render(table(results), format)

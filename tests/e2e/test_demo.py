@@ -58,3 +58,6 @@ def test_draw_train_evaluate_and_report(tmp_path: Path, environment: dict[str, s
     )
     table = run("luab_jax.report", *map(str, results))
     assert "resnet18 baseline" in table and "LUAB click_last λ=20" in table and "difference" in table
+    run("luab_jax.report", *map(str, results), f"--out={tmp_path / 'report.html'}")
+    page = (tmp_path / "report.html").read_text()
+    assert "Example images" in page and "8 of the 8 images" in page

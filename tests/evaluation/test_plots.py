@@ -59,3 +59,16 @@ def test_a_curve_goes_through_its_points_and_leaves_out_what_is_not_finite() -> 
 )
 def test_the_form_of_the_groups_names_the_figure(groups: list[str], kind: Kind) -> None:
     assert parse(groups).kind is kind
+
+
+def test_names_below_bars_are_inside_the_drawing() -> None:
+    """As ImageNet-C's are, fifteen and long; a letter is at most 6 units wide."""
+    names = ["gaussian_noise", *(f"kind_{i}" for i in range(13)), "jpeg_compression"]
+    svg = bar_plot(names, [Line(0, "x", [Point(i, 0.5) for i in range(15)])], score="top1")
+    (height,) = re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)
+    slanted = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="end" transform="rotate\((-?\d+) [^>]*>([^<]*)<', svg)
+    assert [words.replace(" ", "_") for *_, words in slanted] == names
+    for x, y, angle, words in slanted:
+        turn = math.radians(-float(angle))
+        assert float(x) - 6 * len(words) * math.cos(turn) > -6
+        assert float(y) + 6 * len(words) * math.sin(turn) < float(height) + 6

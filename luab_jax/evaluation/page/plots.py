@@ -18,6 +18,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 44
 _HEIGHT = 250
 _NUM_COLOURS = 8
 _MAX_BAR = 26
+_MAX_WORD, _BELOW_SLANTED = 17, 88
+"""Letters below a bar, and the room that these take when they stand slanted."""
 _SAME = 1e-9
 """Values that are closer differ by rounding; an axis shows them as one."""
 
@@ -69,8 +71,12 @@ def _text(x: Real, y: Real, content: str, kind: str = "", extra: str = "") -> st
 class _Axes:
     """The frame of a plot, and from values to places in it."""
 
-    def __init__(self, width: Real, x_range: tuple[Real, Real], y_ticks: Sequence[Real], score: str):
+    def __init__(
+        self, width: Real, x_range: tuple[Real, Real], y_ticks: Sequence[Real], score: str, below: Real = _BOTTOM
+    ):
+        """`below` is the room for what stands under the axis."""
         self.width = width
+        self._height = _HEIGHT - _BOTTOM + below
         self._x_low, x_high = x_range
         self._x_scale = (width - _LEFT - _RIGHT) / ((x_high - self._x_low) or 1.0)
         self._y_ticks = y_ticks
@@ -98,7 +104,7 @@ class _Axes:
     def svg(self, label: str, parts: Sequence[str]) -> str:
         width = _number(self.width)
         return (
-            f'<svg viewBox="0 0 {width} {_HEIGHT}" style="width:{width}px" role="img"'
+            f'<svg viewBox="0 0 {width} {_number(self._height)}" style="width:{width}px" role="img"'
             f' aria-label="{escape(label)}">{"".join([*self.grid(), *parts])}</svg>'
         )
 
@@ -144,8 +150,10 @@ def bar_plot(categories: Sequence[str], lines: Sequence[Line], *, score: str) ->
         return ""
     width = _LEFT + _RIGHT + max(370, len(categories) * max(30, 9 * len(lines) + 10))
     top = max(p.y + p.spread for p in points)
-    axes = _Axes(width, (-0.5, len(categories) - 0.5), ticks(min(0.0, *(p.y - p.spread for p in points)), top), score)
     slot = (width - _LEFT - _RIGHT) / len(categories)
+    slanted = max(map(len, categories)) * 6 > slot
+    y_ticks = ticks(min(0.0, *(p.y - p.spread for p in points)), top)
+    axes = _Axes(width, (-0.5, len(categories) - 0.5), y_ticks, score, _BELOW_SLANTED if slanted else _BOTTOM)
     bar = min(_MAX_BAR, 0.78 * slot / len(lines))
     parts: list[str] = []
     for place, line in enumerate(lines):
@@ -162,11 +170,10 @@ def bar_plot(categories: Sequence[str], lines: Sequence[Line], *, score: str) ->
             )
             parts.append(axes.spread(left + (bar - 1) / 2, p.y, p.spread))
         parts.append("</g>")
-    slanted = max(map(len, categories)) * 6 > slot
     for i, category in enumerate(categories):
         x, y = axes.x(i), _HEIGHT - _BOTTOM + 15
-        turn = f' transform="rotate(-32 {_number(x)} {_number(y)})"' if slanted else ""
-        words = category if len(category) <= 15 else category[:14] + "…"
+        turn = f' transform="rotate(-50 {_number(x)} {_number(y)})"' if slanted else ""
+        words = category if len(category) <= _MAX_WORD else category[: _MAX_WORD - 1] + "…"
         parts.append(_text(x, y, words.replace("_", " "), "end" if slanted else "middle", turn))
     return axes.svg("bars", parts)
 

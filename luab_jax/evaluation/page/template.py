@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 # The colours of runs are those of Okabe and Ito (2008), which colour-blind readers tell apart; yellow is darker here.
 _STYLE = """
@@ -32,7 +32,7 @@ th:first-child { text-align: left; padding-left: 0; position: sticky; left: 0; b
 th { color: var(--soft); } tbody th { color: var(--ink); }
 thead th { vertical-align: bottom; } thead small { display: block; }
 small { font-size: 11.5px; color: var(--soft); }
-.headline tbody th { min-width: 170px; }
+.headline th, .headline td { padding-left: 9px; } .headline tbody th { min-width: 150px; }
 .headline tbody th, .scores thead th { white-space: normal; max-width: 260px; overflow-wrap: anywhere; }
 .scores tbody th { white-space: normal; overflow-wrap: anywhere; }
 .headline tbody tr + tr > *, .suite > * { border-top: 1px solid var(--line); }
@@ -41,13 +41,13 @@ small { font-size: 11.5px; color: var(--soft); }
 .paper > *, tbody .paper th { color: var(--soft); font-style: italic; }
 .headline tbody .paper > * { border-top: 0; }
 .change { color: var(--soft); } .headline .change { font-size: 12px; }
-.headline .change small { display: block; }
+.headline .change small { display: block; font-size: 10.5px; }
 .better { color: var(--better); } .worse { color: var(--worse); }
 b { font-weight: 680; }
 .key { display: inline-block; width: 9px; height: 9px; border-radius: 3px; margin-right: 7px; background: var(--c); }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 4px 0 10px; color: var(--soft); }
 .legend span { display: inline-flex; gap: 6px; align-items: center; overflow-wrap: anywhere; }
-.legend svg { width: 22px; height: 10px; flex: none; }
+.legend svg { width: 22px; flex: none; }
 .figures { display: flex; flex-wrap: wrap; gap: 14px; align-items: flex-start; }
 figure { margin: 0; padding: 10px 14px 12px; background: var(--card); border: 1px solid var(--line);
   border-radius: 12px; flex: 0 1 auto; min-width: 0; max-width: 100%; }
@@ -64,7 +64,27 @@ svg .label, svg .value { fill: var(--ink); }
 svg rect, svg circle { fill: var(--c); } .again rect { fill-opacity: .55; }
 .r0 { --c: var(--c0); } .r1 { --c: var(--c1); } .r2 { --c: var(--c2); } .r3 { --c: var(--c3); }
 .r4 { --c: var(--c4); } .r5 { --c: var(--c5); } .r6 { --c: var(--c6); } .r7 { --c: var(--c7); }
-@media print { body { max-width: none; padding: 0; } figure, .wide { break-inside: avoid; } }
+.store { position: absolute; width: 0; height: 0; }
+.example { width: min-content; padding: 10px 10px 12px; } .example b { color: var(--ink); }
+.panels { display: flex; flex-wrap: wrap; gap: 6px; width: max-content; max-width: 100%; }
+.panel { width: 124px; font-size: 11.5px; } .panel > p:first-child { font-size: 11px; }
+.panel p { margin: 0; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; color: var(--soft); }
+.panel > svg { display: block; width: 124px; height: 124px; margin: 2px 0 5px; border-radius: 5px; }
+.panel.run > p:first-child { border-left: 6px solid var(--c); padding-left: 4px; border-radius: 2px; }
+.under { filter: grayscale(1) contrast(.9); }
+svg .halo, svg .box, svg .click, svg .point { fill: none; stroke-linecap: round; }
+svg .halo { stroke: #000; stroke-width: 4; stroke-opacity: .55; }
+svg .box { stroke: #fff; stroke-width: 1.5; } svg .click { stroke: #ffb000; stroke-width: 2.2; }
+svg .point { stroke: #4fe3ff; stroke-width: 2.2; } svg .none { fill: #fff; }
+.ramp { width: 70px; height: 9px; border-radius: 3px; }
+.panel .answer { position: relative; display: flex; justify-content: space-between; gap: 6px; padding: 0 4px;
+  margin-top: 2px; } .answer span { overflow: hidden; text-overflow: ellipsis; }
+.answer i { position: absolute; inset: 0 auto 0 0; background: var(--soft); opacity: .2; border-radius: 3px; }
+.answer.right i { background: var(--better); opacity: .35; } .answer.right { color: var(--ink); }
+.panel .first { color: var(--ink); font-weight: 600; }
+@page { size: A4 landscape; margin: 10mm; }
+@media print { body { max-width: none; padding: 0; print-color-adjust: exact; zoom: .78; }
+  figure, .wide { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
 
 PAGE = Template(

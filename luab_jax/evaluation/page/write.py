@@ -11,8 +11,10 @@ from html import escape
 from typing import Any
 
 from luab_jax.evaluation.comparison import BETWEEN, other_data
+from luab_jax.evaluation.examples import Examples
 from luab_jax.evaluation.layout import Heading, headings
 from luab_jax.evaluation.page.figures import legend, suite_figures
+from luab_jax.evaluation.page.pictures import example_pictures
 from luab_jax.evaluation.page.tables import headline_table, score_tables
 from luab_jax.evaluation.page.template import PAGE
 from luab_jax.evaluation.page.training import training_curves
@@ -20,8 +22,11 @@ from luab_jax.evaluation.paper import SOURCE, Row, paper_rows
 from luab_jax.evaluation.report import Column, columns
 
 
-def page(results: Sequence[Mapping[str, Any]], *, with_paper: bool = False) -> str:
-    """The whole page; `with_paper` puts the paper's numbers below the runs that correspond to one of its rows."""
+def page(results: Sequence[Mapping[str, Any]], *, with_paper: bool = False, examples: Sequence[Examples] = ()) -> str:
+    """The whole page; `with_paper` puts the paper's numbers below the runs that correspond to one of its rows.
+
+    Of `examples` those are shown whose checkpoint is that of a result.
+    """
     all_columns = columns(results)
     paper = paper_rows(all_columns) if with_paper else {}
     reported = {name for _, values in paper.values() for name in values}
@@ -35,10 +40,12 @@ def page(results: Sequence[Mapping[str, Any]], *, with_paper: bool = False) -> s
         if (drawn := suite_figures(all_columns, suite))
     )
     curves = training_curves(all_columns)
+    pictures = example_pictures(all_columns, examples)
     sections = [
         _section("Headline scores", headline_table(all_columns, shown, paper)),
         *_notes(all_columns, shown, paper, with_paper=with_paper),
         _section("By condition", f'{legend(all_columns)}<div class="suites">{figures}</div>') if figures else "",
+        _section("Example images", pictures) if pictures else "",
         _section("Training", legend(all_columns) + curves) if curves else "",
         _section("Every score", score_tables(all_columns)),
         _section("Runs", _runs(all_columns)),
