@@ -1,0 +1,302 @@
+"""Our networks beside timm's, by the same weights and images: `python -m benchmarks.parity [MODEL ...]`.
+
+Needs torch (a CPU build is enough) and timm. `tests/models/test_timm_parity.py` asserts what this prints.
+
+Weights are random: trained ones are not needed to see a wrong padding, epsilon, momentum, order or GELU. Scales, shifts
+and running statistics of the norms are drawn as well, since at their initial 0 and 1 half of the layers would be
+invisible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors.torch
+import timm
+import torch
+from flax import nnx
+from jaxtyping import Float
+
+from luab_jax.models import resnet, timm_weights, vit
+from luab_jax.models.config import Dtype, ModelConfig, Pool
+from luab_jax.models.functional import BatchStats, Model, Params, create_model, num_parameters
+
+TIMM_NAMES = {
+    "resnet18": "resnet18",
+    "resnet50": "resnet50",
+    "resnet101": "resnet101",
+    "resnet152": "resnet152",
+    "vit_ti": "vit_tiny_patch16_224",
+    "vit_s": "vit_small_patch16_224",
+    "vit_b": "vit_base_patch16_224",
+}
+_COUNTER = "num_batches_tracked"
+
+Images = Float[np.ndarray, "b h w 3"]
+
+
+class Pair(NamedTuple):
+    """timm's network and ours with its weights."""
+
+    name: str
+    theirs: torch.nn.Module
+    ours: Model
+    params: Params
+    batch_stats: BatchStats
+
+
+def make_pair(
+    name: str, *, image_size: int = 224, num_classes: int = 1000, pool: Pool = Pool.TOKEN, drop: float = 0.0
+) -> Pair:
+    """timm's in evaluation mode. `drop` is the rate of dropout and of drop path."""
+    torch.manual_seed(0)
+    is_vit = name.startswith("vit")
+    options: dict[str, Any] = {"drop_path_rate": drop}
+    if is_vit:
+        options |= {"img_size": image_size, "pos_drop_rate": drop, "proj_drop_rate": drop}
+        options |= {"global_pool": "avg"} if pool is Pool.MEAN else {}
+    else:
+        options["drop_rate"] = drop
+    theirs = timm.create_model(TIMM_NAMES[name], pretrained=False, num_classes=num_classes, **options).eval()
+    randomise(theirs)
+    ours = create_model(
+        ModelConfig(name=name, compute_dtype=Dtype.FLOAT32, pool=pool, dropout=drop, drop_path=drop),
+        num_classes=num_classes,
+        image_size=image_size,
+        byproduct_shape=None,
+    )
+    weights = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    return Pair(name, theirs, ours, *timm_weights.from_timm(ours, weights))
+
+
+def randomise(module: torch.nn.Module) -> None:
+    """Draws what starts at 0 or 1."""
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.LayerNorm):
+            torch.nn.init.uniform_(layer.weight, 0.5, 1.0)
+            torch.nn.init.normal_(layer.bias, std=0.2)
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            torch.nn.init.normal_(layer.running_mean, std=0.2)
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2.0)
+
+
+def draw_images(batch: int, side: int) -> Images:
+    """As normalised images are: mean 0, deviation 1."""
+    return np.random.default_rng(0).normal(size=(batch, side, side, 3)).astype(np.float32)
+
+
+def to_nchw(images: Images) -> torch.Tensor:
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+
+def relative_error(ours: Any, theirs: Any) -> float:
+    """The largest difference over the largest absolute value."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"shape {ours.shape} where timm has {theirs.shape}")
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+# --- logits and gradients
+
+
+def logits(pair: Pair, images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """(ours, theirs) in evaluation mode."""
+    with torch.no_grad():
+        theirs = pair.theirs(to_nchw(images)).numpy()
+    outputs, _ = jax.jit(functools.partial(pair.ours.apply, train=False))(pair.params, pair.batch_stats, images)
+    return np.asarray(outputs.logits), theirs
+
+
+def gradients(pair: Pair, images: Images) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(ours, theirs) of every parameter by timm's name, in training mode: BatchNorm by the batch's own statistics.
+
+    The loss is the sum of the logits by fixed normal weights. Leaves timm's running statistics as they were.
+    """
+    weights = np.random.default_rng(1).normal(size=(len(images), pair.ours.num_classes)).astype(np.float32)
+    before = {key: value.clone() for key, value in pair.theirs.state_dict().items()}
+    pair.theirs.train()
+    pair.theirs.zero_grad()
+    (pair.theirs(to_nchw(images)) * torch.from_numpy(weights)).sum().backward()
+    theirs = {name: parameter.grad.numpy().copy() for name, parameter in pair.theirs.named_parameters()}
+    pair.theirs.zero_grad(set_to_none=True)
+    pair.theirs.eval()
+    pair.theirs.load_state_dict(before)
+
+    @jax.jit
+    def gradient(params: Params, batch_stats: BatchStats, images: Any, weights: Any) -> Params:
+        def loss(params: Params) -> Any:
+            outputs, _ = pair.ours.apply(params, batch_stats, images, train=True)
+            return (outputs.logits * weights).sum()
+
+        return jax.grad(loss)(params)
+
+    found = gradient(pair.params, pair.batch_stats, images, weights)
+    ours = timm_weights.to_timm(pair.ours, found, pair.batch_stats)
+    return {name: (ours[name], value) for name, value in theirs.items()}
+
+
+# --- layer by layer
+
+_OURS = (nnx.Conv, nnx.Linear, nnx.BatchNorm, nnx.LayerNorm, resnet.StemLayers)
+_OURS += (resnet.BasicBlock, resnet.Bottleneck, vit.Attention, vit.Mlp, vit.Block)
+_THEIRS = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm2d, torch.nn.LayerNorm, torch.nn.MaxPool2d)
+_THEIR_BLOCKS = r"layer\d\.\d+|blocks\.\d+(\.attn|\.mlp)?|pos_drop"
+_CONTAINERS = (
+    (r"stem", r"maxpool"),
+    (r"stage(\d)/(\d+)", r"layer\1.\2"),
+    (r"blocks/(\d+)", r"blocks.\1"),
+    (r"blocks/(\d+)/attention", r"blocks.\1.attn"),
+    (r"blocks/(\d+)/mlp", r"blocks.\1.mlp"),
+)
+
+
+def layers(pair: Pair, images: Images) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(timm's name, our output, theirs) of every layer and block in evaluation mode, in timm's order of computing."""
+    theirs = _their_layers(pair, images)
+    ours = _our_layers(pair, images)
+    if ours.keys() != theirs.keys():
+        raise ValueError(f"layers of one network only: {sorted(ours.keys() ^ theirs.keys())}")
+    for name, value in theirs.items():
+        # timm normalises every token and then takes the class token's; ours takes first.
+        alone = name == "norm" and ours[name].ndim < value.ndim
+        yield name, ours[name], value[:, 0] if alone else value
+
+
+def _their_layers(pair: Pair, images: Images) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: Any, inputs: Any, output: torch.Tensor) -> None:
+            array = output.detach().numpy().copy()  # the activation after it may work in place
+            found[name] = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(keep(name))
+        for name, module in pair.theirs.named_modules()
+        if isinstance(module, _THEIRS) or re.fullmatch(_THEIR_BLOCKS, name)
+    ]
+    with torch.no_grad():
+        pair.theirs(to_nchw(images))
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def _our_layers(pair: Pair, images: Images) -> dict[str, np.ndarray]:
+    def forward(params: Params, batch_stats: BatchStats, images: Any) -> dict[str, Any]:
+        backbone = pair.ours.bind("backbone", params, batch_stats)
+        with _recorded(backbone) as found:
+            features, _ = backbone(images, train=False)
+        values = {_their_name(pair.ours, path): value for path, value in found.items()}
+        if isinstance(backbone, vit.ViT):
+            values["pos_drop"] = backbone.embed(images)
+        logits = pair.ours.bind("classifier", params)(features)
+        return values | {"fc" if pair.ours.family == "resnet" else "head": logits}
+
+    return jax.device_get(jax.jit(forward)(pair.params, pair.batch_stats, images))
+
+
+@contextlib.contextmanager
+def _recorded(module: nnx.Module) -> Iterator[dict[str, Any]]:
+    """Path to output of every layer of `module` that runs inside."""
+    paths = {id(part): "/".join(map(str, path)) for path, part in nnx.iter_modules(module)}
+    found: dict[str, Any] = {}
+
+    def recording(call: Any) -> Any:
+        @functools.wraps(call)
+        def wrapped(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:
+            found[paths[id(self)]] = output = call(self, *args, **kwargs)
+            return output
+
+        return wrapped
+
+    originals = {kind: kind.__call__ for kind in _OURS}
+    try:
+        for kind, call in originals.items():
+            kind.__call__ = recording(call)
+        yield found
+    finally:
+        for kind, call in originals.items():
+            kind.__call__ = call
+
+
+def _their_name(model: Model, path: str) -> str:
+    for pattern, template in _CONTAINERS:
+        match = re.fullmatch(pattern, path)
+        if match:
+            return match.expand(template)
+    return timm_weights.timm_name(model, f"backbone/{path}/bias").removesuffix(".bias")
+
+
+# --- weights as files
+
+
+def files_in(pair: Pair, folder: Path) -> tuple[int, int]:
+    """(arrays that are the same bits, arrays) of a file written by torch and read by us."""
+    state = {key: value for key, value in pair.theirs.state_dict().items() if not key.endswith(_COUNTER)}
+    safetensors.torch.save_file(pair.theirs.state_dict(), folder / "theirs.safetensors")
+    read = timm_weights.to_timm(pair.ours, *timm_weights.load_timm(folder / "theirs.safetensors", pair.ours))
+    return sum(np.array_equal(read[key], value.numpy()) for key, value in state.items() if key in read), len(state)
+
+
+def files_out(pair: Pair, folder: Path) -> tuple[int, int]:
+    """(arrays that are the same bits, arrays) of a file written by us and read by `timm.create_model`."""
+    path = folder / "ours.safetensors"
+    timm_weights.save_timm(path, pair.ours, pair.params, pair.batch_stats)
+    options = {"img_size": pair.ours.image_size} if pair.ours.family == "vit" else {}
+    options |= {"global_pool": "avg"} if pair.ours.pools_mean else {}
+    read = timm.create_model(
+        TIMM_NAMES[pair.name], num_classes=pair.ours.num_classes, checkpoint_path=str(path), **options
+    )
+    state = pair.theirs.state_dict()
+    same = [np.array_equal(v.numpy(), state[k].numpy()) for k, v in read.state_dict().items() if not k.endswith(_COUNTER)]
+    return sum(same), len(same)
+
+
+# --- the table
+
+
+def main(names: list[str]) -> None:
+    """Prints a row per model, one model in memory at a time."""
+    unknown = [name for name in names if name not in TIMM_NAMES]
+    if unknown:
+        sys.exit(f"error: no such model: {', '.join(unknown)}; there are {', '.join(TIMM_NAMES)}")
+    print(f"timm {timm.__version__}, torch {torch.__version__}, jax {jax.__version__}; float32 on {jax.devices()[0].device_kind},")
+    print("224 px, batch 2, 1,000 classes; largest difference over largest absolute value")
+    print(f"{'model':<10} {'parameters':>11} {'timm':>11} {'logits':>8} {'layers':>13} {'gradients':>15} {'out':>8} {'in':>8}")
+    for name in names or TIMM_NAMES:
+        print(_row(name), flush=True)
+        jax.clear_caches()
+        gc.collect()
+
+
+def _row(name: str) -> str:
+    pair, images = make_pair(name), draw_images(2, 224)
+    theirs = sum(p.numel() for p in pair.theirs.parameters())
+    by_layer = [relative_error(a, b) for _, a, b in layers(pair, images)]
+    by_parameter = [relative_error(a, b) for a, b in gradients(pair, images).values()]
+    with tempfile.TemporaryDirectory() as folder:
+        read, written = files_in(pair, Path(folder)), files_out(pair, Path(folder))
+    return (
+        f"{name:<10} {num_parameters(pair.params):>11,} {theirs:>11,} {relative_error(*logits(pair, images)):>8.1e}"
+        f" {len(by_layer):>4}: {max(by_layer):.1e} {len(by_parameter):>5}: {max(by_parameter):.1e}"
+        f" {written[0]}/{written[1]:<3} {read[0]:>4}/{read[1]}"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
