@@ -136,7 +136,7 @@ def pools_mean(weights: Mapping[str, np.ndarray]) -> bool:
 def patches_per_side(weights: Mapping[str, np.ndarray]) -> int | None:
     """Of a ViT's grid; None for other networks. Raises ValueError if the grid is not a square."""
     positions = weights.get("pos_embed")
-    return None if positions is None or positions.ndim != 3 else transfer.patches_per_side(positions)
+    return None if positions is None or positions.ndim != 3 else transfer.patches_per_side(positions.shape[1])
 
 
 def read_weights(path: epath.PathLike) -> Weights:

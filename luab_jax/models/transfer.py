@@ -25,12 +25,11 @@ class Backbone(NamedTuple):
     """Patches along a side before and after, where position embeddings were interpolated."""
 
 
-def patches_per_side(positions: Float[Array, "1 n c"] | Float[np.ndarray, "1 n c"]) -> int:
-    """Of embeddings of the class token and a square grid; raises ValueError for any other number of tokens."""
-    tokens = positions.shape[1] - 1
-    side = math.isqrt(max(0, tokens))
-    if tokens < 1 or side * side != tokens:
-        raise ValueError(f"{positions.shape[1]} position embeddings are not a class token's and those of a square grid")
+def patches_per_side(num_tokens: int) -> int:
+    """Of a square grid behind a class token; raises ValueError for any other number of tokens."""
+    side = math.isqrt(max(0, num_tokens - 1))
+    if num_tokens < 2 or side * side != num_tokens - 1:
+        raise ValueError(f"{num_tokens} position embeddings are not a class token's and those of a square grid")
     return side
 
 
@@ -41,7 +40,7 @@ def resample_positions(
 
     Bicubic (Keys, a = -0.5) and antialiased, the class token untouched: timm's `resample_abs_pos_embed`.
     """
-    old = patches_per_side(positions)
+    old = patches_per_side(positions.shape[1])
     channels = positions.shape[2]
     grid = jnp.asarray(positions[:, 1:], jnp.float32).reshape(old, old, channels)
     grid = jax.image.resize(grid, (side, side, channels), "cubic", antialias=True)
@@ -58,7 +57,7 @@ def fit_backbone(model: Model, params: Params, batch_stats: BatchStats) -> Backb
     wanted, wanted_stats = model.abstract()
     positions = wanted["backbone"].get(POSITIONS)
     if positions is not None and POSITIONS in backbone:
-        sides = patches_per_side(backbone[POSITIONS]), patches_per_side(positions)
+        sides = patches_per_side(backbone[POSITIONS].shape[1]), patches_per_side(positions.shape[1])
         if sides[0] != sides[1] and backbone[POSITIONS].shape[2] == positions.shape[2]:
             resampled = sides
             backbone = backbone | {POSITIONS: resample_positions(backbone[POSITIONS], sides[1])}
