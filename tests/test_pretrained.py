@@ -129,7 +129,9 @@ def test_a_source_that_is_none_is_told_before_the_workdir_is_claimed(source: Pat
 def test_another_architecture_is_told(source: Path, data: Path, tmp_path: Path) -> None:
     config = tiny.experiment(data, init_from=str(source))
     config.model = dataclasses.replace(config.model, width=6)
-    with pytest.raises(ConfigError, match=r"is a resnet18 of another architecture than config\.model \(resnet18\): 1"):
+    with pytest.raises(
+        ConfigError, match=r"is a resnet18 of another architecture than config\.model \(resnet18\): 30 arr"
+    ):
         train(config, tmp_path / "run")
 
 
