@@ -24,15 +24,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.torch
-import timm
-import torch
 from flax import nnx
 from jaxtyping import Float
 
 from luab_jax.models import resnet, timm_weights, vit
 from luab_jax.models.config import Dtype, ModelConfig, Pool
 from luab_jax.models.functional import BatchStats, Model, Params, create_model, num_parameters
+
+try:
+    import safetensors.torch
+    import timm  # pyright: ignore[reportMissingImports]
+    import torch  # pyright: ignore[reportMissingImports]
+except ImportError as e:
+    sys.exit(f"error: torch (a CPU build is enough) and timm are needed beside the project's packages: {e}")
 
 TIMM_NAMES = {
     "resnet18": "resnet18",
@@ -176,7 +180,7 @@ def distance(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
 
 # --- layer by layer
 
-_OURS = (nnx.Conv, nnx.Linear, nnx.BatchNorm, nnx.LayerNorm, resnet.StemLayers)
+_OURS: tuple[Any, ...] = (nnx.Conv, nnx.Linear, nnx.BatchNorm, nnx.LayerNorm, resnet.StemLayers)
 _OURS += (resnet.BasicBlock, resnet.Bottleneck, vit.Attention, vit.Mlp, vit.Block)
 _THEIRS = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm2d, torch.nn.LayerNorm, torch.nn.MaxPool2d)
 _THEIR_BLOCKS = r"layer\d\.\d+|blocks\.\d+(\.attn|\.mlp)?|pos_drop"
