@@ -84,8 +84,9 @@ def coco(name: str) -> Config:
     The paper states no recipe. Batch, crop and flip are those of its COCO loader (coco_dataloader.ipynb). The optimiser
     follows ReLabel (Yun et al. 2021, appendix D.3; AdamP, which optax lacks, became AdamW), whose ResNet-50 reaches
     69.0 mAP from ImageNet weights where the paper's baseline has 73.0: close, not equal. That the paper starts from
-    ImageNet weights too is inferred from its mAP. 30 epochs and no warm-up are choices made here. The loader's labels
-    follow the points: --config.byproduct.label_follows_point=True.
+    ImageNet weights too is inferred from its mAP; a file of them is yours to bring, so the recipe draws its weights
+    unless told --config.init_from=timm:NAME:FILE.safetensors, or =WORKDIR of a run on ImageNet-AB. 30 epochs and no
+    warm-up are choices made here. The loader's labels follow the points: --config.byproduct.label_follows_point=True.
     """
     return Config(
         task=Task.MULTI_LABEL,

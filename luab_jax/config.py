@@ -177,6 +177,10 @@ class Config:
     """The batch is taken in so many microbatches, one after the other, for models whose activations do not fit."""
     task: Task = Task.SINGLE_LABEL
     label_smoothing: float = 0.0
+    init_from: str = ""
+    """Weights to begin with: `timm:NAME:FILE.safetensors`, or `WORKDIR[:STEP][:raw|ema]` of another run (a step,
+    `latest` or `best`; without one `latest`, and the moving average where that run keeps one). Read before step 1 only;
+    empty draws them all."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -394,6 +398,10 @@ _ADDED: dict[str, Any] = {
     "byproduct.min_annotator_images": 20,
     "byproduct.max_annotators": 4096,
     "byproduct.sample_weight": "none",
+    "model.byproduct_head": "linear",
+    "model.byproduct_hidden": None,
+    "model.byproduct_pool": "classifier",
+    "init_from": "",
     **flatten(AugmentationConfig(), "augmentation."),
 }
 """Fields that came after the first release, with the value that runs from before it have; that value is left out, so

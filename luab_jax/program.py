@@ -22,7 +22,7 @@ from luab_jax.config import Config, Task, label_set_size
 from luab_jax.data.batch import Batch
 from luab_jax.errors import ConfigError
 from luab_jax.models.functional import Model, create_model
-from luab_jax.step import TrainState, init_state, make_eval_step, make_label_set_eval_step, make_train_step
+from luab_jax.step import Parts, TrainState, init_state, make_eval_step, make_label_set_eval_step, make_train_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,8 @@ class Program:
     """The jitted (state, batch, key) -> (state, means)."""
     eval_step: Callable[[Any, Any, Batch], Any]
     """The jitted (params, batch_stats, batch) -> means, with the rows of mAP for sets of labels."""
-    init: Callable[[jax.Array], TrainState]
+    init: Callable[..., TrainState]
+    """The jitted (key, given parts or None) -> state."""
     abstract_state: TrainState
 
 
@@ -75,8 +76,8 @@ def make_program(
     )
     optimizer = optim.make_optimizer(config.optim, schedule)
 
-    def init(key: jax.Array) -> TrainState:
-        return init_state(model, optimizer, key, ema=config.optim.ema_decay is not None)
+    def init(key: jax.Array, given: Parts | None = None) -> TrainState:
+        return init_state(model, optimizer, key, given, ema=config.optim.ema_decay is not None)
 
     batches, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -28,6 +28,8 @@ from luab_jax.program import Program, lower_train_step, make_checked_mesh, make_
 from luab_jax.run_statistics import training_statistics
 from luab_jax.step import TrainState
 
+INITIAL_WEIGHTS = "initial_weights"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Program):
@@ -38,6 +40,8 @@ class Run(Program):
     eval_split: PreparedSplit
     init_key: jax.Array
     step_key: jax.Array
+    initial_weights: dict[str, Any] = field(default_factory=dict)
+    """What was taken from `config.init_from` before the first step; empty without it."""
 
     @property
     def is_first_process(self) -> bool:
@@ -52,6 +56,7 @@ class Run(Program):
             "num_classes": len(classes),
             "class_list_hash": classes.hash,
             "versions": checkpoint_lib.versions(),
+            **({INITIAL_WEIGHTS: self.initial_weights} if self.initial_weights else {}),
             **_statistics_entry(self),
         }
 

@@ -46,10 +46,22 @@ class TrainState(NamedTuple):
     """Averages of `params` and `batch_stats` under these names; `None` where the run keeps none."""
 
 
+Parts = tuple[dict[str, Any], dict[str, Any]]
+"""Parameters and batch statistics of parts of a network: 'backbone', 'classifier', 'byproduct_head'."""
+
+
 def init_state(
-    model: Model, optimizer: optax.GradientTransformation, key: jax.Array, *, ema: bool = False
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    given: Parts | None = None,
+    *,
+    ema: bool = False,
 ) -> TrainState:
+    """Freshly drawn, but for the parts that are given."""
     params, batch_stats = model.init(key)
+    if given is not None:
+        params, batch_stats = params | given[0], batch_stats | given[1]
     average = ema_lib.start(params, batch_stats) if ema else None
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), average)
 

@@ -31,6 +31,7 @@ from luab_jax.errors import ExitCode
 from luab_jax.log import MetricLog, say
 from luab_jax.metrics import summarise
 from luab_jax.models.functional import num_parameters
+from luab_jax.pretrained import with_initial_weights
 from luab_jax.run import Run, claim, compile_step, set_up, use_compilation_cache
 from luab_jax.step import LabelSetRows, TrainState
 from luab_jax.stop import StopSignal
@@ -42,7 +43,7 @@ def train(config: Config, workdir: epath.PathLike) -> ExitCode:
     config.validate()
     sharding.init_distributed(config.distributed)
     use_compilation_cache(config)
-    run = set_up(config, workdir)
+    run = with_initial_weights(set_up(config, workdir))
     claim(run)
     checkpoints = Checkpoints(run.workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
     try:

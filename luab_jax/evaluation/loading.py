@@ -22,10 +22,12 @@ from luab_jax.config import Config, Task
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import CheckpointError, UserError
-from luab_jax.models.config import Attention, Dtype, ModelConfig
+from luab_jax.log import say
+from luab_jax.models.config import Attention, Dtype, ModelConfig, Pool
 from luab_jax.models.functional import Model, create_model
 from luab_jax.models.timm_models import TimmModel, timm_model
-from luab_jax.models.timm_weights import from_timm, num_classes, read_weights
+from luab_jax.models.timm_weights import from_timm, num_classes, patches_per_side, pools_mean, read_weights
+from luab_jax.models.transfer import fit_backbone
 
 TIMM = "timm:"
 
@@ -46,6 +48,8 @@ class LoadedModel:
     """Whether it scores sets of labels, by a sigmoid per class."""
     target: Target | None = None
     """What its byproduct head predicts; `None` where that is not known."""
+    config: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    """What the model was built from."""
 
     @property
     def num_classes(self) -> int:
@@ -72,20 +76,70 @@ def load(
         weights: `raw`, or `ema` for a run's moving average; `None` takes the average where the run keeps one. An
             average becomes part of the identity.
     """
+    stored = load_stored(checkpoint, which, mesh, weights)
+    if str(checkpoint).startswith(TIMM) and stored.class_list_hash != imagenet().hash:
+        found = f"{stored.num_classes} classes" if "classifier" in stored.params else "nothing"
+        path = str(checkpoint).split(":", 2)[2]
+        raise CheckpointError(
+            f"{path}, read as {stored.name}: classifies {found}; only weights for ImageNet's 1,000 can be evaluated"
+        )
+    preprocessing = _changed(stored.preprocessing, changes or {})
+    return dataclasses.replace(
+        _at(stored, preprocessing.image_size, mesh),
+        preprocessing=preprocessing,
+        identity=stored.identity | _override(changes or {}),
+    )
+
+
+def load_stored(
+    checkpoint: epath.PathLike, which: str, mesh: Mesh, weights: str | None = None, *, option: str = "--checkpoint"
+) -> LoadedModel:
+    """The same at the image size that the weights are for, and of any number of classes.
+
+    Weights of timm that do not classify ImageNet's classes have an empty class list hash, those without a classifier
+    none among their `params`. `option` is what messages call the checkpoint.
+    """
     if str(checkpoint).startswith(TIMM):
         if weights == "ema":
-            raise UserError(f"--weights=ema: {checkpoint} has one set of weights only; leave --weights out")
-        return _load_timm(str(checkpoint), mesh, changes or {})
-    return _load_run(checkpoint, which, mesh, changes or {}, weights)
+            raise UserError(f"{option}={checkpoint} has one set of weights only, no moving average (ema)")
+        return _stored_timm(str(checkpoint), mesh, option)
+    return _stored_run(checkpoint, which, mesh, weights, option)
 
 
-def _load_run(
-    workdir: epath.PathLike, which: str, mesh: Mesh, changes: Mapping[str, Any], weights: str | None
-) -> LoadedModel:
+def _at(loaded: LoadedModel, image_size: int, mesh: Mesh) -> LoadedModel:
+    """The same weights for images of another size: a ViT's position embeddings are interpolated, and that is said."""
+    if loaded.model.image_size == image_size:
+        return loaded
+    model = _create(
+        loaded.config,
+        num_classes=loaded.num_classes,
+        image_size=image_size,
+        byproduct_shape=loaded.model.byproduct_shape,
+    )
+    fitted = fit_backbone(model, loaded.params, loaded.batch_stats)
+    if fitted.resampled is None:
+        return dataclasses.replace(loaded, model=model)
+    old, new = fitted.resampled
+    say(f"{loaded.name}: position embeddings interpolated from {old}x{old} to {new}x{new} patches")
+    backbone = jax.device_put(fitted.params, sharding.replicated(mesh))
+    return dataclasses.replace(loaded, model=model, params=loaded.params | {"backbone": backbone})
+
+
+def _create(
+    config: ModelConfig, *, num_classes: int, image_size: int, byproduct_shape: tuple[int, int] | None
+) -> Model:
+    try:
+        # The kernel that the training machine had need not be here.
+        config = dataclasses.replace(config, attention=Attention.AUTO)
+        return create_model(config, num_classes=num_classes, image_size=image_size, byproduct_shape=byproduct_shape)
+    except ValueError as e:
+        raise UserError(str(e)) from e
+
+
+def _stored_run(workdir: epath.PathLike, which: str, mesh: Mesh, weights: str | None, option: str) -> LoadedModel:
     step = checkpoint_lib.choose_step(workdir, which)
     description = checkpoint_lib.describe(workdir, step)
     config: Config = config_lib.from_dict(Config, description["config"])
-    preprocessing = _changed(config.data.preprocessing, changes, config.model)
     statistics = description.get(STATISTICS_KEY)
     settings = TargetSettings(
         heat_map_side=config.byproduct.heat_map_side,
@@ -94,15 +148,13 @@ def _load_run(
     averaged = config.optim.ema_decay is not None
     if weights == "ema" and not averaged:
         raise UserError(
-            f"--weights=ema: the run {workdir} keeps no moving average (its config.optim.ema_decay is None); leave"
-            " --weights out"
+            f"{option}={workdir}: the run keeps no moving average (its config.optim.ema_decay is None); leave ema out"
         )
     averaged = averaged and weights != "raw"
-    model = create_model(
-        # The kernel that the training machine had need not be here.
-        dataclasses.replace(config.model, attention=Attention.AUTO),
+    model = _create(
+        config.model,
         num_classes=description["num_classes"],
-        image_size=preprocessing.image_size,
+        image_size=config.data.preprocessing.image_size,
         byproduct_shape=head_shape(
             config.byproduct.target, config_lib.label_set_size(config, description["num_classes"]), settings
         ),
@@ -127,45 +179,43 @@ def _load_run(
             "seed": config.seed,
             "experiment": {k: v for k, v in config_lib.scientific_fields(config).items() if k != "seed"},
             **({"weights": "ema"} if averaged else {}),
-            **_override(changes),
         },
         model=model,
         params=state["params"],
         batch_stats=state.get("batch_stats", {}),
-        preprocessing=preprocessing,
+        preprocessing=config.data.preprocessing,
         class_list_hash=description["class_list_hash"],
         label_sets=config.task is Task.MULTI_LABEL,
         target=config.byproduct.target,
+        config=config.model,
     )
 
 
-def _load_timm(checkpoint: str, mesh: Mesh, changes: Mapping[str, Any]) -> LoadedModel:
-    """Weights that classify ImageNet's 1,000 classes in the order of their wnids, as all of timm's do."""
+def _stored_timm(checkpoint: str, mesh: Mesh, option: str) -> LoadedModel:
+    """Those that classify 1,000 classes are taken for ImageNet's in the order of their wnids, as all of timm's are."""
     name, _, path = checkpoint.removeprefix(TIMM).partition(":")
     if not name or not path:
-        raise UserError(
-            f"--checkpoint={checkpoint}: expected timm:NAME:FILE.safetensors, as in timm:resnet50.tv_in1k:FILE"
-        )
+        raise UserError(f"{option}={checkpoint}: expected timm:NAME:FILE.safetensors, as in timm:resnet50.tv_in1k:FILE")
     try:
         known = timm_model(name)
     except ValueError as e:
-        raise UserError(f"--checkpoint={checkpoint}: {e}") from e
+        raise UserError(f"{option}={checkpoint}: {e}") from e
     classes = imagenet()
-    # As timm evaluates by default; half precision would move a published accuracy.
-    config = ModelConfig(name=known.preset, compute_dtype=Dtype.FLOAT32)
-    preprocessing = _changed(preprocessing_of(known), changes, config)
     try:
         weights = read_weights(path)
-        if (found := num_classes(weights)) not in (None, len(classes)):
-            raise ValueError(f"classifies {found} classes; only weights for ImageNet's 1,000 can be evaluated")
-        model = create_model(
-            config, num_classes=len(classes), image_size=preprocessing.image_size, byproduct_shape=None
+        # As timm evaluates by default; half precision would move a published accuracy.
+        config = ModelConfig(
+            name=known.preset, compute_dtype=Dtype.FLOAT32, pool=Pool.MEAN if pools_mean(weights) else Pool.TOKEN
         )
-        params, batch_stats = from_timm(model, weights)
+        found, side = num_classes(weights), patches_per_side(weights)
+        image_size = known.image_size if side is None else side * config.patch_size
+        model = create_model(config, num_classes=found or 1, image_size=image_size, byproduct_shape=None)
+        params, batch_stats = from_timm(model, weights, classifier=found is not None)
     except OSError as e:
         raise CheckpointError(f"{path}: cannot be read ({e.strerror or e})") from e
     except ValueError as e:
         raise CheckpointError(f"{path}, read as {known.name}: {e}") from e
+    class_list_hash = classes.hash if found == len(classes) else ""
     place = sharding.replicated(mesh)
     return LoadedModel(
         name=known.name,
@@ -174,20 +224,20 @@ def _load_timm(checkpoint: str, mesh: Mesh, changes: Mapping[str, Any]) -> Loade
             "step": 0,
             "chosen": "timm",
             "dataset": "imagenet",
-            "class_list_hash": classes.hash,
+            "class_list_hash": class_list_hash,
             "weights_hash": hashlib.sha256(epath.Path(path).read_bytes()).hexdigest()[:12],
             "model": known.name,
             "target": "timm",
             "weight": 0.0,
             "seed": 0,
             "experiment": {"timm": known.name, "file": epath.Path(path).name},
-            **_override(changes),
         },
         model=model,
         params=jax.device_put(params, place),
         batch_stats=jax.device_put(batch_stats, place),
-        preprocessing=preprocessing,
-        class_list_hash=classes.hash,
+        preprocessing=preprocessing_of(known),
+        class_list_hash=class_list_hash,
+        config=config,
     )
 
 
@@ -203,15 +253,10 @@ def preprocessing_of(known: TimmModel) -> Preprocessing:
     )
 
 
-def _changed(stated: Preprocessing, changes: Mapping[str, Any], model: ModelConfig) -> Preprocessing:
-    """Raises `UserError` for a preprocessing that makes no sense for the model."""
+def _changed(stated: Preprocessing, changes: Mapping[str, Any]) -> Preprocessing:
+    """Raises `UserError` for a preprocessing that makes no sense."""
     changed = dataclasses.replace(stated, **changes)
     size = changed.image_size
-    if size != stated.image_size and model.name.startswith("vit"):
-        raise UserError(
-            f"--image_size={size}: a ViT's position embeddings are for the size that it was trained at,"
-            f" {stated.image_size} pixels"
-        )
     if size < 1 or any(s <= 0 for s in changed.std):
         raise UserError("--image_size and --std must be positive")
     if changed.resize_side is not None and changed.resize_side < size:

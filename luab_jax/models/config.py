@@ -23,6 +23,21 @@ class Pool(enum.Enum):
     MEAN = "mean"  # the mean of the patch tokens; the class token still takes part in attention
 
 
+class ByproductPool(enum.Enum):
+    """What a ViT hands to the byproduct head."""
+
+    CLASSIFIER = "classifier"  # what the classifier reads
+    TOKEN = "token"
+    MEAN = "mean"
+
+
+class Head(enum.Enum):
+    """What the byproduct head is."""
+
+    LINEAR = "linear"
+    MLP = "mlp"  # one hidden layer, exact (erf) GELU
+
+
 class Dtype(enum.Enum):
     """Type of activations, matrix products and convolutions; parameters are float32 always."""
 
@@ -127,6 +142,10 @@ class ModelConfig:
     compute_dtype: Dtype = Dtype.BFLOAT16
     remat: Remat = Remat.NONE
 
+    byproduct_head: Head = Head.LINEAR
+    byproduct_hidden: int | None = None  # units of the MLP's hidden layer; None means as many as features
+    byproduct_pool: ByproductPool = ByproductPool.CLASSIFIER  # ViT
+
     def validate(self) -> None:
         """Raises ValueError that names the field, its value and the remedy."""
         if self.name not in PRESETS:
@@ -137,12 +156,22 @@ class ModelConfig:
         for field in ("dropout", "drop_path"):
             if not 0.0 <= getattr(self, field) < 1.0:
                 raise ValueError(f"model.{field}={getattr(self, field)} is not a rate; choose 0 <= rate < 1.")
-        for field in ("width", "patch_size", "embed_dim", "depth", "num_heads"):
+        for field in ("width", "patch_size", "embed_dim", "depth", "num_heads", "byproduct_hidden"):
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(f"model.{field}={value} is not positive; choose 1 or more.")
+        if self.byproduct_hidden is not None and self.byproduct_head is not Head.MLP:
+            raise ValueError(
+                f"model.byproduct_hidden={self.byproduct_hidden} belongs to model.byproduct_head=mlp; set that, or"
+                " remove byproduct_hidden."
+            )
         if isinstance(PRESETS[self.name], ResNetPreset):
             self._refuse(_VIT_FIELDS, family="a ViT", remedy="width or stage_sizes")
+            if self.byproduct_pool is not ByproductPool.CLASSIFIER:
+                raise ValueError(
+                    f"model.byproduct_pool={self.byproduct_pool.value} belongs to a ViT, but model.name='{self.name}',"
+                    " which has one pool; set it to classifier."
+                )
             resnet_preset(self)
         else:
             self._refuse(_RESNET_FIELDS, family="a ResNet", remedy="embed_dim or depth")

@@ -22,7 +22,10 @@ from luab_jax.models.attention import check_attention
 from luab_jax.models.config import (
     PRESETS,
     BatchNorm,
+    ByproductPool,
+    Head,
     ModelConfig,
+    Pool,
     ResNetPreset,
     resnet_preset,
     vit_preset,
@@ -44,7 +47,7 @@ class Outputs(NamedTuple):
 
     logits: one score per class, before softmax or sigmoid.
     byproduct: predicted byproducts, K per image with D numbers each; None where h did not run.
-    features: what both heads read.
+    features: what the classifier reads, and the byproduct head unless `byproduct_pool` says otherwise.
     """
 
     logits: Float[Array, "b c"]
@@ -111,11 +114,11 @@ class Model:
             )
         backbone = self.bind("backbone", params, batch_stats)
         rngs = nnx.Rngs(dropout=key) if train and key is not None else None
-        features = backbone(images, train=train, rngs=rngs)
+        features, byproduct_features = backbone(images, train=train, rngs=rngs)
         logits = self.bind("classifier", params)(features)
         byproduct = None
         if head and self.byproduct_shape is not None:
-            byproduct = self.bind("byproduct_head", params)(features)
+            byproduct = self.bind("byproduct_head", params)(byproduct_features)
         stats = _pure(nnx.state(backbone, nnx.BatchStat))
         return Outputs(logits, byproduct, features), {"backbone": stats} if stats else {}
 
@@ -183,8 +186,11 @@ def create_model(
         "classifier": _part(lambda rngs: classifier(num_features, num_classes, stddev=stddev, dtype=dtype, rngs=rngs)),
     }
     if byproduct_shape is not None:
+        hidden = (config.byproduct_hidden or num_features) if config.byproduct_head is Head.MLP else None
         parts["byproduct_head"] = _part(
-            lambda rngs: ByproductHead(num_features, byproduct_shape, stddev=stddev, dtype=dtype, rngs=rngs)
+            lambda rngs: ByproductHead(
+                num_features, byproduct_shape, hidden=hidden, stddev=stddev, dtype=dtype, rngs=rngs
+            )
         )
     return Model(
         family="vit" if is_vit else "resnet",
@@ -210,8 +216,10 @@ def _backbone(config: ModelConfig, image_size: int, num_replicas: int, dtype: jn
         }
         return lambda rngs: ResNet(preset, stem, rngs=rngs, **normalising, **shared), num_features, False
     preset = vit_preset(config)
-    patching = {"image_size": image_size, "patch_size": config.patch_size, "pool": config.pool}
-    return lambda rngs: ViT(preset, attention=config.attention, rngs=rngs, **patching, **shared), preset.embed_dim, True
+    own = config.byproduct_pool is not ByproductPool.CLASSIFIER
+    pools = {"pool": config.pool, "byproduct_pool": Pool(config.byproduct_pool.value) if own else config.pool}
+    shared |= {"image_size": image_size, "patch_size": config.patch_size, "attention": config.attention}
+    return lambda rngs: ViT(preset, rngs=rngs, **pools, **shared), preset.embed_dim, True
 
 
 def _check_sizes(config, num_classes, image_size, byproduct_shape) -> None:

@@ -126,7 +126,7 @@ class Bottleneck(_Block):
 
 
 class ResNet(nnx.Module):
-    """Images [B, H, W, 3] to globally averaged features [B, F], F = `num_features`, in float32.
+    """Images [B, H, W, 3] to globally averaged features [B, F], F = `num_features`, in float32, for either head.
 
     Stages are attributes `stage1`, `stage2`, … (timm's layer1, layer2, …), each a list of blocks.
     """
@@ -171,10 +171,11 @@ class ResNet(nnx.Module):
 
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool, rngs: nnx.Rngs | None = None
-    ) -> Float[Array, "b f"]:
+    ) -> tuple[Float[Array, "b f"], Float[Array, "b f"]]:
         x = self.stem(images, train=train)
         run = rematerialised(self.remat)
         for block in self.blocks():
             x = run(block, x, rngs, train=train)
         features = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
-        return self.dropout(features, deterministic=not train, rngs=rngs)
+        features = self.dropout(features, deterministic=not train, rngs=rngs)
+        return features, features

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from typing import NamedTuple
 
+from luab_jax.models.config import PRESETS, ModelConfig, Pool, ResNetPreset, Stem, resnet_preset, vit_preset
+
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -112,3 +114,18 @@ def timm_model(name: str) -> TimmModel:
     near = difflib.get_close_matches(name, (*_ARCHITECTURES, *TIMM_MODELS), n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(f"{name!r} is not a model that can be read from timm; {guess}Known: {', '.join(_ARCHITECTURES)}")
+
+
+def timm_call(config: ModelConfig, *, num_classes: int, image_size: int) -> str | None:
+    """The call that makes timm's network of the same shape; None where timm has none under a name."""
+    name = next(architecture for architecture, (preset, _) in _ARCHITECTURES.items() if preset == config.name)
+    if isinstance(PRESETS[config.name], ResNetPreset):
+        if resnet_preset(config) != PRESETS[config.name] or config.stem is not Stem.IMAGENET:
+            return None
+        return f"create_model('{name}', num_classes={num_classes})"
+    if vit_preset(config) != PRESETS[config.name]:
+        return None
+    options = {"img_size": image_size, "patch_size": config.patch_size}
+    changed = "".join(f", {k}={v}" for k, v in options.items() if v != {"img_size": 224, "patch_size": 16}[k])
+    pool = ", global_pool='avg'" if config.pool is Pool.MEAN else ""
+    return f"create_model('{name}', num_classes={num_classes}{changed}{pool})"

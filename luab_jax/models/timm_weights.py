@@ -11,12 +11,14 @@ plain dict without it.
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 import safetensors.numpy
 from etils import epath
 
+from luab_jax.models import transfer
 from luab_jax.models.functional import BatchStats, Model, Params, param_name
 
 Weights = dict[str, np.ndarray]
@@ -68,13 +70,17 @@ def to_timm(model: Model, params: Params, batch_stats: BatchStats) -> Weights:
     return weights
 
 
-def from_timm(model: Model, weights: Mapping[str, np.ndarray]) -> tuple[Params, BatchStats]:
+def from_timm(model: Model, weights: Mapping[str, np.ndarray], *, classifier: bool = True) -> tuple[Params, BatchStats]:
     """timm's arrays as (params, batch_stats) of `model`, numpy float32, without byproduct head.
+
+    classifier: False reads weights that have none.
 
     Every name that is missing or unexpected and every shape that differs is told in one ValueError.
     """
     params, batch_stats = model.abstract()
     params.pop("byproduct_head", None)
+    if not classifier:
+        params.pop("classifier")
     targets = {}
     for name, leaf in _named_leaves(params, batch_stats):
         timm_name, axes = _translate(model, name, leaf.ndim)
@@ -99,8 +105,12 @@ def from_timm(model: Model, weights: Mapping[str, np.ndarray]) -> tuple[Params, 
 
 
 def save_timm(path: epath.PathLike, model: Model, params: Params, batch_stats: BatchStats) -> None:
-    """Writes a `.safetensors` file that timm reads; local or gs:// path."""
-    epath.Path(path).write_bytes(safetensors.numpy.save(to_timm(model, params, batch_stats)))
+    """Writes a `.safetensors` file that timm reads; local or gs:// path. A file is there whole or not at all."""
+    target = epath.Path(path)
+    part = target.with_name(target.name + ".tmp")
+    # Loaders of torch files look for this entry.
+    part.write_bytes(safetensors.numpy.save(to_timm(model, params, batch_stats), metadata={"format": "pt"}))
+    part.replace(target)
 
 
 def load_timm(path: epath.PathLike, model: Model) -> tuple[Params, BatchStats]:
@@ -116,6 +126,17 @@ def num_classes(weights: Mapping[str, np.ndarray]) -> int | None:
     """How many classes timm's classifier has; None if there is none by a name that we know."""
     head = next((weights[name] for name in ("fc.weight", "head.weight") if name in weights), None)
     return None if head is None else len(head)
+
+
+def pools_mean(weights: Mapping[str, np.ndarray]) -> bool:
+    """Whether timm's ViT averages its patch tokens (`global_pool='avg'`)."""
+    return "fc_norm.weight" in weights
+
+
+def patches_per_side(weights: Mapping[str, np.ndarray]) -> int | None:
+    """Of a ViT's grid; None for other networks. Raises ValueError if the grid is not a square."""
+    positions = weights.get("pos_embed")
+    return None if positions is None or positions.ndim != 3 else transfer.patches_per_side(positions.shape[1])
 
 
 def read_weights(path: epath.PathLike) -> Weights:
@@ -150,7 +171,8 @@ def _copy(array: np.ndarray) -> np.ndarray:
     return np.array(array, np.float32, order="C")
 
 
-def _named_leaves(params: Params, batch_stats: BatchStats) -> list[tuple[str, jax.Array | jax.ShapeDtypeStruct]]:
+def _named_leaves(params: Params, batch_stats: BatchStats) -> list[tuple[str, Any]]:
+    """Names and arrays, of any library, or their shapes."""
     params = {part: tree for part, tree in params.items() if part != "byproduct_head"}
     pairs = [pair for tree in (params, batch_stats) for pair in jax.tree_util.tree_flatten_with_path(tree)[0]]
     return [(param_name(path), leaf) for path, leaf in pairs]

@@ -93,7 +93,10 @@ class Block(nnx.Module):
 
 
 class ViT(nnx.Module):
-    """Images [B, H, W, 3] to pooled, normalised features [B, F], F = `num_features`, in float32."""
+    """Images [B, H, W, 3] to normalised features [B, F], F = `num_features`, in float32, for either head.
+
+    Both heads' features go through one final norm; they are the same array where both pools are.
+    """
 
     def __init__(
         self,
@@ -102,6 +105,7 @@ class ViT(nnx.Module):
         image_size: int,
         patch_size: int,
         pool: Pool,
+        byproduct_pool: Pool,
         dropout: float,
         drop_path: float,
         attention: config.Attention = config.Attention.AUTO,
@@ -112,6 +116,7 @@ class ViT(nnx.Module):
         dim = preset.embed_dim
         self.num_features = dim
         self.pool = pool
+        self.byproduct_pool = byproduct_pool
         self.dtype = dtype
         self.remat = remat
         self.patch_embed = nnx.Conv(
@@ -154,15 +159,21 @@ class ViT(nnx.Module):
 
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool, rngs: nnx.Rngs | None = None
-    ) -> Float[Array, "b f"]:
+    ) -> tuple[Float[Array, "b f"], Float[Array, "b f"]]:
         x = self.dropout(self.embed(images), deterministic=not train, rngs=rngs)
         run = rematerialised(self.remat)
         for block in self.blocks:
             x = run(block, x, rngs, train=train)
-        # Pooling first: the norm works on each token alone, so the class token's features are the
-        # same either way, and for the mean it is timm's order (its `fc_norm`).
-        if self.pool is Pool.TOKEN:
-            pooled = x[:, 0]
-        else:
-            pooled = jnp.mean(x[:, 1:], axis=1, dtype=jnp.float32)
-        return self.norm(pooled)
+        features = self.norm(_pooled(x, self.pool))
+        if self.byproduct_pool is self.pool:
+            return features, features
+        return features, self.norm(_pooled(x, self.byproduct_pool))
+
+
+def _pooled(tokens: Float[Array, "b n c"], pool: Pool) -> Float[Array, "b c"]:
+    """Before the norm: it works on each token alone, so the class token's features are the same either way, and for
+    the mean it is timm's order (its `fc_norm`).
+    """
+    if pool is Pool.TOKEN:
+        return tokens[:, 0]
+    return jnp.mean(tokens[:, 1:], axis=1, dtype=jnp.float32)

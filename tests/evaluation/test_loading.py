@@ -121,5 +121,18 @@ def test_a_preprocessing_that_makes_no_sense_is_refused(file: Path) -> None:
     assert loaded("resnet18", file, image_size=320, resize_side=320).model.image_size == 320
     with pytest.raises(UserError, match="must be positive"):
         loaded("resnet18", file, std=(0.0, 1.0, 1.0))
-    with pytest.raises(UserError, match="position embeddings are for the size that it was trained at, 224"):
-        loaded("deit_tiny_patch16_224", file, image_size=384, resize_side=384)
+
+
+def test_a_vit_at_another_size_has_its_positions_interpolated_which_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = create_model(ModelConfig(name="vit_ti"), num_classes=1000, image_size=224, byproduct_shape=None)
+    path = save(tmp_path / "deit.safetensors", to_timm(model, *random_params(model)))
+    larger = loaded("deit_tiny_patch16_224", path, image_size=384, resize_side=384)
+    assert larger.model.image_size == 384
+    assert larger.params["backbone"]["position_embed"].shape == (1, 1 + 24 * 24, 192)
+    assert "position embeddings interpolated from 14x14 to 24x24 patches" in capsys.readouterr().err
+    loaded("deit_tiny_patch16_224", path)
+    assert "interpolated" not in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"image_size=300 .* 288 or 304"):
+        loaded("deit_tiny_patch16_224", path, image_size=300, resize_side=300)

@@ -12,6 +12,7 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="parity needs torch")
 timm = pytest.importorskip("timm", reason="parity needs timm")
 
+from benchmarks.parity import randomise  # noqa: E402
 from data_prep.__main__ import main as data_prep  # noqa: E402
 from luab_jax import sharding  # noqa: E402
 from luab_jax.config import MeshConfig  # noqa: E402
@@ -22,7 +23,6 @@ from luab_jax.evaluation.loading import load  # noqa: E402
 from luab_jax.evaluation.predict import Predictor  # noqa: E402
 from luab_jax.evaluation.suite import View  # noqa: E402
 from tests.data_prep.conftest import SHARED_DATA  # noqa: E402
-from tests.models.test_timm_parity import randomise  # noqa: E402
 
 PHOTOS = SHARED_DATA / "imagenet_fullres"
 NUM_PHOTOS = 16

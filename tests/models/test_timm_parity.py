@@ -1,11 +1,15 @@
-"""The same weights and images give timm's numbers, and the weights travel both ways unharmed.
+"""The same weights and images give timm's numbers, layer by layer, and the weights travel both ways unharmed.
 
-Weights are random: trained ones are not needed to see a wrong padding, epsilon, order or GELU. Norm
-scales, shifts and running statistics are drawn as well, since at their initial 0 and 1 half of the
-layers would be invisible.
+`benchmarks/parity.py` computes both sides. What these tests would see: a padding of strided convolutions or max-pool
+on one side only ('SAME'), BatchNorm's momentum (0.9 here is torch's 0.1) and epsilon (1e-5), LayerNorm's epsilon in a
+ViT (1e-6), the stride in the 3x3 of a bottleneck, a GELU that is not exact, the order of q, k and v.
 """
 
+from __future__ import annotations
+
 import functools
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,214 +17,153 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="parity needs torch")
 timm = pytest.importorskip("timm", reason="parity needs timm")
-pytest.importorskip("safetensors", reason="parity needs safetensors")
 
+from benchmarks import parity  # noqa: E402
+from benchmarks.parity import Pair, draw_images, make_pair, relative_error, to_nchw  # noqa: E402
 from luab_jax.models import timm_weights  # noqa: E402
-from luab_jax.models.config import Dtype, ModelConfig, Pool  # noqa: E402
-from luab_jax.models.functional import create_model, num_parameters  # noqa: E402
+from luab_jax.models.config import PRESETS, ModelConfig, Pool  # noqa: E402
+from luab_jax.models.functional import num_parameters  # noqa: E402
+from luab_jax.models.timm_models import timm_call  # noqa: E402
+from luab_jax.models.transfer import resample_positions  # noqa: E402
 
-TIMM_NAMES = {
-    "resnet18": "resnet18",
-    "resnet50": "resnet50",
-    "resnet101": "resnet101",
-    "resnet152": "resnet152",
-    "vit_ti": "vit_tiny_patch16_224",
-    "vit_s": "vit_small_patch16_224",
-    "vit_b": "vit_base_patch16_224",
-}
 SLOW = ("resnet101", "resnet152", "vit_b")
-NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in TIMM_NAMES]
-TOLERANCE = 1e-4  # of the largest absolute value
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in parity.TIMM_NAMES]
+LOGITS, GRADIENTS = 1e-4, 1e-3  # relative to the largest absolute value
 
 
 @functools.cache
-def pair(name: str, image_size: int = 224, num_classes: int = 1000, pool: Pool = Pool.TOKEN):
-    """(timm's model in eval mode, ours, our params and batch_stats read from timm's weights)."""
-    torch.manual_seed(0)
-    options = {} if name.startswith("resnet") else {"img_size": image_size}
-    if pool is Pool.MEAN:
-        options["global_pool"] = "avg"
-    theirs = timm.create_model(TIMM_NAMES[name], pretrained=False, num_classes=num_classes, **options).eval()
-    randomise(theirs)
-    ours = create_model(
-        ModelConfig(name=name, compute_dtype=Dtype.FLOAT32, pool=pool),
-        num_classes=num_classes,
-        image_size=image_size,
-        byproduct_shape=None,
-    )
-    weights = {key: value.numpy() for key, value in theirs.state_dict().items()}
-    return theirs, ours, *timm_weights.from_timm(ours, weights)
-
-
-def randomise(module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.LayerNorm):
-            torch.nn.init.uniform_(layer.weight, 0.5, 1.0)
-            torch.nn.init.normal_(layer.bias, std=0.2)
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(layer.running_mean, std=0.2)
-            torch.nn.init.uniform_(layer.running_var, 0.5, 2.0)
-
-
-def draw_images(batch: int, side: int) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(batch, side, side, 3)).astype(np.float32)
-
-
-def to_nchw(images: np.ndarray) -> "torch.Tensor":
-    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-
-
-def relative_error(ours, theirs) -> float:
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+def small(name: str, pool: Pool = Pool.TOKEN) -> Pair:
+    """At 64 pixels with 10 classes."""
+    return make_pair(name, image_size=64, num_classes=10, pool=pool)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_count_and_logits_equal_timms(name, record_property):
-    theirs, ours, params, stats = pair(name)
-    assert num_parameters(params) == sum(p.numel() for p in theirs.parameters())
-    images = draw_images(1, 224)
-    with torch.no_grad():
-        expected = theirs(to_nchw(images)).numpy()
-    outputs, _ = jax.jit(functools.partial(ours.apply, train=False))(params, stats, images)
-    error = relative_error(outputs.logits, expected)
-    record_property("max_relative_error", error)
-    print(f"{name}: {num_parameters(params)} parameters, max relative logit error {error:.1e}")
-    assert error <= TOLERANCE
+def test_parameter_count_and_logits_are_timms(name: str) -> None:
+    pair = make_pair(name)
+    assert num_parameters(pair.params) == sum(p.numel() for p in pair.theirs.parameters())
+    assert relative_error(*parity.logits(pair, draw_images(1, 224))) <= LOGITS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layer_gives_timms_output(name: str) -> None:
+    """In timm's order of computing, so the first that differs is the one to look at."""
+    watched = 0
+    for layer, ours, theirs in parity.layers(small(name), draw_images(2, 64)):
+        error = relative_error(ours, theirs)
+        assert error <= LOGITS, f"{layer} is the first layer of {name} that differs: relative error {error:.1e}"
+        watched += 1
+    assert watched > 40
+
+
+def test_the_first_layer_that_differs_is_found() -> None:
+    pair = small("resnet18")
+    changed = jax.tree.map(np.copy, pair.params)
+    changed["backbone"]["stage2"]["0"]["norm1"]["bias"] += 0.1
+    layers = parity.layers(pair._replace(params=changed), draw_images(2, 64))
+    assert next(name for name, ours, theirs in layers if relative_error(ours, theirs) > LOGITS) == "layer2.0.bn1"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameters_gradient_in_training_mode_is_timms(name: str) -> None:
+    """In float64: see `parity.gradients`."""
+    found = parity.gradients(small(name), draw_images(4, 64), double=True)
+    errors = {parameter: relative_error(*pair) for parameter, pair in found.items()}
+    wrong = [parameter for parameter, error in errors.items() if error > GRADIENTS]
+    assert not wrong, (
+        f"{len(wrong)} of {len(errors)} differ; the last of them is where the way back begins: {wrong[-1]}"
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_ti"])
+def test_gradients_of_float32_are_timms_where_the_network_is_not_deep(name: str) -> None:
+    for parameter, pair in parity.gradients(small(name), draw_images(4, 64)).items():
+        assert relative_error(*pair) <= GRADIENTS, parameter
+
+
+def test_the_mean_of_patch_tokens_is_timms_global_pool_avg() -> None:
+    pair = small("vit_ti", Pool.MEAN)
+    assert relative_error(*parity.logits(pair, draw_images(2, 64))) <= LOGITS
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "vit_ti"])
-def test_every_block_equals_timms(name):
-    """The first layer that differs is the one to look at."""
-    theirs, ours, params, stats = pair(name, 64, 10)
-    images = draw_images(2, 64)
-    found = their_layers(theirs, to_nchw(images))
-    layers = our_resnet_layers if name.startswith("resnet") else our_vit_layers
-    values = jax.jit(lambda p, s, x: layers(ours.bind("backbone", p, s), x))(params, stats, images)
-    assert list(found) == list(values)
-    for layer, value in values.items():
-        error = relative_error(value, found[layer])
-        assert error <= TOLERANCE, f"{name}, {layer}: max relative error {error:.1e}"
+def test_files_travel_both_ways_bit_for_bit(name: str, tmp_path: Path) -> None:
+    for same, arrays in (parity.files_in(small(name), tmp_path), parity.files_out(small(name), tmp_path)):
+        assert same == arrays > 60
 
 
-def their_layers(model, images) -> dict[str, np.ndarray]:
-    """Outputs of stem (or embedding) and of every block, by timm's names, channels last."""
-    found = {}
+def test_timm_takes_weights_strictly_though_its_counters_are_not_written() -> None:
+    pair = small("resnet18")
+    weights = timm_weights.to_timm(pair.ours, pair.params, pair.batch_stats)
+    assert set(weights) == {key for key in pair.theirs.state_dict() if not key.endswith("num_batches_tracked")}
+    pair.theirs.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()}, strict=True)
 
-    def keep(name):
-        def hook(module, inputs, output):
-            array = output.detach().numpy()
-            found[name] = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
-        return hook
+def test_the_call_that_is_told_makes_a_network_of_the_same_shapes() -> None:
+    for config in (*(ModelConfig(name=name) for name in PRESETS), ModelConfig(name="vit_ti", pool=Pool.MEAN)):
+        call = timm_call(config, num_classes=7, image_size=96)
+        assert call is not None
+        made = eval(f"timm.{call}", {"timm": timm})  # what a user would paste
+        side = {"img_size": 96} if config.name.startswith("vit") else {}
+        pooled = {"global_pool": "avg"} if config.pool is Pool.MEAN else {}
+        name = parity.TIMM_NAMES.get(config.name, config.name)
+        expected = timm.create_model(name, num_classes=7, **side, **pooled)
+        assert {k: v.shape for k, v in made.state_dict().items()} == {
+            k: v.shape for k, v in expected.state_dict().items()
+        }
 
-    if hasattr(model, "layer1"):
-        watched = {"maxpool": model.maxpool}
-        for stage in ("layer1", "layer2", "layer3", "layer4"):
-            watched |= {f"{stage}.{i}": b for i, b in enumerate(getattr(model, stage))}
-    else:
-        watched = {"pos_drop": model.pos_drop}
-        watched |= {f"blocks.{i}": block for i, block in enumerate(model.blocks)}
-    handles = [module.register_forward_hook(keep(name)) for name, module in watched.items()]
+
+@pytest.mark.parametrize(("old", "new"), [(14, 24), (14, 7), (4, 14), (14, 13), (3, 1)])
+def test_position_embeddings_are_interpolated_as_timm_does(old: int, new: int) -> None:
+    positions = np.random.default_rng(0).normal(size=(1, 1 + old * old, 8)).astype(np.float32)
+    expected = timm.layers.resample_abs_pos_embed(torch.from_numpy(positions), [new, new]).numpy()
+    assert relative_error(resample_positions(positions, new), expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_ti"])
+def test_dropout_and_drop_path_act_where_timms_do_and_scale_by_what_they_keep(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both draw the same mask for a tensor of the same shape, so that the outputs of training must agree."""
+    pair = make_pair(name, image_size=64, num_classes=10, drop=0.3)
+    images = draw_images(6, 64)
+    masks: dict[str, list[tuple[float, tuple[int, ...]]]] = {"ours": [], "theirs": []}
+
+    def mask(side: str, keep: float, shape: Any) -> np.ndarray:
+        masks[side].append((round(float(keep), 6), tuple(shape)))
+        return np.arange(np.prod(shape)).reshape(shape) % 3 > 0
+
+    def our_bernoulli(key: Any, p: Any = 0.5, shape: Any = None, **_: Any) -> Any:
+        return jax.numpy.asarray(mask("ours", p, shape))
+
+    def their_bernoulli(tensor: Any, p: float) -> Any:
+        return tensor.copy_(torch.from_numpy(mask("theirs", p, tensor.shape)))
+
+    def their_dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+        return x * torch.from_numpy(mask("theirs", 1 - p, x.shape)) / (1 - p) if p and training else x
+
+    monkeypatch.setattr(jax.random, "bernoulli", our_bernoulli)
+    monkeypatch.setattr(torch.Tensor, "bernoulli_", their_bernoulli)
+    monkeypatch.setattr(torch.nn.functional, "dropout", their_dropout)
     with torch.no_grad():
-        model(images)
-    for handle in handles:
-        handle.remove()
-    return found
+        expected = pair.theirs.train()(to_nchw(images)).numpy()
+    outputs, _ = jax.jit(
+        lambda p, s, x: pair.ours.apply(p, s, x, train=True, key=jax.random.key(0)), static_argnums=()
+    )(pair.params, pair.batch_stats, images)
+    assert masks["ours"] == masks["theirs"] and len(masks["ours"]) > 7
+    assert relative_error(outputs.logits, expected) <= LOGITS
 
 
-def our_resnet_layers(backbone, images):
-    x = backbone.stem(images, train=False)
-    values = [("maxpool", x)]
-    for stage in range(1, 5):
-        for index, block in enumerate(getattr(backbone, f"stage{stage}")):
-            x = block(x, train=False)
-            values.append((f"layer{stage}.{index}", x))
-    return _Ordered(values)
-
-
-def our_vit_layers(backbone, images):
-    x = backbone.embed(images)
-    values = [("pos_drop", x)]
-    for index, block in enumerate(backbone.blocks):
-        x = block(x, train=False)
-        values.append((f"blocks.{index}", x))
-    return _Ordered(values)
-
-
-@jax.tree_util.register_pytree_node_class
-class _Ordered(dict):
-    """A dict that leaves jit in the order of the layers instead of the alphabet's."""
-
-    def tree_flatten(self):
-        return tuple(self.values()), tuple(self.keys())
-
-    @classmethod
-    def tree_unflatten(cls, keys, values):
-        return cls(zip(keys, values, strict=True))
-
-
-def test_the_mean_of_patch_tokens_equals_timms_global_pool_avg():
-    theirs, ours, params, stats = pair("vit_ti", 32, 10, Pool.MEAN)
-    images = draw_images(2, 32)
-    with torch.no_grad():
-        expected = theirs(to_nchw(images)).numpy()
-    outputs, _ = jax.jit(functools.partial(ours.apply, train=False))(params, stats, images)
-    assert relative_error(outputs.logits, expected) <= TOLERANCE
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vit_ti"])
-def test_weights_travel_to_timm_and_back_bit_for_bit(name, tmp_path):
-    theirs, ours, params, stats = pair(name, 64, 10)
-    state = theirs.state_dict()
-    weights = timm_weights.to_timm(ours, params, stats)
-    assert set(weights) == {key for key in state if not key.endswith("num_batches_tracked")}
-    for key, array in weights.items():
-        np.testing.assert_array_equal(array, state[key].numpy(), err_msg=key)
-    # timm takes them strictly, without the counters that we do not write.
-    tensors = {key: torch.from_numpy(array) for key, array in weights.items()}
-    theirs.load_state_dict(tensors, strict=True)
-
-    path = tmp_path / "weights.safetensors"
-    timm_weights.save_timm(path, ours, params, stats)
-    again = timm_weights.load_timm(path, ours)
-    assert jax.tree.structure(again) == jax.tree.structure((params, stats))
-    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves((params, stats)), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_all_mismatches_are_told_at_once(tmp_path):
-    _, ours, params, stats = pair("resnet18", 64, 10)
-    weights = timm_weights.to_timm(ours, params, stats)
-    weights["fc.weight"] = weights["fc.weight"][:5]
-    weights["head.weight"] = weights.pop("conv1.weight")
-    with pytest.raises(ValueError) as caught:
-        timm_weights.from_timm(ours, weights)
-    for words in (
-        "1 missing: conv1.weight",
-        "1 unexpected: head.weight",
-        "1 of another shape: fc.weight (5, 512) where the model has (10, 512)",
-    ):
-        assert words in str(caught.value)
-    torn = tmp_path / "torn.safetensors"
-    torn.write_bytes(b"not weights")
-    with pytest.raises(ValueError, match=r"torn\.safetensors is not a readable"):
-        timm_weights.load_timm(torn, ours)
-
-
-def test_running_statistics_after_a_training_step_equal_torchs_up_to_its_variance():
+def test_running_statistics_after_a_training_step_equal_torchs_up_to_its_variance() -> None:
     """Means are equal. Variances: torch puts n/(n-1) times the batch's variance into the average.
 
     n is the number of values per channel (batch * height * width) and differs by layer.
     """
-    theirs, ours, params, stats = pair.__wrapped__("resnet18", 64, 10)  # not the shared one: it trains
+    theirs, ours, params, stats = small.__wrapped__("resnet18")[1:]  # not the shared one: it trains
     images = draw_images(4, 64)
     before = timm_weights.to_timm(ours, params, stats)
     counts = {}
 
-    def count(name):
+    def count(name: str) -> Any:
         return lambda layer, inputs, output: counts.update({name: output[:, 0].numel()})
 
     handles = [
@@ -240,6 +183,6 @@ def test_running_statistics_after_a_training_step_equal_torchs_up_to_its_varianc
     found = timm_weights.to_timm(ours, params, new_stats)
     for name, n in counts.items():
         mean, var = f"{name}.running_mean", f"{name}.running_var"
-        assert relative_error(found[mean], expected[mean]) <= TOLERANCE, mean
+        assert relative_error(found[mean], expected[mean]) <= LOGITS, mean
         biased = 0.9 * before[var] + (expected[var] - 0.9 * before[var]) * (n - 1) / n
-        assert relative_error(found[var], biased) <= TOLERANCE, var
+        assert relative_error(found[var], biased) <= LOGITS, var

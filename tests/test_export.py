@@ -1,0 +1,56 @@
+"""`python -m luab_jax.export`: a run's weights as a file that says how timm reads it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from luab_jax.errors import ExitCode
+from luab_jax.train import train
+from tests import tiny
+from tests.test_train import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    config = tiny.experiment(tiny.prepare_data(folder / "data"), total_steps=1)
+    assert train(config, folder / "run") is ExitCode.DONE
+    return folder / "run"
+
+
+def export(*arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "luab_jax.export", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_file_holds_every_array_but_the_byproduct_heads(workdir: Path, tmp_path: Path) -> None:
+    code, said = export(f"--checkpoint={workdir}", f"--out={tmp_path / 'w.safetensors'}")
+    assert code == 0
+    assert "run, step 1, " in said and "left out: the byproduct head" in said
+    assert "timm has no network of this shape" in said
+    weights = safetensors.numpy.load_file(tmp_path / "w.safetensors")
+    assert weights["fc.weight"].shape == (3, 8) and weights["conv1.weight"].shape == (4, 3, 4, 4)
+    assert all(array.dtype == np.float32 for array in weights.values())
+    assert not any("byproduct" in name for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--out=w.safetensors"], 2, "--checkpoint=... is missing"),
+        (["--checkpoint={workdir}", "--out=w.pth"], 2, "should end in .safetensors"),
+        (["--checkpoint={workdir}/nothing", "--out=w.safetensors"], 1, "holds no `checkpoints` folder"),
+        (["--checkpoint={workdir}", "--step=7", "--out=w.safetensors"], 1, "no checkpoint '7'; there are 1"),
+        (["--checkpoint={workdir}", "--out={workdir}/no/w.safetensors"], 1, "cannot be written (No such file"),
+    ],
+)
+def test_what_cannot_be_is_one_message(arguments: list[str], code: int, told: str, workdir: Path) -> None:
+    found, said = export(*(argument.format(workdir=workdir) for argument in arguments))
+    assert found == code and told in said and "Traceback" not in said
