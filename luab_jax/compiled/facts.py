@@ -21,7 +21,7 @@ from luab_jax.compiled import hlo
 from luab_jax.compiled.hlo import Collective, ProgramText
 from luab_jax.progress import format_seconds
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of the hash: what is kept by another format is not found."""
 _LINE_EVERY_S = 30.0
 
@@ -40,9 +40,13 @@ class Memory:
     program: int
     """The code itself."""
 
+    peak: int
+    """The most that is live at one time, by the compiler; 0 where it does not say."""
+
     @property
-    def peak(self) -> int:
-        return self.arguments + self.outputs - self.aliased + self.temporaries
+    def allocated(self) -> int:
+        """What a device must have: temporaries are set aside as one block, somewhat larger than what is live in it."""
+        return self.arguments + self.outputs - self.aliased + self.temporaries + self.program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +125,7 @@ def _compile(lowered: jax.stages.Lowered, title: str) -> Facts:
             aliased=stats.alias_size_in_bytes,
             temporaries=stats.temp_size_in_bytes,
             program=stats.generated_code_size_in_bytes,
+            peak=getattr(stats, "peak_memory_in_bytes", 0),
         ),
         flops=float(cost["flops"]) if "flops" in cost else None,
         text=hlo.read(compiled.as_text() or ""),

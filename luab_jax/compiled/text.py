@@ -51,8 +51,8 @@ def _page_rows(flight: Preflight) -> list[tuple[str, str]]:
         rows += [
             ("arguments, padded", _bytes(facts.memory.arguments)),
             ("activations and temporaries", _bytes(facts.memory.temporaries)),
-            ("peak", _bytes(facts.memory.peak)),
             ("program", _bytes(facts.memory.program)),
+            ("live at the peak", _bytes(facts.memory.peak)),
         ]
     rows.append(
         ("model FLOPs per step", f"{_flops(work.flops_per_step)}: 3 x 2 x {work.forward_macs / 1e9:.3g} GMAC per image")
@@ -105,7 +105,7 @@ COLUMNS = (
     *("experiment", "chips", "batch", "cycles ms", "ici ms", "MFU", "TFLOP", "peak GB", "arguments GB", "collectives"),
     *("images/s", "hours"),
 )
-"""TFLOP is the compiler's count per chip; peak and arguments are per device."""
+"""TFLOP is the compiler's count per chip; peak (what is live at one time) and arguments are per device."""
 
 
 def table(flights: Sequence[Preflight], failures: dict[str, UserError], *, with_cost: bool) -> str:
@@ -138,7 +138,7 @@ def _table_row(flight: Preflight, *, with_cost: bool) -> list[str]:
         _number(estimate.ici_s, 1e3, ".2f"),
         _number(estimate.mfu, 1, ".3f"),
         _number(None if flops is None else flops * work.num_devices / work.num_chips, 1e-12, ".2f"),
-        ("" if estimate.fits is not False else "> ") + _number(memory.peak if memory else None, 1e-9, ".2f"),
+        "no fit" if estimate.fits is False else _number(memory.peak if memory else None, 1e-9, ".2f"),
         _number(memory.arguments if memory else None, 1e-9, ".2f"),
         f"{count}, {_bytes(num_bytes)}",
         _number(estimate.images_per_s, 1, ",.0f"),
@@ -169,7 +169,7 @@ def to_json(flight: Preflight) -> dict[str, Any]:
         "state_bytes": flight.state_bytes,
         "batch_bytes": flight.batch_bytes,
         "facts": dataclasses.asdict(flight.facts),
-        "peak_bytes": flight.facts.memory.peak if flight.facts.memory else None,
+        "allocated_bytes": flight.facts.memory.allocated if flight.facts.memory else None,
         "estimate": dataclasses.asdict(flight.estimate),
         "hints": list(flight.hints),
         "cached": flight.cached,
