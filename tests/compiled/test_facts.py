@@ -47,11 +47,12 @@ def test_another_program_topology_or_flag_of_the_compiler_is_another_hash(monkey
     assert len({*hashes, program_hash(lowered(64), "a")}) == 4
 
 
-def test_a_damaged_entry_is_compiled_anew(tmp_path: Any) -> None:
+@pytest.mark.parametrize("suffix", [".json", ".gz"])
+def test_a_damaged_entry_is_compiled_anew(tmp_path: Any, suffix: str) -> None:
     cache = epath.Path(tmp_path)
     first, _ = of(64, cache)
-    (entry,) = (cache / "preflight").iterdir()
-    entry.write_text(entry.read_text()[:100])
+    (entry,) = (path for path in (cache / "preflight").iterdir() if path.suffix == suffix)
+    entry.write_bytes(entry.read_bytes()[:100])
     again, cached = of(64, cache)
     assert not cached
     assert again.memory == first.memory
