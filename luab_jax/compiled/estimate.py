@@ -107,7 +107,7 @@ def estimate(
 def _fits(facts: Facts, memory_bytes: int | None) -> bool | None:
     if facts.memory is None:
         return False
-    return None if memory_bytes is None else facts.memory.peak + facts.memory.program <= memory_bytes
+    return None if memory_bytes is None else facts.memory.allocated <= memory_bytes
 
 
 def _ici_s(collectives: tuple[Collective, ...], chip: Chip) -> float:

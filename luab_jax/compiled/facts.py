@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import importlib.metadata
 import json
@@ -10,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ from etils import epath
 from rich.console import Console
 
 from luab_jax.compiled import hlo
-from luab_jax.compiled.hlo import Collective, ProgramText
+from luab_jax.compiled.hlo import ProgramText
 from luab_jax.progress import format_seconds
 
 _FORMAT = 1
@@ -40,9 +42,13 @@ class Memory:
     program: int
     """The code itself."""
 
+    peak: int
+    """The most that is live at one time, by the compiler; 0 where it does not say."""
+
     @property
-    def peak(self) -> int:
-        return self.arguments + self.outputs - self.aliased + self.temporaries
+    def allocated(self) -> int:
+        """What a device must have: temporaries are set aside as one block, somewhat larger than what is live in it."""
+        return self.arguments + self.outputs - self.aliased + self.temporaries + self.program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,29 +88,44 @@ def facts_of(lowered: jax.stages.Lowered, *, topology: str, cache: epath.Path | 
     path = None if cache is None else cache / "preflight" / f"{program_hash(lowered, topology)}.json"
     if path is not None and (found := _read(path)) is not None:
         return found, True
-    facts = _compile(lowered, title)
+    facts, text = _compile(lowered, title)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        part.write_text(json.dumps(dataclasses.asdict(facts), indent=1) + "\n")
-        part.replace(path)
+        _write(path, facts, text)
     return facts, False
+
+
+def _text_path(path: epath.Path) -> epath.Path:
+    """The optimised program lies beside its figures: to be read by people, and anew should this package learn more."""
+    return path.with_suffix(".hlo.gz")
+
+
+def _write(path: epath.Path, facts: Facts, text: str | None) -> None:
+    values = dataclasses.asdict(facts)
+    del values["text"]
+    contents = {path: (json.dumps(values, indent=1) + "\n").encode()}
+    if text is not None:
+        contents = {_text_path(path): gzip.compress(text.encode(), 6)} | contents  # what names it comes last
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for target, content in contents.items():
+        part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        part.write_bytes(content)
+        part.replace(target)
 
 
 def _read(path: epath.Path) -> Facts | None:
     try:
         values = json.loads(path.read_text())
-        text = values.pop("text")
-        if text is not None:
-            text["collectives"] = tuple(Collective(**collective) for collective in text["collectives"])
-            text = ProgramText(**text)
         memory = values.pop("memory")
-        return Facts(memory=None if memory is None else Memory(**memory), text=text, **values)
-    except (OSError, ValueError, KeyError, TypeError):
+        if memory is None:
+            return Facts(memory=None, text=None, **values)
+        text = gzip.decompress(_text_path(path).read_bytes()).decode()
+        return Facts(memory=Memory(**memory), text=hlo.read(text), **values)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):
         return None  # not there, or damaged: compiled anew
 
 
-def _compile(lowered: jax.stages.Lowered, title: str) -> Facts:
+def _compile(lowered: jax.stages.Lowered, title: str) -> tuple[Facts, str | None]:
+    """With the text of the optimised program."""
     start = time.monotonic()
     try:
         compiled = _in_background(lowered.compile, title)
@@ -112,20 +133,19 @@ def _compile(lowered: jax.stages.Lowered, title: str) -> Facts:
         if "RESOURCE_EXHAUSTED" not in str(e):
             raise
         why = " ".join(str(e).partition("RESOURCE_EXHAUSTED:")[2].splitlines()[:1]).strip()
-        return Facts(memory=None, flops=None, text=None, refused=why, compile_s=time.monotonic() - start)
-    stats, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
-    return Facts(
-        memory=Memory(
-            arguments=stats.argument_size_in_bytes,
-            outputs=stats.output_size_in_bytes,
-            aliased=stats.alias_size_in_bytes,
-            temporaries=stats.temp_size_in_bytes,
-            program=stats.generated_code_size_in_bytes,
-        ),
-        flops=float(cost["flops"]) if "flops" in cost else None,
-        text=hlo.read(compiled.as_text() or ""),
-        compile_s=time.monotonic() - start,
+        return Facts(memory=None, flops=None, text=None, refused=why, compile_s=time.monotonic() - start), None
+    compile_s = time.monotonic() - start
+    stats, cost, text = compiled.memory_analysis(), compiled.cost_analysis() or {}, compiled.as_text() or ""
+    memory = Memory(
+        arguments=stats.argument_size_in_bytes,
+        outputs=stats.output_size_in_bytes,
+        aliased=stats.alias_size_in_bytes,
+        temporaries=stats.temp_size_in_bytes,
+        program=stats.generated_code_size_in_bytes,
+        peak=getattr(stats, "peak_memory_in_bytes", 0),
     )
+    flops = float(cost["flops"]) if "flops" in cost else None
+    return Facts(memory=memory, flops=flops, text=hlo.read(text), compile_s=compile_s), text
 
 
 def _in_background(function: Any, title: str) -> Any:

@@ -19,7 +19,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def needed_bytes(facts: Facts) -> int | None:
     """Per device; of a refused program as the compiler's message says, which may name no number."""
     if facts.memory is not None:
-        return facts.memory.peak + facts.memory.program
+        return facts.memory.allocated
     found = re.search(r"(?:[Uu]sed |HLO temporaries \()([\d.]+)([KMGT]?)", facts.refused)
     return int(float(found[1]) * _UNITS[found[2]]) if found else None
 

@@ -51,8 +51,8 @@ def _page_rows(flight: Preflight) -> list[tuple[str, str]]:
         rows += [
             ("arguments, padded", _bytes(facts.memory.arguments)),
             ("activations and temporaries", _bytes(facts.memory.temporaries)),
-            ("peak", _bytes(facts.memory.peak)),
             ("program", _bytes(facts.memory.program)),
+            ("live at the peak", _bytes(facts.memory.peak)),
         ]
     rows.append(
         ("model FLOPs per step", f"{_flops(work.flops_per_step)}: 3 x 2 x {work.forward_macs / 1e9:.3g} GMAC per image")
@@ -83,7 +83,7 @@ def _time_rows(flight: Preflight) -> list[tuple[str, str]]:
         ("step", f"{_ms(estimate.step_s)}: {parts}"),
         ("MFU", f"{estimate.mfu:.3f}: model FLOPs in the time of the cycles, of {chip.peak_flops / 1e12:g} TFLOP/s"),
         ("images/s", f"{estimate.images_per_s:,.0f}"),
-        ("run", f"{estimate.hours:.1f} h for {work.total_steps:,} steps"),
+        ("run", f"{estimate.hours:,.1f} h for {work.total_steps:,} steps"),
     ]
     if estimate.cost is not None:
         rows.append(("cost", f"{estimate.cost:,.0f} for {work.num_chips} chips"))
@@ -105,7 +105,7 @@ COLUMNS = (
     *("experiment", "chips", "batch", "cycles ms", "ici ms", "MFU", "TFLOP", "peak GB", "arguments GB", "collectives"),
     *("images/s", "hours"),
 )
-"""TFLOP is the compiler's count per chip; peak and arguments are per device."""
+"""TFLOP is the compiler's count per chip; peak (what is live at one time) and arguments are per device."""
 
 
 def table(flights: Sequence[Preflight], failures: dict[str, UserError], *, with_cost: bool) -> str:
@@ -136,18 +136,18 @@ def _table_row(flight: Preflight, *, with_cost: bool) -> list[str]:
         f"{work.batch_size}",
         _number(estimate.cycles_s, 1e3, ".1f"),
         _number(estimate.ici_s, 1e3, ".2f"),
-        _number(estimate.mfu, 1, ".3f"),
+        _number(estimate.mfu, 1.0, ".3f"),
         _number(None if flops is None else flops * work.num_devices / work.num_chips, 1e-12, ".2f"),
-        ("" if estimate.fits is not False else "> ") + _number(memory.peak if memory else None, 1e-9, ".2f"),
+        "no fit" if estimate.fits is False else _number(memory.peak if memory else None, 1e-9, ".2f"),
         _number(memory.arguments if memory else None, 1e-9, ".2f"),
         f"{count}, {_bytes(num_bytes)}",
-        _number(estimate.images_per_s, 1, ",.0f"),
-        _number(estimate.hours, 1, ".1f"),
+        _number(estimate.images_per_s, 1.0, ",.0f"),
+        _number(estimate.hours, 1.0, ",.1f"),
     ]
-    return [*row, _number(estimate.cost, 1, ",.0f")] if with_cost else row
+    return [*row, _number(estimate.cost, 1.0, ",.0f")] if with_cost else row
 
 
-def _number(value: float | None, factor: float, form: str) -> str:
+def _number(value: int | float | None, factor: float, form: str) -> str:
     return "-" if value is None else format(value * factor, form)
 
 
@@ -169,7 +169,7 @@ def to_json(flight: Preflight) -> dict[str, Any]:
         "state_bytes": flight.state_bytes,
         "batch_bytes": flight.batch_bytes,
         "facts": dataclasses.asdict(flight.facts),
-        "peak_bytes": flight.facts.memory.peak if flight.facts.memory else None,
+        "allocated_bytes": flight.facts.memory.allocated if flight.facts.memory else None,
         "estimate": dataclasses.asdict(flight.estimate),
         "hints": list(flight.hints),
         "cached": flight.cached,
@@ -200,7 +200,7 @@ def _rows(rows: Sequence[tuple[str, str]]) -> list[str]:
     return [f"  {name.ljust(width)}  {value}" for name, value in rows]
 
 
-def _bytes(num_bytes: float) -> str:
+def _bytes(num_bytes: int | float) -> str:
     unit, name = next(
         (unit, name)
         for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))

@@ -17,7 +17,7 @@ PUBLISHED = {
     "vit_ti": 1.26,
     "vit_b": 17.58,
 }
-"""GMAC at 224 pixels: torchvision's table of weights for the ResNets, timm's (attention's products included) for ViTs."""
+"""GMAC at 224 pixels: torchvision's table of weights for ResNets, timm's (products of attention included) for ViTs."""
 
 
 def array(*shape: int) -> jax.ShapeDtypeStruct:
