@@ -174,14 +174,29 @@ def memory(config: Config) -> Any:
     return lower_train_step(program_of(config)).compile().memory_analysis()
 
 
-def test_rematerialisation_takes_less_memory() -> None:
-    """By the compiler's account, for a network deep and a batch large enough that activations are most of it."""
-    sizes = {}
-    for remat in Remat:
-        model = dataclasses.replace(VIT, patch_size=2, depth=3, remat=remat)  # 65 tokens
-        sizes[remat] = memory(experiment(model, batch_size=32)).temp_size_in_bytes
-    assert sizes[Remat.BLOCKS] < sizes[Remat.DOTS] < sizes[Remat.NONE]
-    assert sizes[Remat.BLOCKS] < 0.6 * sizes[Remat.NONE]
+def kept_for_the_backward_pass(model: ModelConfig) -> int:
+    """Bytes that the forward pass hands on, parameters and input among them. What a compiler keeps of them is its own affair."""
+    program = program_of(experiment(model))
+
+    def forward(params: Any, batch_stats: Any, images: Any, key: Any) -> Any:
+        def run(params: Any) -> Any:
+            return program.model.apply(params, batch_stats, images, train=True, key=key)[0].logits
+
+        return jax.vjp(run, params)[1]
+
+    state = program.abstract_state
+    images = jax.ShapeDtypeStruct((64, SIDE, SIDE, 3), np.float32)
+    kept = jax.eval_shape(forward, state.params, state.batch_stats, images, jax.eval_shape(lambda: jax.random.key(0)))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_rematerialisation_keeps_less(name: str) -> None:
+    model = {"vit": dataclasses.replace(VIT, patch_size=2, depth=3), "resnet": RESNET}[name]
+    sizes = {remat: kept_for_the_backward_pass(dataclasses.replace(model, remat=remat)) for remat in Remat}
+    print(sizes)
+    assert sizes[Remat.BLOCKS] < 0.8 * sizes[Remat.DOTS]
+    assert sizes[Remat.DOTS] < 0.75 * sizes[Remat.NONE]
 
 
 def test_microbatches_take_less_memory() -> None:
