@@ -15,6 +15,7 @@ import optax
 import pytest
 
 from luab_jax import ema
+from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import ByproductConfig, Config, MeshConfig, OptimConfig, Optimizer
@@ -97,6 +98,17 @@ def test_microbatches_give_the_step_of_the_whole_batch(pieces: int, weighted: bo
         np.testing.assert_allclose(
             mean.total / mean.count, sums[name].total / sums[name].count, rtol=1e-4, err_msg=name
         )
+
+
+def test_augmented_and_mixed_images_keep_their_partners_in_microbatches() -> None:
+    """Pairs, rectangles and the weights of targets are drawn for the whole batch."""
+    config = experiment(VIT)
+    config.augmentation = AugmentationConfig(mixup=0.8, cutmix=1.0, erasing=0.5)
+    (_, whole), means = steps(config, batch_of(16))
+    (_, accumulated), sums = steps(dataclasses.replace(config, accumulation_steps=2), batch_of(16))
+    assert_close(whole.params, accumulated.params)
+    for name, mean in means.items():
+        np.testing.assert_allclose(mean.total / mean.count, sums[name].total / sums[name].count, rtol=1e-4, err_msg=name)
 
 
 def test_a_microbatch_without_targets_counts_nothing() -> None:
