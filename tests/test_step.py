@@ -102,13 +102,15 @@ def test_microbatches_give_the_step_of_the_whole_batch(pieces: int, weighted: bo
 
 def test_augmented_and_mixed_images_keep_their_partners_in_microbatches() -> None:
     """Pairs, rectangles and the weights of targets are drawn for the whole batch."""
-    config = experiment(VIT)
+    config = experiment(VIT, batch_size=32)  # large enough for the same pairs: see `pair_groups`
     config.augmentation = AugmentationConfig(mixup=0.8, cutmix=1.0, erasing=0.5)
-    (_, whole), means = steps(config, batch_of(16))
-    (_, accumulated), sums = steps(dataclasses.replace(config, accumulation_steps=2), batch_of(16))
+    (_, whole), means = steps(config, batch_of(32))
+    (_, accumulated), sums = steps(dataclasses.replace(config, accumulation_steps=2), batch_of(32))
     assert_close(whole.params, accumulated.params)
     for name, mean in means.items():
-        np.testing.assert_allclose(mean.total / mean.count, sums[name].total / sums[name].count, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(
+            mean.total / mean.count, sums[name].total / sums[name].count, rtol=1e-4, err_msg=name
+        )
 
 
 def test_a_microbatch_without_targets_counts_nothing() -> None:
@@ -187,7 +189,7 @@ def memory(config: Config) -> Any:
 
 
 def kept_for_the_backward_pass(model: ModelConfig) -> int:
-    """Bytes that the forward pass hands on, parameters and input among them. What a compiler keeps of them is its own affair."""
+    """Bytes that the forward pass hands on before a compiler sees them, parameters and input among them."""
     program = program_of(experiment(model))
 
     def forward(params: Any, batch_stats: Any, images: Any, key: Any) -> Any:
