@@ -187,7 +187,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_records(data: Pat
     config = tiny.experiment(data, optim=OptimConfig(learning_rate=1e30, warmup_epochs=0.0), total_steps=20)
     with pytest.raises(UserError, match=r"the (loss|gradient's norm) is (nan|inf) at step \d+.*(red|green|blue)/"):
         train(config, tmp_path)
-    (evidence,) = tmp_path.glob("not_finite-step*.json")
+    (evidence,) = tmp_path.glob("not_finite-step*/process0.json")
     assert len(json.loads(evidence.read_text())["records"]) == config.batch_size
     assert not available_steps(tmp_path)
 
