@@ -1,8 +1,8 @@
 """Checkpoints: the only file that knows Orbax.
 
 WORKDIR/checkpoints/<step>/           parameters, batch statistics, optimiser state, moving average; with config,
-                                      preprocessing, class-list hash and versions as its metadata, so that it explains itself;
-                                      SHA256SUMS of all its files
+                                      preprocessing, class-list hash and versions as its metadata, so that it
+                                      explains itself; SHA256SUMS of all its files
 WORKDIR/damaged-checkpoints/<step>/   what a resumed run found damaged and passed over
 """
 
