@@ -1,1 +1,1 @@
-"""Readers of files from outside, fed with damaged input: `python -m tests.fuzz`; see data_prep/README.md."""
+"""Real runs, interrupted and damaged in every way we know of: `python -m tests.faults`; see README.md."""
