@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import platform
@@ -51,6 +52,7 @@ class Checkpoints:
         if keep_best:
             kept.append(policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False))
         self.directory = epath.Path(workdir).resolve() / "checkpoints"
+        logging.getLogger("absl").addFilter(_is_not_raised_too)
         _set_damaged_aside(self.directory)
         self._checkpointer = ocp.training.Checkpointer(
             self.directory, preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
@@ -151,6 +153,11 @@ class Checkpoints:
             # Orbax tells again what has been told.
             with contextlib.suppress(Exception) if self._failed else contextlib.nullcontext():
                 self._checkpointer.close()
+
+
+def _is_not_raised_too(record: logging.LogRecord) -> bool:
+    """Orbax prints the traceback of a thread that failed, whose error it raises as well."""
+    return not (record.exc_info and "_SignalingThread" in record.getMessage())
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -59,7 +59,9 @@ class Training:
     def start(self, workdir: Path, *extra: str, devices: int = 1, limit_kib: int | None = None) -> Started:
         command = self.command(workdir, *extra)
         if limit_kib is not None:
-            command = ["bash", "-c", f'ulimit -f {limit_kib}; exec "$@"', "bash", *command]
+            # Around the limit, so that what it prints has room.
+            script = f'(ulimit -f {limit_kib}; exec "$@") 2>&1 | cat; exit ${{PIPESTATUS[0]}}'
+            command = ["bash", "-c", script, "bash", *command]
         return Started(command, workdir, devices)
 
     def run(self, workdir: Path, *extra: str, limit_kib: int | None = None) -> Started:
