@@ -110,9 +110,14 @@ class WatchedHosts:
             self._thread.join(self._timeout_s + 2 * self._every_s + _GRACE_S)
         self._leaving.set()
         code = ExitCode.STOPPED_RESUMABLE if isinstance(error, KeyboardInterrupt) else ExitCode.FAILED
-        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        if not isinstance(error, UserError | KeyboardInterrupt):
-            traceback.print_exception(error)
+        match error:
+            case UserError():
+                message = str(error)
+            case KeyboardInterrupt():
+                message = "interrupted; the same command on all hosts continues from what was saved"
+            case _:
+                message = f"{type(error).__name__}: {error}"
+                traceback.print_exception(error)
         try:
             self._put("failed", f"{int(code)} {message}")
             deadline = time.monotonic() + 4 * self._every_s + 1
