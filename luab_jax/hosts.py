@@ -7,11 +7,13 @@ store is on the first host: when that one vanishes, jax itself ends the others a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Collection
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -79,6 +81,7 @@ class WatchedHosts:
                         ExitCode.STOPPED_RESUMABLE,
                         f"host {names} of {self._num_hosts} was lost: no sign of life for {self._timeout_s} s. Start"
                         " the same command on all hosts again; it resumes from the last checkpoint",
+                        lost,
                     )
                 if self._ended.wait(self._every_s):
                     return
@@ -96,7 +99,6 @@ class WatchedHosts:
 
     def _follow(self, failed: dict[int, str]) -> None:
         """Ends this host because another failed, unless it is ending by itself."""
-        self._put("seen", "")
         if self._leaving.wait(_GRACE_S):
             return
         host, text = min(failed.items())
@@ -118,18 +120,27 @@ class WatchedHosts:
             case _:
                 message = f"{type(error).__name__}: {error}"
                 traceback.print_exception(error)
-        try:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # the first host and its store are gone
             self._put("failed", f"{int(code)} {message}")
-            deadline = time.monotonic() + 4 * self._every_s + 1
-            while len(self._all("seen")) < self._num_hosts - 1 and time.monotonic() < deadline:
-                time.sleep(0.1)
-        except jax.errors.JaxRuntimeError:
-            pass  # nobody left to tell
         self._leave(code, f"host {self._host + 1} of {self._num_hosts}: {message}")
 
-    def _leave(self, code: ExitCode, message: str) -> NoReturn:
-        """Without jax's shutdown, which waits for all hosts."""
+    def _leave(self, code: ExitCode, message: str, lost: Collection[int] = ()) -> NoReturn:
+        """Tells and ends, without jax's shutdown, which waits for all hosts."""
         print(f"error: {message}", file=sys.stderr, flush=True)
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._put("left", "")
+            if self._host == 0:
+                self._wait_for_the_others(lost)
+        self._exit(code)
+
+    def _wait_for_the_others(self, lost: Collection[int]) -> None:
+        """The first host leaves last: jax aborts those that still need its store."""
+        deadline = time.monotonic() + 2 * _GRACE_S + 4 * self._every_s
+        while len({*self._all("left"), *lost}) < self._num_hosts and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(_GRACE_S / 5)  # from their last sign to their end
+
+    def _exit(self, code: ExitCode) -> NoReturn:
         sys.stdout.flush()
         os._exit(int(code))
 

@@ -6,6 +6,7 @@ Both hosts are objects of this process on one store; `tests.faults` has real one
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import NoReturn
 
 import jax
@@ -41,9 +42,14 @@ class Host(WatchedHosts):
         super().__init__(timeout_s)
         self._store, self._host, self._num_hosts = store, number, num_hosts
         self.left: tuple[ExitCode, str] | None = None
+        self.left_after: list[int] = []
 
-    def _leave(self, code: ExitCode, message: str) -> NoReturn:
+    def _leave(self, code: ExitCode, message: str, lost: Collection[int] = ()) -> NoReturn:
         self.left = self.left or (code, message)
+        super()._leave(code, message, lost)
+
+    def _exit(self, code: ExitCode) -> NoReturn:
+        self.left_after = sorted(self._all("left"))
         raise LEFT
 
     def join(self) -> None:
@@ -100,6 +106,7 @@ def test_the_error_of_one_host_is_told_by_the_others(error: BaseException, code:
     first.join()
     assert second.left is not None and first.left is not None
     assert second.left[0] == first.left[0] == code
+    assert first.left_after == [0, 1], "the host with the store left before the other one"
     assert second.left[1].startswith(f"host 2 of 2: {words}")
     assert first.left[1].startswith(f"host 2 of 2 stopped: {words}")
     second._ended.set()
