@@ -2,7 +2,7 @@
 
 Without this, jax aborts the others minutes later with a C++ stack trace, or they wait for the lost one in a collective.
 Every host leaves a sign of life in the key-value store of jax's coordination service and reads those of the others. The
-store is on the first host: when that one vanishes, jax itself ends the others at once (`leader task` in its message).
+store is on the first host: when that one vanishes, jax itself aborts the others at once, mostly before they can tell.
 """
 
 from __future__ import annotations
@@ -85,8 +85,14 @@ class WatchedHosts:
                     )
                 if self._ended.wait(self._every_s):
                     return
-        except jax.errors.JaxRuntimeError:
-            return  # the first host and its store are gone; jax is ending this process
+        except jax.errors.JaxRuntimeError as e:
+            if not self._ended.is_set() and not self._leaving.is_set():
+                reason = str(e).partition("\n")[0]
+                self._leave(
+                    ExitCode.STOPPED_RESUMABLE,
+                    f"host 1 of {self._num_hosts}, which keeps the store, was lost ({reason}). Start the same command"
+                    " on all hosts again; it resumes from the last checkpoint",
+                )
 
     def _lost(self, start: float) -> list[int]:
         """Hosts whose sign has not changed for too long by this host's clock, which have not ended well."""

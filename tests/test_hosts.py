@@ -49,7 +49,8 @@ class Host(WatchedHosts):
         super()._leave(code, message, lost)
 
     def _exit(self, code: ExitCode) -> NoReturn:
-        self.left_after = sorted(self._all("left"))
+        self._ended.set()
+        self.left_after = sorted(name for name in self._store.values if "/left/" in name)
         raise LEFT
 
     def join(self) -> None:
@@ -106,7 +107,9 @@ def test_the_error_of_one_host_is_told_by_the_others(error: BaseException, code:
     first.join()
     assert second.left is not None and first.left is not None
     assert second.left[0] == first.left[0] == code
-    assert first.left_after == [0, 1], "the host with the store left before the other one"
+    assert first.left_after == ["luab_jax/left/0", "luab_jax/left/1"], (
+        "the host with the store left before the other one"
+    )
     assert second.left[1].startswith(f"host 2 of 2: {words}")
     assert first.left[1].startswith(f"host 2 of 2 stopped: {words}")
     second._ended.set()
@@ -122,6 +125,20 @@ def test_what_a_lost_host_breaks_is_told_as_its_loss() -> None:
     with pytest.raises(jax.errors.JaxRuntimeError, match="left"):
         first.__exit__(type(error), error, None)
     assert first.left is not None and first.left[1].startswith("host 2 of 2 was lost")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_loss_of_the_store_is_the_loss_of_the_first_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*arguments: object, **options: object) -> NoReturn:
+        raise jax.errors.JaxRuntimeError("UNAVAILABLE: Socket closed\nand more")
+
+    store = Store()
+    second = Host(store, 1)
+    monkeypatch.setattr(store, "key_value_set", gone)
+    second.__enter__()
+    second.join()
+    assert second.left is not None and second.left[0] is ExitCode.STOPPED_RESUMABLE
+    assert second.left[1].startswith("host 1 of 2, which keeps the store, was lost (UNAVAILABLE: Socket closed).")
 
 
 def test_a_single_host_watches_nobody() -> None:

@@ -120,7 +120,9 @@ class Started:
 
     def errors(self) -> str:
         """The message that it ended with, of which the first line is enough."""
-        lines = [line for line in self.output.splitlines() if line.startswith("error: ")]
+        # The second are the words of jax, of a process that it aborts.
+        words = ("error: ", "Terminating process because")
+        lines = [line for line in self.output.splitlines() if line.startswith(words[0]) or words[1] in line]
         return lines[-1] if lines else f"(no message: {self.output[-300:]!r})"
 
 
