@@ -1,23 +1,31 @@
 """Checkpoints: the only file that knows Orbax.
 
-WORKDIR/checkpoints/<step>/   parameters, batch statistics, optimiser state, moving average; with config, preprocessing,
-                              class-list hash and versions as its metadata, so that it explains itself
+WORKDIR/checkpoints/<step>/           parameters, batch statistics, optimiser state, moving average; with config,
+                                      preprocessing, class-list hash and versions as its metadata, so that it
+                                      explains itself; SHA256SUMS of all its files
+WORKDIR/damaged-checkpoints/<step>/   what a resumed run found damaged and passed over
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import json
+import logging
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
+from luab_jax import integrity, sharding
 from luab_jax.errors import CheckpointError
+from luab_jax.log import say
 
 FORMAT_VERSION = 1
 _BEST_METRICS = ("ema_top1", "ema_map", "top1", "map")
@@ -31,25 +39,50 @@ def versions() -> dict[str, str]:
 
 
 class Checkpoints:
-    """The checkpoints of the run that writes them. Saving is asynchronous; a failed save is raised by the next call.
+    """The checkpoints of the run that writes them. Saving is asynchronous; `check` tells at every step if it failed.
 
-    Opening it clears what a killed save left behind, so only the training process may.
+    Opening it clears what a killed save left behind and sets damaged checkpoints aside, so only the training process
+    may. All methods are to be called on every host.
     """
 
     def __init__(self, workdir: epath.PathLike, *, keep_last: int = 1, keep_best: int = 0):
+        """Raises `CheckpointError` if there are checkpoints and all of them are damaged."""
         policies: Any = ocp.training.preservation_policies
         kept: list[Any] = [policies.LatestN(keep_last)]
         if keep_best:
             kept.append(policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False))
         self.directory = epath.Path(workdir).resolve() / "checkpoints"
+        logging.getLogger("absl").addFilter(_is_not_raised_too)
+        _set_damaged_aside(self.directory)
         self._checkpointer = ocp.training.Checkpointer(
             self.directory, preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
         )
-        self._pending: Any = None
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        self._failed = False
 
     def latest_step(self) -> int | None:
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
+
+    def restore_latest(self, abstract_state: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The state of the latest checkpoint, None if there is none.
+
+        One that cannot be read, and was killed before its digests were written, gives way to the one before.
+        """
+        while (step := self.latest_step()) is not None:
+            state, error = None, None
+            try:
+                state = restore(self.directory.parent, step, abstract_state)
+            except CheckpointError as e:
+                error = e
+            if "failed" not in sharding.gather("restored" if error is None else "failed"):
+                return state
+            if len(self._checkpointer.checkpoints) == 1 or integrity.has_sums(self.directory / str(step)):
+                raise error or CheckpointError(f"{self.directory / str(step)}: another host cannot restore it")
+            _set_aside(self.directory, step, "it cannot be restored")
+            self._checkpointer.reload()
+        return None
 
     def save(
         self, step: int, state: Mapping[str, Any], *, metrics: Mapping[str, float], description: Mapping[str, Any]
@@ -59,26 +92,114 @@ class Checkpoints:
         if self.latest_step() == step:
             return
         metadata = {"format_version": FORMAT_VERSION, **description}
-        finite: dict[str, Any] = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self._pending = self._checkpointer.save_async(
-            step, _present(state), force=True, metrics=finite or None, custom_metadata=metadata
-        )
+        with self._telling_what_failed():
+            response: Any = self._checkpointer.save_async(
+                step, _present(state), force=True, metrics=_finite(metrics) or None, custom_metadata=metadata
+            )
+        self._pending = self._background.submit(self._finish, step, response)
+
+    def _finish(self, step: int, response: Any) -> None:
+        """In the background: waits for Orbax, then digests what it wrote."""
+        response.result()
+        if jax.process_index() == 0:
+            integrity.write_sums(self.directory / str(step))
+
+    def check(self) -> None:
+        """Raises `CheckpointError` if the save that was started last has failed; does not wait for it."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
 
     def wait(self) -> None:
         """Waits for the last save and raises `CheckpointError` if it failed."""
         pending, self._pending = self._pending, None
-        if pending is None:
-            return
+        if pending is not None:
+            with self._telling_what_failed():
+                pending.result()
+
+    @contextlib.contextmanager
+    def _telling_what_failed(self) -> Iterator[None]:
         try:
-            pending.result()
+            yield
         except Exception as e:
+            self._failed = True
             raise CheckpointError(
-                f"{self.directory}: the checkpoint could not be written ({e}); is the disk full?"
+                f"{self.directory}: a checkpoint could not be written ({_first_line(e)}). Those before it are intact:"
+                " see to room and permission there, then the same command resumes"
             ) from e
 
+    def metrics(self, step: int) -> dict[str, float]:
+        """Those that a checkpoint was saved with."""
+        saved: list[Any] = [c.metrics for c in self._checkpointer.checkpoints if c.step == step]
+        return dict(saved[0] or {}) if saved else {}
+
+    def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Gives metrics to a saved checkpoint that has none, so that it can be the best."""
+        folder = self.directory / str(step)
+        if jax.process_index() == 0:
+            with self._telling_what_failed():
+                (folder / "metrics").mkdir(exist_ok=True)
+                part = folder / "metrics" / "metrics.tmp"
+                part.write_text(json.dumps(_finite(metrics)))
+                part.replace(folder / "metrics" / "metrics")
+                integrity.write_sums(folder)
+        sharding.gather("written")
+        self._checkpointer.reload()
+
     def close(self) -> None:
-        self.wait()
-        self._checkpointer.close()
+        try:
+            self.wait()
+        finally:
+            self._background.shutdown()
+            # Orbax tells again what has been told.
+            with contextlib.suppress(Exception) if self._failed else contextlib.nullcontext():
+                self._checkpointer.close()
+
+
+def _is_not_raised_too(record: logging.LogRecord) -> bool:
+    """Orbax prints the traceback of a thread that failed, whose error it raises as well."""
+    return not (record.exc_info and "_SignalingThread" in record.getMessage())
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.300}"
+
+
+def _steps(directory: epath.Path) -> list[int]:
+    """Those that are complete; one that is still written has another name."""
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit()) if directory.exists() else []
+
+
+def _set_damaged_aside(directory: epath.Path) -> None:
+    """Every host reads its share of the files, and all hear of the damage that any of them found."""
+    host, num_hosts = jax.process_index(), jax.process_count()
+    steps = _steps(directory)
+    own = {step: integrity.damage(directory / str(step), part=host, num_parts=num_hosts) for step in steps}
+    damaged: dict[int, str] = {}
+    for found in map(json.loads, sharding.gather(json.dumps(own))):
+        damaged |= {int(step): wrong[0] for step, wrong in found.items() if wrong}
+    if damaged and damaged.keys() >= set(steps):
+        lines = "\n".join(f"  {step}: {what}" for step, what in damaged.items())
+        raise CheckpointError(
+            f"{directory}: every checkpoint is damaged\n{lines}\nIf there is no copy of them, another --workdir starts"
+            " the run anew"
+        )
+    for step, what in damaged.items():
+        _set_aside(directory, step, what)
+
+
+def _set_aside(directory: epath.Path, step: int, what: str) -> None:
+    aside = directory.parent / "damaged-checkpoints" / str(step)
+    say(f"checkpoint {step:,} is damaged ({what}); passed over, kept as {aside}", active=jax.process_index() == 0)
+    if jax.process_index() == 0:
+        aside.parent.mkdir(exist_ok=True)
+        if aside.exists():
+            aside.rmtree()  # of a step that was damaged, trained again, and damaged again
+        (directory / str(step)).rename(aside)
+    sharding.gather("moved")
 
 
 def restore(workdir: epath.PathLike, step: int, abstract_state: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +212,7 @@ def restore(workdir: epath.PathLike, step: int, abstract_state: Mapping[str, Any
         with _partial_loading():
             return ocp.load(path, _present(abstract_state))
     except Exception as e:
-        raise CheckpointError(f"{path}: cannot be restored ({type(e).__name__}: {e})") from e
+        raise CheckpointError(f"{path}: cannot be restored ({_first_line(e)})") from e
 
 
 def _present(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,23 +235,45 @@ def available_steps(workdir: epath.PathLike) -> dict[int, dict[str, float]]:
     directory = epath.Path(workdir).resolve() / "checkpoints"
     if not directory.exists():
         raise CheckpointError(f"{os.fspath(workdir)}: holds no `checkpoints` folder; is it the workdir of a run?")
-    with ocp.training.Checkpointer(directory) as checkpointer:
-        return {checkpoint.step: dict(checkpoint.metrics or {}) for checkpoint in checkpointer.checkpoints}
+    try:
+        with ocp.training.Checkpointer(directory) as checkpointer:
+            return {checkpoint.step: dict(checkpoint.metrics or {}) for checkpoint in checkpointer.checkpoints}
+    except Exception as e:  # metrics that are no JSON
+        for step in _steps(directory):
+            _check_whole(directory, step)
+        raise CheckpointError(f"{directory}: cannot be read ({_first_line(e)})") from e
 
 
 def choose_step(workdir: epath.PathLike, which: str) -> int:
-    """The step that `latest`, `best` or a number names; raises `CheckpointError` listing what there is."""
+    """The step that `latest`, `best` or a number names.
+
+    Raises `CheckpointError` listing what there is, or naming the undamaged ones if that one is damaged: an evaluation
+    takes no other than it was told.
+    """
     steps = available_steps(workdir)
     if not steps:
         raise CheckpointError(f"{os.fspath(workdir)}: no complete checkpoint yet")
     if which == "latest":
-        return max(steps)
-    if which == "best":
-        return max(steps, key=lambda step: (_rank(steps[step]), step))
-    if which.isdigit() and int(which) in steps:
-        return int(which)
-    there = ", ".join(map(str, sorted(steps)))
-    raise CheckpointError(f"{os.fspath(workdir)}: no checkpoint {which!r}; there are {there}, `latest` and `best`")
+        step = max(steps)
+    elif which == "best":
+        step = max(steps, key=lambda step: (_rank(steps[step]), step))
+    elif which.isdigit() and int(which) in steps:
+        step = int(which)
+    else:
+        there = ", ".join(map(str, sorted(steps)))
+        raise CheckpointError(f"{os.fspath(workdir)}: no checkpoint {which!r}; there are {there}, `latest` and `best`")
+    _check_whole(epath.Path(workdir).resolve() / "checkpoints", step)
+    return step
+
+
+def _check_whole(directory: epath.Path, step: int) -> None:
+    """Raises `CheckpointError` if the files of a step are not those that were written, naming the steps that are."""
+    wrong = integrity.damage(directory / str(step))
+    if not wrong:
+        return
+    good = [other for other in _steps(directory) if other != step and not integrity.damage(directory / str(other))]
+    remedy = f"undamaged: {', '.join(map(str, good))}, as in --step={good[-1]}" if good else "no other one is undamaged"
+    raise CheckpointError(f"{directory / str(step)}: damaged ({'; '.join(wrong[:3])}); {remedy}")
 
 
 def describe(workdir: epath.PathLike, step: int) -> dict[str, Any]:
@@ -139,7 +282,7 @@ def describe(workdir: epath.PathLike, step: int) -> dict[str, Any]:
     try:
         description: Any = ocp.metadata(path).custom_metadata
     except Exception as e:
-        raise CheckpointError(f"{path}: its description cannot be read ({type(e).__name__}: {e})") from e
+        raise CheckpointError(f"{path}: its description cannot be read ({_first_line(e)})") from e
     if not description or description.get("format_version") != FORMAT_VERSION:
         found = (description or {}).get("format_version")
         raise CheckpointError(f"{path}: format version {found}, this version of luab_jax reads {FORMAT_VERSION}")

@@ -163,6 +163,9 @@ class DistributedConfig:
     num_processes: int | None = None
     process_id: int | None = None
     timeout_s: int = 300
+    """To wait for all hosts at the start."""
+    heartbeat_timeout_s: int = 100
+    """A host without a sign of life for so long is lost, and the others stop."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -249,6 +252,7 @@ class Config:
             "checkpoint.keep_last": self.checkpoint.keep_last,
             "eval.every_epochs": self.eval.every_epochs,
             "eval.batch_size": self.eval.batch_size,
+            "distributed.heartbeat_timeout_s": self.distributed.heartbeat_timeout_s,
         }
         not_negative = {
             "byproduct.weight": self.byproduct.weight,

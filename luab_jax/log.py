@@ -40,12 +40,18 @@ class MetricLog:
             for name, value in scalars.items():
                 self._board.add_scalar(name, value, step)
 
-    def has(self, step: int, prefix: str) -> bool:
-        """Whether a value of this kind was written for a step, perhaps by a run before this one."""
-        lines = read_metrics(self._path.parent)
-        return any(line["step"] == step and any(name.startswith(prefix) for name in line) for line in lines)
+    def written(self, step: int, prefix: str) -> dict[str, float]:
+        """The values of this kind that were written for a step, perhaps by a run before this one."""
+        lines = [line for line in read_metrics(self._path.parent) if line["step"] == step]
+        return {k: math.nan if v is None else v for line in lines for k, v in line.items() if k.startswith(prefix)}
 
     def _append(self, line: str) -> None:
+        try:
+            self._write(line)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, os.fspath(self._path)) from e  # that of a full disk names no file
+
+    def _write(self, line: str) -> None:
         if _can_append(self._path):
             with self._path.open("a") as f:
                 f.write(line)

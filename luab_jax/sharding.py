@@ -54,6 +54,8 @@ def _join(config: DistributedConfig) -> None:
             num_processes=config.num_processes,
             process_id=config.process_id,
             initialization_timeout=config.timeout_s,
+            # A host that is lost is told by `WatchedHosts`; jax's own watch, which aborts, comes later.
+            heartbeat_timeout_seconds=2 * config.heartbeat_timeout_s + 30,
         )
     except (RuntimeError, ValueError) as e:
         raise UserError(

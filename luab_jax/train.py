@@ -7,9 +7,11 @@ resumed run continues to the same bits.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,6 @@ import jax
 import numpy as np
 from etils import epath
 
-from luab_jax import checkpoint as checkpoint_lib
 from luab_jax import config as config_lib
 from luab_jax import log as log_lib
 from luab_jax import sharding
@@ -27,7 +28,8 @@ from luab_jax.checkpoint import Checkpoints
 from luab_jax.config import Config, Task, label_set_size
 from luab_jax.data.feed import Feed, to_global
 from luab_jax.data.pipeline import eval_batches
-from luab_jax.errors import ExitCode
+from luab_jax.errors import ExitCode, UserError
+from luab_jax.hosts import WatchedHosts
 from luab_jax.log import MetricLog, say
 from luab_jax.metrics import summarise
 from luab_jax.models.functional import num_parameters
@@ -43,26 +45,43 @@ def train(config: Config, workdir: epath.PathLike) -> ExitCode:
     config.validate()
     sharding.init_distributed(config.distributed)
     use_compilation_cache(config)
-    run = with_initial_weights(set_up(config, workdir))
-    claim(run)
-    checkpoints = Checkpoints(run.workdir, keep_last=config.checkpoint.keep_last, keep_best=config.checkpoint.keep_best)
+    with WatchedHosts(config.distributed.heartbeat_timeout_s), _telling_what_cannot_be_written(workdir):
+        run = with_initial_weights(set_up(config, workdir))
+        claim(run)
+        keep = config.checkpoint
+        checkpoints = Checkpoints(run.workdir, keep_last=keep.keep_last, keep_best=keep.keep_best)
+        try:
+            with StopSignal() as stop:
+                return _loop(run, _initial_state(run, checkpoints), checkpoints, stop)
+        finally:
+            checkpoints.close()
+
+
+@contextlib.contextmanager
+def _telling_what_cannot_be_written(workdir: epath.PathLike) -> Iterator[None]:
+    """Everything that the loop reads tells of itself; what remains is a file of the workdir."""
     try:
-        with StopSignal() as stop:
-            step = checkpoints.latest_step()
-            sharding.agree({"step to resume from": str(step)})
-            return _loop(run, _initial_state(run, step), checkpoints, stop)
-    finally:
-        checkpoints.close()
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise UserError(
+            f"{e.filename or workdir}: cannot be written ({e.strerror}). The checkpoints before are intact: see to room"
+            " and permission there, then the same command resumes"
+        ) from e
 
 
-def _initial_state(run: Run, step: int | None) -> TrainState:
+def _initial_state(run: Run, checkpoints: Checkpoints) -> TrainState:
     parameters = num_parameters(run.abstract_state.params)
     devices = f"{run.mesh.size} {jax.devices()[0].device_kind} device(s) on {jax.process_count()} host(s)"
     say(f"{run.config.model.name}, {parameters:,} parameters, {devices}", active=run.is_first_process)
-    if step is None:
+    sharding.agree({"step to resume from": str(checkpoints.latest_step())})
+    saved = checkpoints.restore_latest(run.abstract_state._asdict())
+    if saved is None:
         return run.init(run.init_key)
+    step = checkpoints.latest_step()
     say(f"resuming from step {step:,} of {run.total_steps:,}", active=run.is_first_process)
-    return TrainState(**checkpoint_lib.restore(run.workdir, step, run.abstract_state._asdict()))
+    return TrainState(**saved)
 
 
 def _train_feed(run: Run, start_step: int) -> Feed:
@@ -155,7 +174,7 @@ def _loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: StopSigna
     log = MetricLog(run.workdir, resume_step=step, tensorboard=run.config.log.tensorboard, active=run.is_first_process)
     feed = _train_feed(run, step)
     try:
-        if not _make_up_for_evaluation(run, state, step, log, stop):
+        if not _make_up_for_evaluation(run, state, step, log, stop, checkpoints):
             return ExitCode.STOPPED_RESUMABLE
         train_step = compile_step(run) if step < run.total_steps else None
         window = Window()
@@ -164,12 +183,13 @@ def _loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: StopSigna
             batch, index = next(feed)
             with jax.transfer_guard("disallow"):
                 state, means = train_step(state, batch, run.step_key)
-            window.add(step, means, index)
             step += 1
+            window.add(step, means, index)
+            checkpoints.check()
             stopping = stop.at_step(step)
             due = _due(run, step, stopping=stopping)
             if due.log:
-                window.check_finite(run)
+                window.check_finite(run, state)
             window.count(time.monotonic() - start, feed.waited_s - waited)
             if due.log:
                 scalars = window.scalars(run, step)
@@ -179,7 +199,7 @@ def _loop(run: Run, state: TrainState, checkpoints: Checkpoints, stop: StopSigna
             scores = _evaluate_and_log(run, state, step, log, stop) if due.evaluate else {}
             stopping = stopping or scores is None
             if due.save or stopping:
-                metrics = {name.removeprefix("eval/"): value for name, value in (scores or {}).items()}
+                metrics = _as_metrics(scores or {})
                 checkpoints.save(step, state._asdict(), metrics=metrics, description=run.description())
             if stopping:
                 checkpoints.wait()
@@ -203,8 +223,19 @@ def _evaluate_and_log(
     return scores
 
 
-def _make_up_for_evaluation(run: Run, state: TrainState, step: int, log: MetricLog, stop: StopSignal) -> bool:
+def _as_metrics(scores: dict[str, float]) -> dict[str, float]:
+    return {name.removeprefix("eval/"): value for name, value in scores.items()}
+
+
+def _make_up_for_evaluation(
+    run: Run, state: TrainState, step: int, log: MetricLog, stop: StopSignal, checkpoints: Checkpoints
+) -> bool:
     """Evaluates a resumed step whose evaluation was lost when the run was stopped; False if stopped again."""
-    if step == 0 or not _due(run, step, stopping=False).evaluate or log.has(step, "eval/"):
+    if step == 0 or not _due(run, step, stopping=False).evaluate:
         return True
-    return _evaluate_and_log(run, state, step, log, stop) is not None
+    scores = log.written(step, "eval/") or _evaluate_and_log(run, state, step, log, stop)
+    if scores is None:
+        return False
+    if not checkpoints.metrics(step):
+        checkpoints.add_metrics(step, _as_metrics(scores))
+    return True

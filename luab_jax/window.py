@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
-from luab_jax.data.features import Example
 from luab_jax.errors import UserError
+from luab_jax.evidence import keep_evidence
 from luab_jax.metrics import Means, summarise
 from luab_jax.run import Run
 
@@ -25,7 +24,7 @@ class Window:
         self.waited_s = 0.0
 
     def add(self, step: int, means: Means, index: np.ndarray) -> None:
-        """One step, which may not have run yet, and the records it was fed on this host."""
+        """One step, counted from 1, which may not have run yet, and the records it was fed on this host."""
         self.means.append(means)
         self.fed.append((step, index))
 
@@ -48,26 +47,30 @@ class Window:
             "time/remaining_s": (run.total_steps - step) * seconds / count,  # of training; evaluation comes on top
         }
 
-    def check_finite(self, run: Run) -> None:
+    def check_finite(self, run: Run, state: Any) -> None:
         """Raises `UserError` at the first step whose loss or gradient is not finite, naming its records.
 
         The gradient counts because it has already spoilt the parameters, which would otherwise be saved as the latest.
         """
         values = jax.device_get([(means["loss"].total, means["gradient_norm"].total) for means in self.means])
-        for (loss, norm), (step, index) in zip(values, self.fed, strict=True):
-            if not math.isfinite(loss):
-                _raise_not_finite(run, step, f"loss is {loss}", index)
-            if not math.isfinite(norm):
-                _raise_not_finite(run, step, f"gradient's norm is {norm}", index)
+        history = [
+            {"step": step, "loss": float(loss), "gradient_norm": float(norm)}
+            for (loss, norm), (step, _) in zip(values, self.fed, strict=True)
+        ]
+        for line, (step, index) in zip(history, self.fed, strict=True):
+            for name, value in (("loss", line["loss"]), ("gradient's norm", line["gradient_norm"])):
+                if not math.isfinite(value):
+                    _raise_not_finite(run, state, step, f"{name} is {value}", index, history)
 
 
-def _raise_not_finite(run: Run, step: int, what: str, index: np.ndarray) -> NoReturn:
+def _raise_not_finite(
+    run: Run, state: Any, step: int, what: str, index: np.ndarray, history: list[dict[str, Any]]
+) -> NoReturn:
     """Saves the evidence, then stops the run."""
-    names = [Example(run.train_split.records[int(i)]).file_name for i in index]
-    path = run.workdir / f"not_finite-step{step}-process{jax.process_index()}.json"
-    path.write_text(json.dumps({"step": step, "what": what, "records": names}, indent=1) + "\n")
+    folder, names = keep_evidence(run, state, step, what, index, history)
     raise UserError(
-        f"the {what} at step {step}. Its batch on this host: {', '.join(names[:3])}, ... (all {len(names)} in"
-        f" {path}). No checkpoint after the last good one was written; a lower config.optim.learning_rate, a longer"
-        " warm-up or config.optim.clip_norm=1.0 are the usual remedies"
+        f"the {what} at step {step}. Its batch on this host: {', '.join(names[:3])}, ... All {len(names)}, their arrays"
+        f" and what went before are in {folder}. No checkpoint after the last good one was written, and the same"
+        " command would come to the same step; a lower config.optim.learning_rate, a longer warm-up or"
+        " config.optim.clip_norm=1.0 are the usual remedies"
     )
