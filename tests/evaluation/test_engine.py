@@ -100,7 +100,7 @@ def test_all_suites_and_views_share_one_compiled_program(
     loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
 ) -> None:
     run(loaded, predictor, data, VAL_SUITES, tmp_path / "results.json")
-    assert predictor._predict._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+    assert predictor.num_programs == 1
 
 
 def test_the_batch_size_changes_nothing(loaded: LoadedModel, predictor: Predictor, data: Path) -> None:

@@ -38,9 +38,9 @@ class Watched(Predictor):
         super().__init__(*arguments)  # type: ignore[arg-type]
         self.decoded: list[tuple[str, str, tuple[View, ...]]] = []
 
-    def stream(self, split, views, stored):  # type: ignore[no-untyped-def,override]
+    def stream(self, split, views, stored, start):  # type: ignore[no-untyped-def,override]
         self.decoded.append((split.directory.name, split.manifest.split, tuple(views)))
-        return super().stream(split, views, stored)
+        return super().stream(split, views, stored, start)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_images_are_decoded_once_whatever_the_number_of_suites_and_by_one_progra
     assert len(set(sources)) == len(sources)
     of_val = [views for _, split, views in predictor.decoded if split == "val"]
     assert of_val == [(View.CENTRE_BLACK, View.CENTRE_MEAN, View.PLAIN)]
-    assert predictor._predict._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+    assert predictor.num_programs == 1
 
 
 def test_imagenet(scores: Scores, miniatures: Miniatures) -> None:
