@@ -91,7 +91,7 @@ class Predictor:
         with progress(title, num_images, start) as seen:
             for rows in self.batches(split, self.loaded.preprocessing, stored, start):
                 images = jax.make_array_from_process_local_data(self.rows, rows.images)
-                outputs = {view: self._outputs(images, view) for view in views}
+                outputs = {view: self.outputs_of(images, view) for view in views}
                 # Waiting for the batch before keeps one in flight, and the predictions off the device.
                 if running is not None:
                     yield running.fetch()
@@ -144,7 +144,8 @@ class Predictor:
             raise KeyboardInterrupt
         return [pickle.loads(message) for message in sharding.gather_bytes(pickle.dumps(own))]
 
-    def _outputs(self, images: Array, view: View) -> Output:
+    def outputs_of(self, images: Array, view: View) -> Output:
+        """Of a whole batch on the devices, padding included."""
         hidden = occlusion(view, self.loaded.preprocessing.image_size)
         return self._predict(self.loaded.params, self.loaded.batch_stats, images, *hidden)
 
@@ -152,7 +153,7 @@ class Predictor:
         """Of at most `batch_size` inputs, the same on every host, by the same program as everything else."""
         padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
         padded[: len(images)] = images
-        logits, _ = self._outputs(sharding.put(padded, self.rows), View.PLAIN)
+        logits, _ = self.outputs_of(sharding.put(padded, self.rows), View.PLAIN)
         return np.asarray(logits)[: len(images)]
 
     def logits_of(self, rows: Rows, images: UInt8[np.ndarray, "l h w 3"] | UInt8[Array, "l h w 3"]) -> np.ndarray:
@@ -163,7 +164,7 @@ class Predictor:
             if several_hosts
             else jax.device_put(images, self.rows)
         )
-        logits, _ = self._outputs(placed, View.PLAIN)
+        logits, _ = self.outputs_of(placed, View.PLAIN)
         return np.asarray(logits)[rows.order]
 
 

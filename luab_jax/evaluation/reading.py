@@ -87,7 +87,7 @@ class SourceReading:
         done, seconds = 0, 0.0
         for step in self.work.done():
             for run in list(self._runs):
-                if message := step.columns.get(f"failed/{run.suite.name}"):
+                if (message := step.columns.get(f"failed/{run.suite.name}")) is not None:
                     self._drop(run, as_texts(message)[0])
                 elif not run.keep_again(self._source, step.columns, self._loaded.target):
                     raise _OtherSuitesError

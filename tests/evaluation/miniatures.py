@@ -49,7 +49,9 @@ def tiny_model() -> LoadedModel:
     params, batch_stats = random_params(model)
     place = sharding.replicated(sharding.make_mesh(MeshConfig()))
     params, batch_stats = jax.device_put(params, place), jax.device_put(batch_stats, place)
-    identity = {"workdir": "none", "step": 0, "model": "tiny", "target": "none", "weight": 0.0, "seed": 0}
+    of_data = {"dataset": "imagenet", "class_list_hash": imagenet().hash}
+    of_run = {"workdir": "none", "step": 0, "chosen": "latest", "seed": 0, "experiment": {}}
+    identity = {"model": "tiny", "target": "none", "weight": 0.0, **of_data, **of_run}
     return LoadedModel("tiny", identity, model, params, batch_stats, Preprocessing(), imagenet().hash)
 
 
@@ -65,6 +67,19 @@ def _draw(rng: np.random.Generator, path: tuple, leaf: jax.ShapeDtypeStruct) -> 
         scale = 3 if leaf.ndim == 2 else np.sqrt(2 / np.prod(leaf.shape[:-1]))
         return jax.device_put((scale * rng.normal(size=leaf.shape)).astype(np.float32))
     return jax.device_put(np.full(leaf.shape, 1 if kind in ("scale", "var") else 0, np.float32))
+
+
+def sensible_params(model: Model) -> tuple[Params, BatchStats]:
+    """The same for a deep network, whose logits would be so large that every softmax is 1."""
+    params, batch_stats = random_params(model)
+    rng = np.random.default_rng(1)
+    images = np.stack([draw(rng, SIDE, SIDE) for _ in range(8)]).astype(np.float32) / 128 - 1
+    logits = np.asarray(model.apply(params, batch_stats, images, train=False)[0].logits)
+    of_class = logits.mean(axis=0)  # else all images would have the same answer
+    scale = 2 / (logits - of_class).std()
+    params["classifier"]["kernel"] = params["classifier"]["kernel"] * scale
+    params["classifier"]["bias"] = -of_class * scale
+    return params, batch_stats
 
 
 class Raw(NamedTuple):
@@ -307,7 +322,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True)
     config = ModelConfig(name=timm_model(arguments.timm).preset)
     model = create_model(config, num_classes=1000, image_size=SIDE, byproduct_shape=None)
-    safetensors.numpy.save_file(to_timm(model, *random_params(model)), file)
+    safetensors.numpy.save_file(to_timm(model, *sensible_params(model)), file)
     loaded = load(f"timm:{arguments.timm}:{file}", "latest", sharding.make_mesh(MeshConfig()))
     Miniatures(arguments.out, loaded)
     print(f"python -m luab_jax.evaluate --checkpoint=timm:{arguments.timm}:{file} --suites=all"
