@@ -29,7 +29,7 @@ def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False, unparse
             usage(f"unexpected argument {argv[1]!r}; options are written --name=value")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax tells a page of details per checkpoint
-        end_on_sigterm()
+        signal.signal(signal.SIGTERM, _interrupt)
         try:
             code = main(argv[1:]) if takes_arguments else main()
         except UserError as e:
@@ -44,12 +44,8 @@ def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False, unparse
         app.run(guarded, flags_parser=lambda argv: _parse(argv, unparsed))
 
 
-def end_on_sigterm() -> None:
-    """A scheduler's request to stop ends a command as Ctrl-C does; training has a handler of its own."""
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
 def _interrupt(signum: int, frame: object) -> NoReturn:
+    """A scheduler's request to stop ends a command as Ctrl-C does; training has a handler of its own."""
     raise KeyboardInterrupt
 
 

@@ -110,7 +110,6 @@ def _join_hosts() -> bool:
         process_id=_PROCESS_ID.value,
     )
     sharding.init_distributed(config, prefix="--", flag="--distributed")
-    cli.end_on_sigterm()  # joining replaced the handler
     return jax.process_index() == 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import time
 import zipfile
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from etils import epath
+from jax.experimental import multihost_utils
 
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.errors import UserError
@@ -27,6 +29,9 @@ from luab_jax.log import say
 
 FLUSH_S = 20.0
 """So often what is new is written: less than a minute of work is lost, also where a batch takes long."""
+
+
+_STEPS = itertools.count(1)
 
 
 class Step(NamedTuple):
@@ -72,6 +77,9 @@ class Work:
         self._waiting.append(Step(start, start + count, dict(columns)))
         if time.monotonic() - self._written_at >= FLUSH_S:
             self.flush()
+        # Several hosts come here as often; a host that is told to stop stops all of them, after the same step.
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(next(_STEPS)):
+            raise KeyboardInterrupt
 
     def flush(self) -> None:
         """Writes what waits as one file."""
