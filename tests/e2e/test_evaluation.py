@@ -126,3 +126,13 @@ def test_two_hosts_give_what_one_does(folder: Path, expected: dict[str, dict]) -
 def test_hosts_that_are_described_by_halves_are_told(folder: Path) -> None:
     ((code, output),) = run(folder, "half.json", "--num_processes=2", "--process_id=0")
     assert code == 1 and "--num_processes and process_id need coordinator_address" in output
+
+
+def test_a_host_that_is_told_to_stop_stops_all_and_one_host_goes_on(folder: Path, expected: dict[str, dict]) -> None:
+    program = SIGNALLED.format(name="SIGTERM", flush_s=20.0, at=2)
+    for code, output in run(folder, "stopped.json", program=("-c", program), num_hosts=2):
+        assert code == 3, output
+        assert "interrupted; the same command continues" in output
+    ((code, output),) = run(folder, "stopped.json")
+    assert code == 0 and "going on after" in output
+    assert suites_of(folder / "stopped.json") == expected
