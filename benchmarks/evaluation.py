@@ -58,7 +58,7 @@ def prepare(photos: list[Path], num_images: int, folder: Path) -> tuple[Prepared
         shutil.copy(photo, copy)
     classes = measured.classes_of(photos[:num_images])
     job = Job(out=folder / "data", split="val", dataset="photos", classes=classes, num_shards=1, workers=1)
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         prepare_folders(Inputs(images=Folder(folder / "raw"), byproducts=None), job)
     return open_split(folder / "data", "val"), classes
 
@@ -110,16 +110,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=384)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     arguments = parser.parse_args()
     device = jax.devices()[0]
+    photos = measured.list_photos(arguments.photos)
     print(machine(num_cores()))
     print(f"jax {jax.__version__}, model on {len(jax.devices())} x {device.device_kind}")
     print(f"{arguments.images} photos to {SIDE} px, batches of {arguments.batch_size}, best of {arguments.rounds}\n")
     print(f"{'images/s':<24}{'reading':>10}{'predict':>10}{'whole':>10}{'in turns':>10}  bounded by")
     with tempfile.TemporaryDirectory() as folder:
-        split, classes = prepare(measured.list_photos(arguments.photos), arguments.images, Path(folder))
-        for name, config in MODELS.items():
-            loaded = load(name, config, classes)
+        split, classes = prepare(photos, arguments.images, Path(folder))
+        for name in arguments.models:
+            loaded = load(name, MODELS[name], classes)
             reading, predict, whole = measure(loaded, split, arguments.batch_size, arguments.rounds, Path(folder))
             in_turns = 1 / (1 / reading + 1 / predict)
             bound = "reading" if reading < predict else "the model"
