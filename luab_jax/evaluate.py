@@ -16,6 +16,8 @@ from luab_jax.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from luab_jax.evaluation.engine import Missing
+    from luab_jax.evaluation.results import Results
+    from luab_jax.evaluation.suite import Suite
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
@@ -49,6 +51,13 @@ _EXAMPLES = flags.DEFINE_integer(
 )
 _NUM_THREADS = flags.DEFINE_integer("num_threads", 0, "Decoding threads; 0 takes one per core.", lower_bound=0)
 
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several hosts, which find each other on a Cloud TPU pod, Slurm or Open MPI."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator_address", "", "Elsewhere: host:port of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "And how many processes there are.", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "And which this is, from 0.", lower_bound=0)
+
 _OTHERWISE = "instead of what the checkpoint states; the results say so."
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, f"Side of the input, pixels, {_OTHERWISE}", lower_bound=1)
 _RESIZE_SIDE = flags.DEFINE_integer(
@@ -61,27 +70,58 @@ _STD = flags.DEFINE_list("std", None, f"Of the three channels, on [0, 1], {_OTHE
 
 def main() -> ExitCode:
     # After the flags, so that a usage error answers at once.
+    import jax
+
     from luab_jax.evaluation import engine
     from luab_jax.evaluation.keep_examples import keep_examples
-    from luab_jax.evaluation.report import suite_lines
     from luab_jax.evaluation.results import Results
 
     suites = engine.choose_suites(_SUITES.value)
+    is_first = _join_hosts()
     model, predictor = _model()
     results = Results(_OUT.value, model, overwrite=_OVERWRITE.value)
     missing = engine.evaluate(model, predictor, _DATA.value, suites, results, _PREDICTIONS.value)
-    why_no_examples = keep_examples(predictor, _DATA.value, suites, _OUT.value, _EXAMPLES.value)
+    examples = _EXAMPLES.value if jax.process_count() == 1 else 0  # not yet proved with several hosts
+    why_no_examples = keep_examples(predictor, _DATA.value, suites, _OUT.value, examples)
+    if is_first:
+        _print_results(suites, results)
+        _print_missing(missing)
+    if not results.suites:
+        raise UserError(f"no suite could run; is --data={_DATA.value} the folder of the prepared data?")
+    if is_first and why_no_examples:
+        print(f"no example images: {why_no_examples}")
+    if is_first:
+        print(f"results in {_OUT.value}")
+    named = _SUITES.value != "all"
+    return ExitCode.FAILED if named and missing else ExitCode.DONE
+
+
+def _join_hosts() -> bool:
+    """Whether this is the only host, or the first, which writes and tells."""
+    import jax
+
+    from luab_jax import sharding
+    from luab_jax.config import DistributedConfig
+
+    config = DistributedConfig(
+        enabled=_DISTRIBUTED.value,
+        coordinator_address=_COORDINATOR.value,
+        num_processes=_NUM_PROCESSES.value,
+        process_id=_PROCESS_ID.value,
+    )
+    sharding.init_distributed(config, prefix="--", flag="--distributed")
+    return jax.process_index() == 0
+
+
+def _print_results(suites: Sequence[Suite], results: Results) -> None:
+    from luab_jax.evaluation.report import compilation_line, suite_lines
+    from luab_jax.evaluation.results import COMPILATIONS
+
     for suite in suites:
         if suite.name in results.suites:
             print("\n".join(suite_lines(suite.name, results.suites[suite.name])))
-    _print_missing(missing)
-    if not results.suites:
-        raise UserError(f"no suite could run; is --data={_DATA.value} the folder of the prepared data?")
-    if why_no_examples:
-        print(f"no example images: {why_no_examples}")
-    print(f"results in {_OUT.value}")
-    named = _SUITES.value != "all"
-    return ExitCode.FAILED if named and missing else ExitCode.DONE
+    if COMPILATIONS in results.content:
+        print(compilation_line(results.content[COMPILATIONS]))
 
 
 def _model() -> tuple[Any, Any]:

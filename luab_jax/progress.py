@@ -44,15 +44,28 @@ class Progress:
     Where the total is not known (`None`), work of less than `every_s` seconds says nothing.
     """
 
-    def __init__(self, title: str, total: int | None, *, unit: str = "images", done: int = 0, every_s: float = 10.0):
-        """`done` units were finished by an earlier run: they count as done but not in the rate."""
+    def __init__(
+        self,
+        title: str,
+        total: int | None,
+        *,
+        unit: str = "images",
+        done: int = 0,
+        every_s: float = 10.0,
+        active: bool = True,
+    ):
+        """`done` units were finished by an earlier run: they count as done but not in the rate.
+
+        One that is not active counts and says nothing.
+        """
         self._title, self._total, self._unit = title, total, unit
         self._done = self._done_before = done
         self._every_s = every_s
         self._start = self._last_line = time.monotonic()
-        self._quiet = total is None
+        self._quiet = total is None or not active
+        self._active = active
         self._bar: Bar | None = None
-        if sys.stderr.isatty():
+        if active and sys.stderr.isatty():
             self._bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -78,7 +91,7 @@ class Progress:
         self._done += count
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, rate=f"{self.rate:,.0f}/s")
-        elif (now := time.monotonic()) - self._last_line >= self._every_s:
+        elif self._active and (now := time.monotonic()) - self._last_line >= self._every_s:
             self._last_line = now
             self._quiet = False
             self._print_line()

@@ -22,27 +22,25 @@ _MIN_SHARDED_SIZE = 2**14
 """Smaller parameters are kept whole: gathering them costs more than the memory they take."""
 
 
-def init_distributed(config: DistributedConfig) -> None:
+def init_distributed(
+    config: DistributedConfig, *, prefix: str = "config.distributed.", flag: str = "--config.distributed.enabled=true"
+) -> None:
     """Joins the hosts of one run; must come before anything that touches a device. Does nothing unless told to.
+
+    `prefix` is what a command's flags have before the names of the fields, `flag` the one that sets `enabled`.
 
     Raises `ConfigError` if the hosts are described by halves, and `UserError` if they do not meet, or if jax sees
     several hosts that were not joined (each would train alone and write over the others).
     """
     described = (config.num_processes is not None, config.process_id is not None)
     if config.coordinator_address and not all(described):
-        raise ConfigError(
-            f"config.distributed.coordinator_address={config.coordinator_address} needs num_processes, process_id"
-        )
+        raise ConfigError(f"{prefix}coordinator_address={config.coordinator_address} needs num_processes, process_id")
     if any(described) and not config.coordinator_address:
-        raise ConfigError(
-            "config.distributed.num_processes and process_id need coordinator_address, the host:port of process 0"
-        )
+        raise ConfigError(f"{prefix}num_processes and process_id need coordinator_address, the host:port of process 0")
     if config.enabled or config.coordinator_address:
         _join(config)
     elif jax.process_count() > 1:
-        raise UserError(
-            f"this is one of {jax.process_count()} hosts, but they were not joined: --config.distributed.enabled=true"
-        )
+        raise UserError(f"this is one of {jax.process_count()} hosts, but they were not joined: {flag}")
 
 
 def _join(config: DistributedConfig) -> None:
@@ -84,13 +82,28 @@ def agree(facts: Mapping[str, str | int]) -> None:
 
 def gather(text: str) -> list[str]:
     """The text of every host, in the order of hosts."""
+    return [message.decode() for message in gather_bytes(text.encode())]
+
+
+def gather_bytes(message: bytes) -> list[bytes]:
+    """The message of every host, in the order of hosts."""
     if jax.process_count() == 1:
-        return [text]
-    own = np.frombuffer(text.encode(), np.uint8)
-    lengths = np.asarray(multihost_utils.process_allgather(np.asarray([len(own)], np.int32))).ravel()
-    padded = np.pad(own, (0, int(lengths.max()) - len(own)))
+        return [message]
+    lengths = np.asarray(multihost_utils.process_allgather(np.asarray([len(message)], np.int32))).ravel()
+    # Powers of two: every length of its own would be a program of its own.
+    padded = np.zeros(1 << max(10, int(lengths.max() - 1).bit_length()), np.uint8)
+    padded[: len(message)] = np.frombuffer(message, np.uint8)
     everyones = np.asarray(multihost_utils.process_allgather(padded))
-    return [row[:length].tobytes().decode() for row, length in zip(everyones, lengths.tolist(), strict=True)]
+    return [row[:length].tobytes() for row, length in zip(everyones, lengths.tolist(), strict=True)]
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays that every host has as a whole, placed on the devices of all of them."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(
+        lambda array: jax.make_array_from_callback(np.shape(array), sharding, np.asarray(array).__getitem__), tree
+    )
 
 
 def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:

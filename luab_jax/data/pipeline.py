@@ -266,20 +266,22 @@ def _truth(example: Example, view: Affine) -> Truth:
 
 
 class _Padded:
-    """A source whose length is a multiple of the global batch; rows of padding have index -1 and no example."""
+    """A source from `start` on, its length a multiple of the global batch; padding has index -1 and no example."""
 
-    def __init__(self, source: _Indexed, multiple: int):
+    def __init__(self, source: _Indexed, start: int, multiple: int):
         self._source = source
-        self._length = -(-len(source) // multiple) * multiple
+        self._start = start
+        self._length = -(-(len(source) - start) // multiple) * multiple
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> tuple[int, Example | None]:
-        return self._source[index] if index < len(self._source) else (-1, None)
+        position = self._start + index
+        return self._source[position] if position < len(self._source) else (-1, None)
 
     def __repr__(self) -> str:
-        return f"{self._source!r} padded to {self._length}"
+        return f"{self._source!r} from {self._start}, padded to {self._length}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,17 +343,18 @@ def eval_batches(
     num_classes: int | None = None,
     target: Target = Target.NONE,
     settings: TargetSettings = DEFAULT_SETTINGS,
+    start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
     reading: Reading,
 ) -> Iterator[tuple[Batch, list[Truth]]]:
-    """Every record once; the truths are those of the rows whose `mask` is True, in order.
+    """Every record from `start` on once; the truths are those of the rows whose `mask` is True, in order.
 
     With `num_classes` the labels of the batches are sets. The targets are `scored_target(target)`: final clicks, or the
     final icons of each class, but for a head that predicts something else.
     """
     local = _local_batch_size(batch_size, process_count)
-    dataset = grain.MapDataset.source(_Padded(_Indexed(split.records), batch_size)).map(
+    dataset = grain.MapDataset.source(_Padded(_Indexed(split.records), start, batch_size)).map(
         _Prepare(preprocessing, stored, num_classes, target, settings)
     )
     examples = iter(dataset[process_index::process_count].to_iter_dataset(reading.options()))

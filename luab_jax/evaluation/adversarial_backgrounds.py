@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from luab_jax import sharding
-from luab_jax.progress import Progress
+from luab_jax.evaluation.predict import progress
+from luab_jax.evaluation.unfinished import Work
 
 FOREGROUNDS_AT_A_TIME = 256
 """The ranking of the backgrounds is renewed after so many: more would waste predictions before it is any good."""
@@ -43,23 +44,39 @@ class Outcome(NamedTuple):
     num_predictions: int
 
 
-def find_vulnerable(classify: Classify, variables: Any, images: Images, *, batch_size: int, mesh: Mesh) -> Outcome:
-    """Runs the challenge; `batch_size` composites at a time, a multiple of the devices of `mesh`."""
+def find_vulnerable(
+    classify: Classify, variables: Any, images: Images, *, batch_size: int, mesh: Mesh, work: Work | None = None
+) -> Outcome:
+    """Runs the challenge; `batch_size` composites at a time, a multiple of the devices of `mesh`.
+
+    `work` keeps the answers. As the pairs that are tried follow from the answers before, they are all that is needed
+    to get to the same place again.
+    """
+    work = work or Work()
     whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    on_device = [jax.device_put(array, whole) for array in images]
+    on_device = sharding.put(tuple(images), whole)
     fools = jax.jit(
-        _make_fools(classify), in_shardings=(whole, *[whole] * len(on_device), split, split), out_shardings=split
+        _make_fools(classify),
+        in_shardings=(whole, *[whole] * len(on_device), split, split),
+        out_shardings=whole if jax.process_count() > 1 else split,
     )
+    answers = np.concatenate([np.zeros(0, bool), *(step.columns["fooled"] for step in work.done())])
+    num_known = len(answers)
 
     def predict(pairs: Int[np.ndarray, "p 2"]) -> Bool[np.ndarray, " p"]:
+        if num_predictions < num_known:
+            return answers[num_predictions : num_predictions + len(pairs)]
         padded = np.zeros((batch_size, 2), np.int32)
         padded[: len(pairs)] = pairs
-        return np.asarray(fools(variables, *on_device, padded[:, 0], padded[:, 1]))[: len(pairs)]
+        placed = sharding.put((padded[:, 0], padded[:, 1]), split)
+        fooled = np.asarray(fools(variables, *on_device, *placed))[: len(pairs)]
+        work.add(len(pairs), {"fooled": fooled})
+        return fooled
 
     num_foregrounds, num_backgrounds = len(images.foregrounds), len(images.backgrounds)
     vulnerable = np.zeros(num_foregrounds, bool)
     num_fooled, num_predictions = np.zeros(num_backgrounds, np.int64), 0
-    with Progress("adversarial backgrounds", num_foregrounds) as progress:
+    with progress("adversarial backgrounds", num_foregrounds) as told:
         for start in range(0, num_foregrounds, FOREGROUNDS_AT_A_TIME):
             group = np.arange(start, min(start + FOREGROUNDS_AT_A_TIME, num_foregrounds))
             ranking = np.argsort(-num_fooled, kind="stable")
@@ -68,7 +85,7 @@ def find_vulnerable(classify: Classify, variables: Any, images: Images, *, batch
                 num_predictions += len(pairs)
                 vulnerable[pairs[fooled, 0]] = True
                 np.add.at(num_fooled, pairs[fooled, 1], 1)
-            progress.advance(len(group))
+            told.advance(len(group))
     return Outcome(vulnerable, num_predictions)
 
 

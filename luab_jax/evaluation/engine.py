@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import functools
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
 
+import jax
 from etils import epath
 
+from luab_jax import sharding
 from luab_jax.data.dataset import has_split, open_split
 from luab_jax.errors import DataError, UserError
+from luab_jax.evaluation.compilations import Compilations
 from luab_jax.evaluation.predict import Predictor
-from luab_jax.evaluation.results import Results
-from luab_jax.evaluation.saved import PredictionWriter, describe
+from luab_jax.evaluation.reading import SourceReading
+from luab_jax.evaluation.results import COMPILATIONS, Results
 from luab_jax.evaluation.suite import Part, Suite
-from luab_jax.evaluation.suite_run import Evaluated, Predicts, Source, SuiteRun, data_identity
+from luab_jax.evaluation.suite_run import Evaluated, Missing, Predicts, Source, SuiteRun, data_identity
 from luab_jax.evaluation.suites import SUITES
+from luab_jax.evaluation.unfinished import Work
 from luab_jax.log import say
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A suite that was asked for and could not run."""
-
-    suite: Suite
-    reason: str
 
 
 def choose_suites(names: str) -> list[Suite]:
@@ -63,60 +56,98 @@ def evaluate(
 
     With `save_to` the predictions of every split are kept there.
     """
-    runs: dict[str, SuiteRun] = {}
+    runs, missing = _plan(loaded, predictor, data, suites, results)
+    sharding.agree(
+        {f"suites to run, and data in {os.fspath(data)}": str([(r.suite.name, r.directories) for r in runs])}
+    )
+    if runs:
+        with Compilations() as compiled:
+            predicted = [run for run in runs if run.suite.procedure is None]
+            missing += _read_all(predicted, loaded, predictor, results, save_to)
+            for run in [run for run in runs if run.suite.procedure is not None]:
+                try:
+                    _carry_out(run, predictor, results)
+                except DataError as e:
+                    missing.append(Missing(run.suite, str(e)))
+        facts = {"programs": compiled.count, "seconds": round(compiled.seconds, 2)}
+        if isinstance(predictor, Predictor):
+            facts["programs_of_predict"] = predictor.num_programs
+        results.note(COMPILATIONS, facts)
+    results.unfinished.remove()
+    return missing
+
+
+def _plan(
+    loaded: Evaluated, predictor: Predicts, data: epath.PathLike, suites: Iterable[Suite], results: Results
+) -> tuple[list[SuiteRun], list[Missing]]:
+    """What is to run, and what cannot."""
+    runs: list[SuiteRun] = []
     missing: list[Missing] = []
     for suite in suites:
         found = {name: find_part(data, part) for name, part in suite.parts.items()}
         if suite.name in results.suites:
             if results.suites[suite.name].get("data") == data_identity(suite, found):
-                say(f"{suite.name}: already in the results")
+                say(f"{suite.name}: already in the results", active=jax.process_index() == 0)
                 continue
-            say(f"{suite.name}: its result is of other data, running it again")
+            say(f"{suite.name}: its result is of other data, running it again", active=jax.process_index() == 0)
         reason = _why_not(suite, found, loaded, predictor)
         if reason:
             missing.append(Missing(suite, reason))
         else:
-            runs[suite.name] = SuiteRun(
-                suite, {name: d for name, d in found.items() if d is not None}, loaded.preprocessing.image_size
-            )
-    procedures = [runs.pop(name) for name, run in list(runs.items()) if run.suite.procedure is not None]
+            directories = {name: directory for name, directory in found.items() if directory is not None}
+            runs.append(SuiteRun(suite, directories, loaded.preprocessing.image_size))
+    return runs, missing
+
+
+def _read_all(
+    runs: list[SuiteRun],
+    loaded: Evaluated,
+    predictor: Predicts,
+    results: Results,
+    save_to: epath.PathLike | None,
+) -> list[Missing]:
+    """Source by source; a suite whose sources are read has its result. Returns the suites without one."""
+    missing: list[Missing] = []
+    begun: dict[Source, Work] = {}
     while runs:
-        source = next(source for run in runs.values() for source in run.waiting())
-        readers = [run for run in runs.values() if source in run.waiting()]
+        source = next(source for run in runs for source in run.waiting())
+        readers = [run for run in runs if source in run.waiting()]
         try:
-            failed = _read(source, readers, loaded, predictor, save_to)
+            reading = SourceReading(source, readers, loaded, results.unfinished, save_to)
+            begun[source] = reading.work
+            reading.read(predictor)
+            failed = {entry.suite.name: entry.reason for entry in reading.missing}
         except DataError as e:  # one broken set does not cost the results of the others
-            failed = [Missing(run.suite, str(e)) for run in readers]
-        for entry in failed:
-            del runs[entry.suite.name]
-        missing += failed
-        for run in [run for run in runs.values() if not run.waiting()]:
-            try:
-                results.add(run.suite.name, run.scores())
-            except DataError as e:
-                missing.append(Missing(run.suite, str(e)))
-            del runs[run.suite.name]
-    for run in procedures:
-        try:
-            results.add(run.suite.name, _carry_out(run, loaded, predictor))
-        except DataError as e:
-            missing.append(Missing(run.suite, str(e)))
+            failed = {run.suite.name: str(e) for run in readers}
+        for run in readers:
+            if run.suite.name not in failed and not run.waiting():
+                try:
+                    results.add(run.suite.name, run.scores())
+                except DataError as e:
+                    failed[run.suite.name] = str(e)
+        missing += [Missing(run.suite, failed[run.suite.name]) for run in readers if run.suite.name in failed]
+        runs = [run for run in runs if run.waiting() and run.suite.name not in failed]
+        wanted = {source for run in runs for source in run.sources().values()}
+        for source in begun.keys() - wanted:
+            begun.pop(source).remove()
     return missing
 
 
-def _carry_out(run: SuiteRun, loaded: Evaluated, predictor: Predicts) -> dict[str, Any]:
+def _carry_out(run: SuiteRun, predictor: Predicts, results: Results) -> None:
     """A procedure on its data; raises `DataError` where that is not for it."""
-    assert run.suite.procedure is not None
+    assert run.suite.procedure is not None and isinstance(predictor, Predictor)
     sources = run.sources()
     opened = {name: open_split(source.directory, source.split) for name, source in sources.items()}
     for name, source in sources.items():
-        run.check(opened[name], source, loaded)
+        run.check(opened[name], source, predictor.loaded)
     start = time.monotonic()
-    scores = run.suite.procedure(predictor, opened)
+    with results.unfinished.work(run.suite.name, opened, batch_size=predictor.batch_size) as work:
+        scores = run.suite.procedure(predictor, opened, work)
     for name, source in sources.items():
         run.finish(source, opened[name], 0.0)
     run.seconds = time.monotonic() - start
-    return {**scores, **run.facts()}
+    results.add(run.suite.name, {**scores, **run.facts()})
+    work.remove()
 
 
 def _why_not(
@@ -132,50 +163,3 @@ def _why_not(
         return "it asks the model for more than its predictions of a set, which is all that was kept"
     absent = [name for name, directory in found.items() if directory is None and not suite.parts[name].optional]
     return f"no data for {', '.join(absent)}; get it with: {suite.how_to_get}" if absent else None
-
-
-def _read(
-    source: Source,
-    readers: Sequence[SuiteRun],
-    loaded: Evaluated,
-    predictor: Predicts,
-    save_to: epath.PathLike | None,
-) -> list[Missing]:
-    """Predicts a source in every view that is wanted, and lets each suite keep what it needs of each batch.
-
-    Returns the suites that the data is not for. Raises `DataError` where it is for none, or cannot be read.
-    """
-    start = time.monotonic()
-    opened = open_split(source.directory, source.split)
-    missing: list[Missing] = []
-
-    def those_that(accept: Callable[[SuiteRun], None], runs: list[SuiteRun]) -> list[SuiteRun]:
-        accepted = []
-        for run in runs:
-            try:
-                accept(run)
-            except DataError as e:
-                missing.append(Missing(run.suite, str(e)))
-            else:
-                accepted.append(run)
-        return accepted
-
-    runs = those_that(lambda run: run.check(opened, source, loaded), list(readers))
-    views = sorted({view for run in runs for view in run.views(source)}, key=lambda view: view.value)
-    if not views:
-        return missing
-    with ExitStack() as stack:
-        writers = {}
-        if save_to is not None:
-            about = describe(loaded)
-            writers = {v: stack.enter_context(PredictionWriter(save_to, opened, v, about)) for v in views}
-        for predictions in predictor.stream(opened, views, source.stored):
-            runs = those_that(functools.partial(SuiteRun.keep, source=source, predictions=predictions), runs)
-            if not runs:
-                break
-            for view, writer in writers.items():
-                writer.add(predictions[view])
-    seconds = time.monotonic() - start
-    for run in runs:
-        run.finish(source, opened, seconds)
-    return missing

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 from etils import epath
 from jax.sharding import Mesh
 
@@ -121,7 +120,7 @@ def _at(loaded: LoadedModel, image_size: int, mesh: Mesh) -> LoadedModel:
         return dataclasses.replace(loaded, model=model)
     old, new = fitted.resampled
     say(f"{loaded.name}: position embeddings interpolated from {old}x{old} to {new}x{new} patches")
-    backbone = jax.device_put(fitted.params, sharding.replicated(mesh))
+    backbone = sharding.put(fitted.params, sharding.replicated(mesh))
     return dataclasses.replace(loaded, model=model, params=loaded.params | {"backbone": backbone})
 
 
@@ -233,8 +232,8 @@ def _stored_timm(checkpoint: str, mesh: Mesh, option: str) -> LoadedModel:
             "experiment": {"timm": known.name, "file": epath.Path(path).name},
         },
         model=model,
-        params=jax.device_put(params, place),
-        batch_stats=jax.device_put(batch_stats, place),
+        params=sharding.put(params, place),
+        batch_stats=sharding.put(batch_stats, place),
         preprocessing=preprocessing_of(known),
         class_list_hash=class_list_hash,
         config=config,

@@ -114,13 +114,11 @@ def _class_mask(boxes: list[Box], size: Size) -> Bool[np.ndarray, "h w"] | None:
 
 
 def all_edits(
-    split: PreparedSplit, preprocessing: Preprocessing, removal: Removal, *, threads: int, seen: Callable[[Skips], None]
-) -> Iterator[Edit]:
-    """Every edit of every image, in the order of the records; `seen` is told of each image when it is done with."""
+    split: PreparedSplit, preprocessing: Preprocessing, removal: Removal, *, threads: int, start: int = 0
+) -> Iterator[tuple[list[Edit], Skips]]:
+    """`edits_of` every image from `start` on, in the order of the records."""
 
     def work(index: int) -> tuple[list[Edit], Skips]:
         return edits_of(Example(split.records[index]), index, preprocessing, removal)
 
-    for edits, skips in in_threads(work, range(len(split.records)), threads):
-        yield from edits
-        seen(skips)
+    return in_threads(work, range(start, len(split.records)), threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from luab_jax import sharding
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Reading, Truth, eval_batches
-from luab_jax.data.transforms import ANY_SIZE, Stored
+from luab_jax.data.transforms import ANY_SIZE, Preprocessing, Stored
 from luab_jax.errors import DataError
 from luab_jax.evaluation.loading import LoadedModel
 from luab_jax.evaluation.predictions import Predictions
@@ -27,8 +28,25 @@ Output = tuple[Array | np.ndarray, Array | np.ndarray | None]
 """Logits and byproduct of a batch; on the device, then fetched."""
 
 
+class Rows(NamedTuple):
+    """A batch of a split on its way: pixels of this host, truths of all."""
+
+    images: UInt8[np.ndarray, "l h w 3"]
+    """This host's share, padded."""
+    mask: Bool[np.ndarray, " l"]
+    own: list[Truth]
+    """Of the rows of `images` that are no padding."""
+    truths: list[Truth]
+    """Of the whole batch, in the order of the records."""
+    order: Int[np.ndarray, " n"]
+    """Where the rows of `truths` stand in the outputs of the whole batch."""
+
+
 class Predictor:
-    """Compiles once per image size; views differ in arguments only, not in program."""
+    """Compiles once per image size; views differ in arguments only, not in program.
+
+    With several hosts each reads its share of a batch, all predict it together, and every host has all predictions.
+    """
 
     def __init__(self, loaded: LoadedModel, mesh: Mesh, batch_size: int, reading: Reading):
         """`batch_size` is rounded up to a multiple of the devices."""
@@ -36,13 +54,22 @@ class Predictor:
         self.loaded = loaded
         self.mesh = mesh
         self.reading = reading
-        self._sharding = sharding.batch_sharding(mesh)
-        whole = sharding.replicated(mesh)
+        self.rows = sharding.batch_sharding(mesh)
+        self.whole = sharding.replicated(mesh)
+        several_hosts = jax.process_count() > 1
+        self.outputs = self.whole if several_hosts else self.rows
+        """Where outputs go: with several hosts each needs all of them."""
         self._predict = jax.jit(
             _make_predict(loaded),
-            in_shardings=(whole, whole, self._sharding, whole, whole),
-            out_shardings=self._sharding,
+            in_shardings=(self.whole, self.whole, self.rows, self.whole, self.whole),
+            out_shardings=self.outputs,
         )
+        self._everywhere = jax.jit(lambda rows: rows, in_shardings=self.rows, out_shardings=self.outputs)
+
+    @property
+    def num_programs(self) -> int:
+        """How many programs were compiled to predict; one, unless images of other sizes were given."""
+        return self._predict._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
 
     def __call__(
         self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE
@@ -52,50 +79,104 @@ class Predictor:
         return {view: Predictions.concatenate([batch[view] for batch in batches]) for view in views}
 
     def stream(
-        self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE
+        self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE, start: int = 0
     ) -> Iterator[dict[View, Predictions]]:
-        """Decodes every image once and predicts it in each view, batch by batch; at least one batch."""
-        batches = eval_batches(
-            split,
-            preprocessing=self.loaded.preprocessing,
-            stored=stored,
-            batch_size=self.batch_size,
-            reading=self.reading,
-        )
-        side = self.loaded.preprocessing.image_size
-        num_images = len(split.records)
+        """Decodes every image from `start` on once and predicts it in each view, batch by batch."""
+        title, num_images = f"{split.manifest.dataset} {split.manifest.split}", len(split.records)
         if not num_images:
             raise DataError(f"{split.directory}: the split {split.manifest.split!r} holds no record")
         running: _Running | None = None
-        with Progress(f"{split.manifest.dataset} {split.manifest.split}", num_images) as progress:
-            for batch, truths in batches:
-                images = jax.device_put(batch.images, self._sharding)
-                outputs = {
-                    view: self._predict(self.loaded.params, self.loaded.batch_stats, images, *occlusion(view, side))
-                    for view in views
-                }
+        with progress(title, num_images, start) as seen:
+            for rows in self.batches(split, self.loaded.preprocessing, stored, start):
+                images = jax.make_array_from_process_local_data(self.rows, rows.images)
+                outputs = {view: self.outputs_of(images, view) for view in views}
                 # Waiting for the batch before keeps one in flight, and the predictions off the device.
                 if running is not None:
                     yield running.fetch()
-                running = _Running(outputs, batch.mask, truths, self.loaded.target)
-                progress.advance(len(truths))
+                running = _Running(outputs, rows.order, rows.truths, self.loaded.target)
+                seen.advance(len(rows.truths))
             if running is not None:
                 yield running.fetch()
 
+    def batches(
+        self, split: PreparedSplit, preprocessing: Preprocessing, stored: Stored = ANY_SIZE, start: int = 0
+    ) -> Iterator[Rows]:
+        """The records from `start` on. An error of one host is raised on all, for they go on together or not at all."""
+        batches = eval_batches(
+            split,
+            preprocessing=preprocessing,
+            stored=stored,
+            batch_size=self.batch_size,
+            start=start,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            reading=self.reading,
+        )
+        while True:
+            try:
+                batch, own = next(batches)
+                found: list[tuple[int, Truth]] | str = list(zip(batch.index[batch.mask].tolist(), own, strict=True))
+            except StopIteration:
+                return
+            except DataError as e:
+                if jax.process_count() == 1:
+                    raise
+                batch, own, found = None, [], str(e)
+            everyones = self._exchange(found)
+            if errors := [of_host for of_host in everyones if isinstance(of_host, str)]:
+                raise DataError(errors[0])
+            assert batch is not None
+            truths = [truth for _, truth in sorted((pair for of_host in everyones for pair in of_host), key=_index)]
+            index = batch.index
+            if jax.process_count() > 1:
+                index = np.asarray(self._everywhere(jax.make_array_from_process_local_data(self.rows, index)))
+            order = np.argsort(index, kind="stable")[-len(truths) :]  # padding is -1
+            yield Rows(batch.images, batch.mask, own, truths, order)
+
+    def _exchange(self, own: Any) -> list[Any]:
+        """What every host has, in the order of hosts."""
+        if jax.process_count() == 1:
+            return [own]
+        return [pickle.loads(message) for message in sharding.gather_bytes(pickle.dumps(own))]
+
+    def outputs_of(self, images: Array, view: View) -> Output:
+        """Of a whole batch on the devices, padding included."""
+        hidden = occlusion(view, self.loaded.preprocessing.image_size)
+        return self._predict(self.loaded.params, self.loaded.batch_stats, images, *hidden)
+
     def logits(self, images: UInt8[np.ndarray, "n h w 3"] | UInt8[Array, "n h w 3"]) -> Float[np.ndarray, "n c"]:
-        """Of at most `batch_size` inputs, by the same program as everything else."""
-        padded = jnp.zeros((self.batch_size, *images.shape[1:]), jnp.uint8).at[: len(images)].set(images)
-        seen = jax.device_put(padded, self._sharding)
-        plain = occlusion(View.PLAIN, self.loaded.preprocessing.image_size)
-        logits, _ = self._predict(self.loaded.params, self.loaded.batch_stats, seen, *plain)
+        """Of at most `batch_size` inputs, the same on every host, by the same program as everything else."""
+        padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
+        padded[: len(images)] = images
+        logits, _ = self.outputs_of(sharding.put(padded, self.rows), View.PLAIN)
         return np.asarray(logits)[: len(images)]
+
+    def logits_of(self, rows: Rows, images: UInt8[np.ndarray, "l h w 3"] | UInt8[Array, "l h w 3"]) -> np.ndarray:
+        """Of a batch whose pixels this host has changed: `[n, c]`, in the order of `rows.truths`."""
+        several_hosts = jax.process_count() > 1
+        placed = (
+            jax.make_array_from_process_local_data(self.rows, np.asarray(images))
+            if several_hosts
+            else jax.device_put(images, self.rows)
+        )
+        logits, _ = self.outputs_of(placed, View.PLAIN)
+        return np.asarray(logits)[rows.order]
+
+
+def _index(pair: tuple[int, Truth]) -> int:
+    return pair[0]
+
+
+def progress(title: str, total: int, done: int = 0) -> Progress:
+    """Told by the first host alone."""
+    return Progress(title, total, done=done, active=jax.process_index() == 0)
 
 
 class _Running(NamedTuple):
     """A batch on the device."""
 
     outputs: dict[View, Output]
-    mask: np.ndarray
+    order: np.ndarray
     truths: list[Truth]
     target: Target | None
 
@@ -103,8 +184,8 @@ class _Running(NamedTuple):
         fetched = {view: jax.device_get(output) for view, output in self.outputs.items()}
         return {
             view: Predictions(
-                np.asarray(logits)[self.mask],
-                None if byproduct is None else np.asarray(byproduct)[self.mask],
+                np.asarray(logits)[self.order],
+                None if byproduct is None else np.asarray(byproduct)[self.order],
                 self.truths,
                 self.target,
             )

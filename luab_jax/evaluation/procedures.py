@@ -1,4 +1,8 @@
-"""Suites that are more than a prediction of every image: each a function of a `Predictor` and the opened parts."""
+"""Suites that are more than a prediction of every image: each a function of a `Predictor` and the opened parts.
+
+The third argument keeps what is done, so that it is not done again after an interruption. With several hosts every host
+does the same, but for the predictions, which they share; `generated_corruptions` shares the decoding too.
+"""
 
 from __future__ import annotations
 
@@ -27,28 +31,31 @@ from luab_jax.data.transforms import Preprocessing, Stored, decode
 from luab_jax.errors import DataError
 from luab_jax.evaluation.adversarial_backgrounds import Images, find_vulnerable
 from luab_jax.evaluation.answers import ARGMAX, Answers
+from luab_jax.evaluation.columns import Columns, as_answers, joined, of_kept
 from luab_jax.evaluation.object_removal import Edit, Removal, Skips, all_edits
-from luab_jax.evaluation.predict import Predictor
+from luab_jax.evaluation.predict import Predictor, progress
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.scores import intervals
 from luab_jax.evaluation.scores.context import context_violations
 from luab_jax.evaluation.scores.corruptions import corruptions
-from luab_jax.evaluation.scores.localisation import Located, max_box_acc_v2
+from luab_jax.evaluation.scores.localisation import Located, right_thresholds, scores_of_thresholds
 from luab_jax.evaluation.threads import in_threads
+from luab_jax.evaluation.unfinished import Work
 from luab_jax.models.maps import MAPS, localise
-from luab_jax.progress import Progress
 
 Scores = Mapping[str, Any]
 Splits = Mapping[str, PreparedSplit]
 
 _IMAGENET_C_SIDE = 224
 _REMOVAL = Removal()
+NOTHING_KEPT = Work()
 
 
-def bgc_accuracy(predictor: Predictor, splits: Splits) -> Scores:
+def bgc_accuracy(predictor: Predictor, splits: Splits, work: Work = NOTHING_KEPT) -> Scores:
     """The share of foregrounds that no background fools: see `adversarial_backgrounds`.
 
-    `n_without_mask` images are left out; `n_predictions` of `n_pairs` were needed.
+    `n_without_mask` images are left out; of the `forward_passes_of_brute_force`, one for each pair, `forward_passes`
+    were needed.
     """
     loaded = predictor.loaded
     foregrounds, labels = _inputs(predictor, splits["original"])
@@ -72,13 +79,15 @@ def bgc_accuracy(predictor: Predictor, splits: Splits) -> Scores:
         return jnp.asarray(superclass)[jnp.argmax(outputs.logits, axis=-1)]
 
     variables = (loaded.params, loaded.batch_stats)
-    found = find_vulnerable(classify, variables, images, batch_size=predictor.batch_size, mesh=predictor.mesh)
+    found = find_vulnerable(
+        classify, variables, images, batch_size=predictor.batch_size, mesh=predictor.mesh, work=work
+    )
     return {
         "bgc_accuracy": float(np.mean(~found.vulnerable)),
         "n": len(found.vulnerable),
         "n_without_mask": int(np.sum(~has_mask)),
-        "n_predictions": found.num_predictions,
-        "n_pairs": len(images.foregrounds) * len(images.backgrounds),
+        "forward_passes": found.num_predictions,
+        "forward_passes_of_brute_force": len(images.foregrounds) * len(images.backgrounds),
         "intervals": {"bgc_accuracy": intervals.wilson(~found.vulnerable)},
         "interval_method": intervals.WILSON,
     }
@@ -114,59 +123,72 @@ def _foreground_masks(split: PreparedSplit, side: int) -> list[Bool[np.ndarray, 
     return masks
 
 
-def context_dependence(predictor: Predictor, splits: Splits, removal: Removal = _REMOVAL) -> Scores:
+def context_dependence(
+    predictor: Predictor, splits: Splits, work: Work = NOTHING_KEPT, removal: Removal = _REMOVAL
+) -> Scores:
     """V_min and V_avg: see `object_removal` and `scores.context`; how classes were removed stands in the scores."""
-    split, skips = splits["val"], Skips()
-    images: list[int] = []
-    removed: list[int] = []
-    scores: list[np.ndarray] = []
+    split = splits["val"]
+    kept: list[Columns] = []
     waiting: list[Edit] = []
+    waiting_skips: list[Skips] = []
 
     def predict() -> None:
-        scores.append(predictor.logits(np.stack([edit.pixels for edit in waiting])))
-        images.extend(edit.index for edit in waiting)
-        removed.extend(edit.removed for edit in waiting)
+        """Of all images that are done with."""
+        logits = [predictor.logits(np.stack([edit.pixels for edit in some])) for some in _batches(waiting, predictor)]
+        columns: Columns = {
+            "image": np.asarray([edit.index for edit in waiting], np.int64),
+            "removed": np.asarray([edit.removed for edit in waiting], np.int64),
+            "scores": np.concatenate([np.zeros((0, predictor.loaded.num_classes), np.float32), *logits]),
+            "skips": np.asarray(waiting_skips, np.int64),
+        }
+        kept.append(columns)
+        work.add(len(waiting_skips), columns)
         waiting.clear()
+        waiting_skips.clear()
 
-    with Progress("object removal", len(split.records)) as progress:
-
-        def seen(of_image: Skips) -> None:
-            nonlocal skips
-            skips = skips.plus(of_image)
-            progress.advance(1)
-
+    kept += [step.columns for step in work.done()]
+    done = sum(len(columns["skips"]) for columns in kept)
+    with progress("object removal", len(split.records), done) as seen:
         threads = _num_threads(predictor)
-        for edit in all_edits(split, predictor.loaded.preprocessing, removal, threads=threads, seen=seen):
-            waiting.append(edit)
-            if len(waiting) == predictor.batch_size:
+        for edits, skips in all_edits(split, predictor.loaded.preprocessing, removal, threads=threads, start=done):
+            waiting += edits
+            waiting_skips.append(skips)
+            seen.advance(1)
+            if len(waiting) >= predictor.batch_size:
                 predict()
-        if waiting:
+        if waiting_skips:
             predict()
-    if not scores:
+    columns = joined(kept)
+    if not len(columns["image"]):
         raise DataError(f"{split.directory}: no image has two classes with masks that could be removed")
-    violations = context_violations(np.asarray(images), np.asarray(removed), np.concatenate(scores))
-    left_out = {f"n_{name}": count for name, count in skips._asdict().items()}
-    return {**violations, "n_edits": len(images), **left_out, "removal": dataclasses.asdict(removal)}
+    violations = context_violations(columns["image"], columns["removed"], columns["scores"])
+    skipped = Skips(*columns["skips"].sum(axis=0).tolist())
+    left_out = {f"n_{name}": count for name, count in skipped._asdict().items()}
+    return {**violations, "n_edits": len(columns["image"]), **left_out, "removal": dataclasses.asdict(removal)}
 
 
-def localisation(predictor: Predictor, splits: Splits) -> Scores:
+def _batches(edits: Sequence[Edit], predictor: Predictor) -> Iterator[Sequence[Edit]]:
+    for start in range(0, len(edits), predictor.batch_size):
+        yield edits[start : start + predictor.batch_size]
+
+
+def localisation(predictor: Predictor, splits: Splits, work: Work = NOTHING_KEPT) -> Scores:
     """MaxBoxAccV2 of the model's map of the true class (`map` says of which kind), on images squashed to the input."""
     split = splits["val"]
-    num_boxed = 0
-
-    def counted(images: Iterator[Located]) -> Iterator[Located]:
-        nonlocal num_boxed
-        for image in images:
-            num_boxed += 1
-            yield image
-
-    with Progress("localisation", len(split.records)) as progress:
-        scores = max_box_acc_v2(
-            counted(_located(predictor, split, progress)), partial(in_threads, threads=_num_threads(predictor))
-        )
+    num_images, threads = len(split.records), _num_threads(predictor)
+    kept = [step.columns for step in work.done()]
+    done = sum(int(columns["seen"].sum()) for columns in kept)
+    with progress("localisation", num_images, done) as told:
+        for num_seen, located in _located(predictor, split, done):
+            right = right_thresholds(located, partial(in_threads, threads=threads))
+            columns = {"seen": np.asarray([num_seen]), "right": right}
+            kept.append(columns)
+            work.add(num_seen, columns)
+            told.advance(num_seen)
+    right = joined(kept)["right"]
     return {
-        **scores,
-        "n_without_box": len(split.records) - num_boxed,
+        **scores_of_thresholds(right),
+        "n_without_box": num_images - len(right),
         "map": MAPS[predictor.loaded.model.family],
     }
 
@@ -191,13 +213,13 @@ def _squash(split: PreparedSplit, side: int, index: int) -> _Squashed:
     return _Squashed(example.file_name, pixels, example.label, of_class)
 
 
-def _located(predictor: Predictor, split: PreparedSplit, progress: Progress) -> Iterator[Located]:
-    """The map of every image that has a box of its class."""
+def _located(predictor: Predictor, split: PreparedSplit, start: int) -> Iterator[tuple[int, list[Located]]]:
+    """The records from `start` on, some at a time: how many, and the maps of those that have a box of their class."""
     loaded, side = predictor.loaded, predictor.loaded.preprocessing.image_size
     mean, std = (np.asarray(values, np.float32) for values in (loaded.preprocessing.mean, loaded.preprocessing.std))
-    whole, rows = sharding.replicated(predictor.mesh), sharding.batch_sharding(predictor.mesh)
+    whole, rows = predictor.whole, predictor.rows
 
-    @partial(jax.jit, in_shardings=(whole, whole, rows, rows), out_shardings=rows)
+    @partial(jax.jit, in_shardings=(whole, whole, rows, rows), out_shardings=predictor.outputs)
     def maps_of(params: Any, batch_stats: Any, images: Array, labels: Array) -> Array:
         return localise(loaded.model, params, batch_stats, (images.astype(jnp.float32) / 255.0 - mean) / std, labels)
 
@@ -206,25 +228,31 @@ def _located(predictor: Predictor, split: PreparedSplit, progress: Progress) -> 
         labels = np.zeros(predictor.batch_size, np.int32)
         for row, image in enumerate(batch):
             images[row], labels[row] = image.pixels, image.label
-        maps = np.asarray(maps_of(loaded.params, loaded.batch_stats, images, labels), np.float32)
+        placed = sharding.put((images, labels), rows)
+        maps = np.asarray(maps_of(loaded.params, loaded.batch_stats, *placed), np.float32)
         for image, scores in zip(batch, maps, strict=False):
             resized = np.asarray(cv2.resize(scores, (side, side), interpolation=cv2.INTER_CUBIC))
             yield Located(image.file_name, resized, image.boxes.astype(np.float32))
 
     batch: list[_Squashed] = []
-    for image in in_threads(partial(_squash, split, side), range(len(split.records)), _num_threads(predictor)):
-        progress.advance(1)
+    seen = 0
+    for image in in_threads(partial(_squash, split, side), range(start, len(split.records)), _num_threads(predictor)):
+        seen += 1
         if len(image.boxes) and image.label >= 0:
             batch.append(image)
         if len(batch) == predictor.batch_size:
-            yield from located(batch)
-            batch = []
-    if batch:
-        yield from located(batch)
+            yield seen, list(located(batch))
+            batch, seen = [], 0
+    if seen:
+        yield seen, list(located(batch)) if batch else []
 
 
 def generated_corruptions(
-    predictor: Predictor, splits: Splits, kinds: Sequence[str] = NAMES, severities: Sequence[int] = SEVERITIES
+    predictor: Predictor,
+    splits: Splits,
+    work: Work = NOTHING_KEPT,
+    kinds: Sequence[str] = NAMES,
+    severities: Sequence[int] = SEVERITIES,
 ) -> Scores:
     """ImageNet-C computed on the device from the validation images, decoded once for all kinds and severities.
 
@@ -237,27 +265,27 @@ def generated_corruptions(
             f" {loaded.preprocessing.image_size}; `python -m data_prep suite imagenet_c --generate` stores them instead"
         )
     photos = packaged_photos() if "frost" in kinds else None
-    batches = eval_batches(
-        split,
-        preprocessing=Preprocessing(image_size=_IMAGENET_C_SIDE, resize_side=256, filter=ResizeFilter.BILINEAR),
-        batch_size=predictor.batch_size,
-        reading=predictor.reading,
-    )
-    answers: list[Answers] = []
-    with Progress("imagenet_c, generated", len(split.records)) as progress:
-        for batch, truths in batches:
-            names = [truth.file_name.rsplit("/", 1)[-1].rsplit(".", 1)[0] for truth in truths]
+    preprocessing = Preprocessing(image_size=_IMAGENET_C_SIDE, resize_side=256, filter=ResizeFilter.BILINEAR)
+    kept = [(step.stop - step.start, step.columns) for step in work.done()]
+    done = sum(count for count, _ in kept)
+    answers = [as_answers(columns) for _, columns in kept]
+    with progress("imagenet_c, generated", len(split.records), done) as told:
+        for rows in predictor.batches(split, preprocessing, start=done):
             # Padding has keys too, so that every batch runs the same program.
-            names += [""] * (len(batch.images) - len(names))
+            names = [""] * len(rows.images)
+            for row, truth in zip(np.flatnonzero(rows.mask), rows.own, strict=True):
+                names[row] = truth.file_name.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+            of_batch: list[Answers] = []
             for kind in kinds:
                 for severity in severities:
                     keys = image_keys(names, kind, severity)
-                    seen = corrupt(batch.images, keys, name=kind, severity=severity, photos=photos)
-                    logits = predictor.logits(seen)[batch.mask]
+                    seen = corrupt(rows.images, keys, name=kind, severity=severity, photos=photos)
                     group = f"{kind},severity={severity}"
-                    of_group = [dataclasses.replace(truth, group=group) for truth in truths]
-                    answers.append(ARGMAX(Predictions(logits, None, of_group)))
-            progress.advance(len(truths))
+                    of_group = [dataclasses.replace(truth, group=group) for truth in rows.truths]
+                    of_batch.append(ARGMAX(Predictions(predictor.logits_of(rows, seen), None, of_group)))
+            answers += of_batch
+            work.add(len(rows.truths), of_kept(Answers.concatenate(of_batch)))
+            told.advance(len(rows.truths))
     return {**corruptions({"test": Answers.concatenate(answers)}), "generated": "on the device"}
 
 

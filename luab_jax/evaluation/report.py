@@ -25,7 +25,7 @@ class Format(enum.Enum):
     HTML = "html"
 
 
-_BOOKKEEPING = ("n", "seconds", "partial", "resized")
+_BOOKKEEPING = ("n", "seconds", "partial", "resized", "forward")
 _NOT_IN_TABLES = ("ece",)
 """Would double the rows; the terminal and results.json have it."""
 _MAX_GROUPS = 12
@@ -80,13 +80,27 @@ def suite_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
         for score, value in scalar_scores(scores).items()
     )
     noted = f"  ({'; '.join(notes(scores))})" if notes(scores) else ""
-    lines = [f"{row_title(name, scores):<18} {shown}  n {scores['n']:,}{noted}"]
+    lines = [f"{row_title(name, scores):<18} {shown}  n {scores['n']:,}{_effort(scores)}{noted}"]
     groups = scores.get("groups", {})
     if len(groups) > _MAX_GROUPS:
         worst, best = min(groups, key=groups.__getitem__), max(groups, key=groups.__getitem__)
         ends = (f"{format_score('top1', groups[group])} ({group})" for group in (worst, best))
         return [*lines, f"  {len(groups)} groups: {' to '.join(ends)}"]
     return lines + [f"  {group:<30} {format_score('top1', value)}" for group, value in groups.items()]
+
+
+def _effort(scores: Mapping[str, Any]) -> str:
+    seconds = f"  {scores['seconds']:.1f} s" if "seconds" in scores else ""
+    if "forward_passes" not in scores:
+        return seconds
+    return f"{seconds}  {scores['forward_passes']:,} of {scores['forward_passes_of_brute_force']:,} forward passes"
+
+
+def compilation_line(compilations: Mapping[str, Any]) -> str:
+    """What XLA compiled while the suites ran."""
+    total = f"{compilations['programs']} programs compiled or loaded in {compilations['seconds']:.1f} s"
+    predict = compilations.get("programs_of_predict")
+    return total if predict is None else f"{total}, {predict} of them to predict, for all suites together"
 
 
 def _interval(score: str, bounds: Mapping[str, Sequence[float]]) -> str:
@@ -107,6 +121,7 @@ def notes(scores: Mapping[str, Any]) -> list[str]:
                 found.append(f"{sum(value.values())} images skipped")
             elif name != "generated":  # stands in the title
                 found.append(f"{name}: {value}")
+    found += [f"without {part}: {reason}" for part, reason in scores.get("parts_left_out", {}).items()]
     return list(dict.fromkeys(found))
 
 

@@ -8,18 +8,25 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from etils import epath
 
 from luab_jax import checkpoint as checkpoint_lib
 from luab_jax.errors import UserError
 from luab_jax.evaluation.saved import preprocessing_json
 from luab_jax.evaluation.suite_run import Evaluated
+from luab_jax.evaluation.unfinished import Unfinished
 
 RESULTS_VERSION = 1
+COMPILATIONS = "compilations"
+_OF_THE_LAST_RUN = (COMPILATIONS,)
 
 
 class Results:
-    """results.json, written after every suite, so that an interrupted evaluation loses only the running one."""
+    """results.json, written after every suite; of the running ones `unfinished` keeps what was computed.
+
+    With several hosts all have the same, and the first one writes.
+    """
 
     def __init__(self, path: epath.PathLike, loaded: Evaluated, *, overwrite: bool = False):
         """Continues the file of the same checkpoint; refuses another's unless told to overwrite it."""
@@ -39,6 +46,9 @@ class Results:
                     f"{path}: holds results of {_other(old['checkpoint'])}; choose another --out, or --overwrite"
                 )
             self.content["suites"] = old["suites"]
+            self.content |= {name: old[name] for name in _OF_THE_LAST_RUN if name in old}
+        facts = {name: value for name, value in self.content.items() if name not in ("suites", *_OF_THE_LAST_RUN)}
+        self.unfinished = Unfinished(self._path, facts)
 
     @property
     def suites(self) -> dict[str, dict[str, Any]]:
@@ -46,10 +56,24 @@ class Results:
 
     def add(self, name: str, scores: Mapping[str, Any]) -> None:
         self.suites[name] = dict(scores)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_name(self._path.name + ".tmp")
-        part.write_text(json.dumps(self.content, indent=1) + "\n")
-        part.replace(self._path)
+        self._write()
+
+    def note(self, name: str, value: Mapping[str, Any]) -> None:
+        """How the run went that computed something last."""
+        assert name in _OF_THE_LAST_RUN
+        self.content[name] = dict(value)
+        self._write()
+
+    def _write(self) -> None:
+        if jax.process_index() != 0:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part = self._path.with_name(self._path.name + ".tmp")
+            part.write_text(json.dumps(self.content, indent=1) + "\n")
+            part.replace(self._path)
+        except OSError as e:
+            raise UserError(f"{os.fspath(self._path)}: cannot be written ({e.strerror or e})") from e
 
 
 _STATED: dict[str, type | tuple[type, ...]] = {

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,9 +23,10 @@ from etils import epath
 
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
-from luab_jax.data.pipeline import Truth
 from luab_jax.data.transforms import ANY_SIZE, Preprocessing, ResizeFilter, Stored
 from luab_jax.errors import DataError, UserError
+from luab_jax.evaluation import columns as columns_lib
+from luab_jax.evaluation.columns import Columns
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.suite import View
 from luab_jax.evaluation.suite_run import Evaluated
@@ -60,13 +60,10 @@ class PredictionWriter:
         except OSError as e:
             raise UserError(f"--predictions: {self._path} cannot be written ({e.strerror or e})") from e
 
-    def add(self, predictions: Predictions) -> None:
-        """Logits go to disk at once, the small columns at the end."""
-        largest = predictions.logits.max(axis=-1)
-        shifted = (predictions.logits - largest[:, None]).astype(np.float16)
-        columns = _columns(predictions.truths) | {"largest": largest}
-        if predictions.byproduct is not None:
-            columns["byproduct"] = predictions.byproduct.astype(np.float16)
+    def add(self, compact: Mapping[str, np.ndarray]) -> None:
+        """Of what `compacted` gave, logits go to disk at once, the small columns at the end."""
+        columns = dict(compact)
+        shifted = columns.pop("logits")
         self._columns.append(columns)
         try:
             if self._logits is None:
@@ -107,50 +104,17 @@ class PredictionWriter:
         self._zip.writestr("about.json", json.dumps(self._about))
 
 
-def _columns(truths: Sequence[Truth]) -> dict[str, np.ndarray]:
-    """Rows of equal columns; texts one after the other, each ended by a zero."""
-
-    def coordinates(values: list[np.ndarray | None], size: int) -> np.ndarray:
-        missing = np.full(size, np.nan, np.float32)
-        return np.stack([missing if v is None else v for v in values]).astype(np.float32)
-
-    def texts(values: list[str]) -> np.ndarray:
-        return np.frombuffer("".join(f"{value}\0" for value in values).encode(), np.uint8)
-
-    return {
-        "file_names": texts([t.file_name for t in truths]),
-        "group": texts([t.group for t in truths]),
-        "label": np.asarray([t.label for t in truths], np.int32),
-        "labels": np.asarray([label for t in truths for label in t.labels], np.int32),
-        "num_labels": np.asarray([len(t.labels) for t in truths], np.int32),
-        "click": coordinates([t.click for t in truths], 2),
-        "box": coordinates([t.box for t in truths], 4),
+def compacted(predictions: Predictions) -> Columns:
+    """As the files have it."""
+    largest = predictions.logits.max(axis=-1)
+    columns = {
+        "logits": (predictions.logits - largest[:, None]).astype(np.float16),
+        "largest": largest,
+        **columns_lib.of_truths(predictions.truths),
     }
-
-
-class _Truths:
-    """What `_columns` wrote, a few at a time: millions of objects would not fit."""
-
-    def __init__(self, columns: Mapping[str, np.ndarray]):
-        self._columns = columns
-        self._names = columns["file_names"].tobytes().decode().split("\0")[:-1]
-        self._groups = [sys.intern(group) for group in columns["group"].tobytes().decode().split("\0")[:-1]]
-        self._ends = np.cumsum(columns["num_labels"])
-
-    def __getitem__(self, rows: slice) -> list[Truth]:
-        return [self._truth(row) for row in range(rows.start, rows.stop)]
-
-    def _truth(self, row: int) -> Truth:
-        columns, end = self._columns, self._ends[row]
-        click, box = columns["click"][row], columns["box"][row]
-        return Truth(
-            file_name=self._names[row],
-            label=int(columns["label"][row]),
-            labels=tuple(columns["labels"][end - columns["num_labels"][row] : end].tolist()),
-            group=self._groups[row],
-            click=None if np.isnan(click).any() else click,
-            box=None if np.isnan(box).any() else box,
-        )
+    if predictions.byproduct is not None:
+        columns["byproduct"] = predictions.byproduct.astype(np.float16)
+    return columns
 
 
 class SavedModel:
@@ -184,25 +148,26 @@ class SavedModel:
         )
 
     def stream(
-        self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE
+        self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE, start: int = 0
     ) -> Iterator[dict[View, Predictions]]:
         """As `Predictor.stream`; raises `DataError` for data that was not predicted."""
         del stored
-        read = {view: self._read(split, view) for view in views}
+        read = {view: self._read(split, view, start) for view in views}
         for parts in zip(*read.values(), strict=True):
             yield dict(zip(read, parts, strict=True))
 
-    def _read(self, split: PreparedSplit, view: View) -> Iterator[Predictions]:
+    def _read(self, split: PreparedSplit, view: View, first: int) -> Iterator[Predictions]:
         path = _path(self._directory, split, view)
         if not path.exists():
             raise DataError(f"{path}: no saved predictions of {split.directory} as it is now, seen as {view.value}")
         with np.load(path) as archive:
             columns = {name: archive[name] for name in archive.files if name not in ("about.json", "logits")}
-        truths = _Truths(columns)
+        truths = columns_lib.Truths(columns)
         with zipfile.ZipFile(path) as archive, archive.open("logits.npy") as logits:
             np.lib.format.read_magic(logits)
             (num_images, num_outputs), _, _ = np.lib.format.read_array_header_1_0(logits)
-            for start in range(0, num_images, _CHUNK):
+            logits.seek(2 * num_outputs * first, io.SEEK_CUR)
+            for start in range(first, num_images, _CHUNK):
                 rows = slice(start, min(start + _CHUNK, num_images))
                 size = 2 * num_outputs * (rows.stop - start)
                 shifted = np.frombuffer(logits.read(size), np.float16).reshape(-1, num_outputs)

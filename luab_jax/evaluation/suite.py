@@ -61,7 +61,10 @@ class Suite:
     needs_byproduct_head: bool = False
     label_sets: bool = False
     """For models of sets of labels, and not for the others."""
-    procedure: Callable[[Any, Mapping[str, PreparedSplit]], Mapping[str, object]] | None = None
-    """Runs a `Predictor` on the parts itself, where a prediction of every image in some views is not what is asked."""
+    procedure: Callable[[Any, Mapping[str, PreparedSplit], Any], Mapping[str, object]] | None = None
+    """Runs a `Predictor` on the parts itself, where a prediction of every image in some views is not what is asked.
+
+    The last argument is a `Work`, in which it keeps what it has done.
+    """
     only_if_named: bool = False
     """Too dear to be part of `all`."""

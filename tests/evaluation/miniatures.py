@@ -1,10 +1,16 @@
 """Every suite as a miniature of its archive, prepared by data_prep, and what its images are by themselves.
 
 The raw folders are made first: file names, pixels and truths that a test can go through with Pillow and a loop.
+
+    python -m tests.evaluation.miniatures --out=DIR --timm=resnet50.tv_in1k
+
+writes DIR/resnet50.tv_in1k.safetensors, random weights under timm's names, and DIR/data, images of which that model is
+right about some.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import io
 import json
@@ -14,6 +20,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import safetensors.numpy
 from PIL import Image
 
 from data_prep.__main__ import main as data_prep
@@ -23,10 +30,13 @@ from luab_jax import sharding
 from luab_jax.config import MeshConfig
 from luab_jax.data import label_tables
 from luab_jax.data.class_lists import imagenet
+from luab_jax.data.coco_classes import CATEGORY_IDS
 from luab_jax.data.transforms import Preprocessing
-from luab_jax.evaluation.loading import LoadedModel
+from luab_jax.evaluation.loading import LoadedModel, load
 from luab_jax.models.config import Dtype, ModelConfig, Stem
 from luab_jax.models.functional import BatchStats, Model, Params, create_model
+from luab_jax.models.timm_models import timm_model
+from luab_jax.models.timm_weights import to_timm
 
 IDS = imagenet().ids
 SIDE = 224
@@ -39,7 +49,9 @@ def tiny_model() -> LoadedModel:
     params, batch_stats = random_params(model)
     place = sharding.replicated(sharding.make_mesh(MeshConfig()))
     params, batch_stats = jax.device_put(params, place), jax.device_put(batch_stats, place)
-    identity = {"workdir": "none", "step": 0, "model": "tiny", "target": "none", "weight": 0.0, "seed": 0}
+    of_data = {"dataset": "imagenet", "class_list_hash": imagenet().hash}
+    of_run = {"workdir": "none", "step": 0, "chosen": "latest", "seed": 0, "experiment": {}}
+    identity = {"model": "tiny", "target": "none", "weight": 0.0, **of_data, **of_run}
     return LoadedModel("tiny", identity, model, params, batch_stats, Preprocessing(), imagenet().hash)
 
 
@@ -55,6 +67,19 @@ def _draw(rng: np.random.Generator, path: tuple, leaf: jax.ShapeDtypeStruct) -> 
         scale = 3 if leaf.ndim == 2 else np.sqrt(2 / np.prod(leaf.shape[:-1]))
         return jax.device_put((scale * rng.normal(size=leaf.shape)).astype(np.float32))
     return jax.device_put(np.full(leaf.shape, 1 if kind in ("scale", "var") else 0, np.float32))
+
+
+def sensible_params(model: Model) -> tuple[Params, BatchStats]:
+    """The same for a deep network, whose logits would be so large that every softmax is 1."""
+    params, batch_stats = random_params(model)
+    rng = np.random.default_rng(1)
+    images = np.stack([draw(rng, SIDE, SIDE) for _ in range(8)]).astype(np.float32) / 128 - 1
+    logits = np.asarray(model.apply(params, batch_stats, images, train=False)[0].logits)
+    of_class = logits.mean(axis=0)  # else all images would have the same answer
+    scale = 2 / (logits - of_class).std()
+    params["classifier"]["kernel"] = params["classifier"]["kernel"] * scale
+    params["classifier"]["bias"] = -of_class * scale
+    return params, batch_stats
 
 
 class Raw(NamedTuple):
@@ -125,6 +150,28 @@ class Miniatures:
         self._objectnet()
         self._si_score()
         self._backgrounds()
+        self._coco()
+
+    def _coco(self) -> None:
+        """Ten images with two or three squares of noise, each an object of its own class."""
+        source = self._root / "coco"
+        categories, annotations, images = list(CATEGORY_IDS.items()), [], []
+        for i in range(1, 11):
+            raw = write(source, f"val2014/COCO_val2014_{i:012d}.jpg", self._drawn(96, 80))
+            images.append({"id": i, "file_name": raw.path.split("/")[-1], "width": 96, "height": 80})
+            for j in range(2 + i % 2):
+                left, top = 30 * j + 2, int(self._rng.integers(5, 50))
+                right, bottom = left + 20, top + 20
+                annotations.append({
+                    "id": len(annotations) + 1, "image_id": i, "category_id": categories[(3 * i + j) % 80][1],
+                    "bbox": [left, top, 20, 20], "iscrowd": 0,
+                    "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
+                })  # fmt: skip
+        named = [{"id": number, "name": name} for name, number in categories]
+        file = source / "annotations" / "instances_val2014.json"
+        file.parent.mkdir()
+        file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": named}))
+        self._prepare("coco", source)
 
     def _prepare(self, suite: str, source: Path, *flags: str) -> None:
         arguments = ["suite", suite, f"--source={source}", f"--out={self.data}", "--workers=1", *flags]
@@ -170,6 +217,10 @@ class Miniatures:
         (self._root / "real.json").write_text(json.dumps(real))
         self._prepare("imagenet", source)
         self._prepare("imagenet_real", source, f"--real={self._root / 'real.json'}")
+        boxes = self._root / "localization.txt"
+        rows = [f"val/{raw.path},{i},5,{30 + i},40" for i, (raw, _) in enumerate(self.images["val"]) if i % 5]
+        boxes.write_text("\n".join(rows))
+        self._prepare("imagenet_localisation", source, f"--boxes={boxes}")
 
     def _val_name(self, logits: np.ndarray, right: bool) -> str:
         """An image whose published label is the answer, or any other."""
@@ -240,6 +291,7 @@ class Miniatures:
             self._prepare("si_score", self._root / "si" / folder)
 
     def _backgrounds(self) -> None:
+        """Two thirds of the originals have a mask of their foreground."""
         source = self._root / "bg_challenge"
         classes = list(label_tables.IN9)
         for variant in SUITES["backgrounds_challenge"].published:
@@ -251,4 +303,31 @@ class Miniatures:
                     return f"{variant}/val/{of[0] if of and i % 2 else classes[i % 9]}/fg_{i}.JPEG"
 
                 self._add(f"backgrounds/{variant}", source, path, self._drawn(SIDE, SIDE), stored=True)
+        for i, (raw, _) in enumerate(self.images["backgrounds/original"]):
+            mask = np.zeros((SIDE, SIDE), bool)
+            mask[20 + i : 180, 40:200] = True
+            file = source / raw.path.replace("original", "fg_mask").replace(".JPEG", ".npy")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if i % 3:
+                np.save(file, mask)
         self._prepare("backgrounds_challenge", source)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--timm", default="resnet50.tv_in1k", help="a name of timm's")
+    arguments = parser.parse_args()
+    file = arguments.out / f"{arguments.timm}.safetensors"
+    arguments.out.mkdir(parents=True)
+    config = ModelConfig(name=timm_model(arguments.timm).preset)
+    model = create_model(config, num_classes=1000, image_size=SIDE, byproduct_shape=None)
+    safetensors.numpy.save_file(to_timm(model, *sensible_params(model)), file)
+    loaded = load(f"timm:{arguments.timm}:{file}", "latest", sharding.make_mesh(MeshConfig()))
+    Miniatures(arguments.out, loaded)
+    print(f"python -m luab_jax.evaluate --checkpoint=timm:{arguments.timm}:{file} --suites=all"
+          f" --data={arguments.out / 'data'} --out={arguments.out / 'results.json'}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

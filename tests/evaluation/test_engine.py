@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -14,6 +15,8 @@ import pytest
 from etils import epath
 from PIL import Image
 
+from data_prep.publish import prepare
+from data_prep.shards import Outcome, Plan
 from luab_jax import sharding
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import ByproductConfig, MeshConfig
@@ -100,7 +103,7 @@ def test_all_suites_and_views_share_one_compiled_program(
     loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
 ) -> None:
     run(loaded, predictor, data, VAL_SUITES, tmp_path / "results.json")
-    assert predictor._predict._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+    assert predictor.num_programs == 1
 
 
 def test_the_batch_size_changes_nothing(loaded: LoadedModel, predictor: Predictor, data: Path) -> None:
@@ -241,3 +244,62 @@ def test_images_stored_smaller_mark_their_result(loaded: LoadedModel, predictor:
     path.write_text(json.dumps(manifest))
     suites, _ = run(loaded, predictor, data, "imagenet", tmp_path / "results.json")
     assert suites["imagenet"]["stored_smaller"] == "at most 20 pixels a side, JPEG quality 90"
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "another byte": (lambda shard: shard.write_bytes(flipped(shard.read_bytes())), "CRC"),
+    "cut off": (lambda shard: shard.write_bytes(shard.read_bytes()[:-40]), "tiny-val.tfrecord-00001-of-00002"),
+    "no file": (lambda shard: shard.unlink(), "tiny-val.tfrecord-00001-of-00002"),
+}
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_shard_costs_the_suites_on_it_and_names_the_file(
+    damage: str, loaded: LoadedModel, predictor: Predictor, tmp_path: Path
+) -> None:
+    data = tiny.prepare_split(tmp_path / "imagenet", "val", 20)
+    tiny.prepare_split(tmp_path / "suites" / "size", "test", 8)
+    spoil, told = DAMAGE[damage]
+    spoil(data / "tiny-val.tfrecord-00001-of-00002")
+    names = "imagenet,demo_size,cocc,localisation"
+    suites, missing = run(loaded, predictor, tmp_path, names, tmp_path / "results.json")
+    assert suites.keys() == {"demo_size"}
+    assert {entry.suite.name for entry in missing} == {"imagenet", "cocc", "localisation"}
+    assert all(told in entry.reason and "tiny-val" in entry.reason for entry in missing), missing
+
+
+def test_an_image_that_is_no_jpeg_or_png_is_named(loaded: LoadedModel, predictor: Predictor, tmp_path: Path) -> None:
+    """data_prep leaves such files out and counts them; this is a set that something else wrote."""
+    items = [tiny.Drawn(i) for i in range(9)]
+    whole = tiny.draw
+
+    def spoiled(item: tiny.Drawn) -> Outcome:
+        outcome = whole(item)
+        if item.index != 5:
+            return outcome
+        assert outcome.record is not None
+        return outcome._replace(record=dataclasses.replace(outcome.record, image=outcome.record.image[:60]))
+
+    plan = Plan(
+        directory=tmp_path / "imagenet", dataset="tiny", split="val", classes=tiny.CLASSES, items=items,
+        read=spoiled, num_shards=1, source={},
+    )  # fmt: skip
+    prepare(plan, workers=1, strict=True)
+    suites, missing = run(loaded, predictor, tmp_path, "imagenet", tmp_path / "results.json")
+    assert not suites and "0005.png" in missing[0].reason, missing
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_checkpoint_that_is_cut_off_is_one_error(workdir: Path, tmp_path: Path, share: float) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(workdir, copy)
+    step = max((copy / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    largest = max((path for path in step.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: int(share * largest.stat().st_size)])
+    with pytest.raises(CheckpointError, match=f"{step}: cannot be restored"):
+        load(copy, "latest", sharding.make_mesh(MeshConfig()))

@@ -51,9 +51,8 @@ def by_loops(scores: np.ndarray, rectangles: list[tuple[int, int, int, int, floa
     return found
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10_000))
-def test_it_is_the_definition_on_drawn_rectangles(seed: int) -> None:
+def drawn_and_looped(seed: int) -> tuple[np.ndarray, list[float]]:
+    """Of a map of four rectangles and two objects: the IoU at every threshold, and by loops."""
     rng = np.random.default_rng(seed)
     rectangles = []
     for left in (1, 21):
@@ -63,7 +62,13 @@ def test_it_is_the_definition_on_drawn_rectangles(seed: int) -> None:
     truth = [tuple(sorted(rng.integers(0, SIDE, 2).tolist()) for _ in range(2)) for _ in range(2)]
     boxes = [(x[0], y[0], x[1], y[1]) for x, y in truth]
     scores = blocks(*rectangles)
-    np.testing.assert_allclose(best_ious(image_of(scores, *boxes)), by_loops(scores, rectangles, boxes), atol=1e-12)
+    return best_ious(image_of(scores, *boxes)), by_loops(scores, rectangles, boxes)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_it_is_the_definition_on_drawn_rectangles(seed: int) -> None:
+    np.testing.assert_allclose(*drawn_and_looped(seed), atol=1e-12)
 
 
 def test_thresholds_are_chosen_over_the_set_and_for_each_iou() -> None:

@@ -17,7 +17,7 @@ from luab_jax.data.transforms import Preprocessing
 from luab_jax.errors import UserError
 from luab_jax.evaluation.answers import ARGMAX, log_confidence
 from luab_jax.evaluation.predictions import Predictions
-from luab_jax.evaluation.saved import PredictionWriter, SavedModel, preprocessing_json
+from luab_jax.evaluation.saved import PredictionWriter, SavedModel, compacted, preprocessing_json
 from luab_jax.evaluation.suite import View
 from tests import tiny
 
@@ -60,7 +60,7 @@ def save(directory: Path, split: PreparedSplit, whole: Predictions) -> None:
     with PredictionWriter(directory, split, View.PLAIN, ABOUT) as writer:
         for i in range(0, len(whole), 7):
             byproduct = None if whole.byproduct is None else whole.byproduct[i : i + 7]
-            writer.add(Predictions(whole.logits[i : i + 7], byproduct, whole.truths[i : i + 7]))
+            writer.add(compacted(Predictions(whole.logits[i : i + 7], byproduct, whole.truths[i : i + 7])))
 
 
 def read(directory: Path, split: PreparedSplit) -> Predictions:
@@ -114,10 +114,10 @@ def test_two_bytes_a_logit(tmp_path: Path, split: PreparedSplit) -> None:
 def test_nothing_half_is_left(tmp_path: Path, split: PreparedSplit) -> None:
     whole = predicted()
     with pytest.raises(KeyboardInterrupt), PredictionWriter(tmp_path, split, View.PLAIN, ABOUT) as writer:
-        writer.add(whole)
+        writer.add(compacted(whole))
         raise KeyboardInterrupt
     with PredictionWriter(tmp_path, split, View.PLAIN, ABOUT) as writer:
-        writer.add(Predictions(whole.logits[:3], None, whole.truths[:3]))
+        writer.add(compacted(Predictions(whole.logits[:3], None, whole.truths[:3])))
     assert not list(tmp_path.iterdir())
 
 
@@ -133,7 +133,7 @@ def test_predictions_of_two_models_are_not_mixed(tmp_path: Path, split: Prepared
     save(tmp_path, split, predicted())
     other = ABOUT | {"checkpoint": {"step": 2}}
     with PredictionWriter(tmp_path, split, View.CENTRE_MEAN, other) as writer:
-        writer.add(predicted())
+        writer.add(compacted(predicted()))
     with pytest.raises(UserError, match="are of different checkpoints"):
         SavedModel(tmp_path)
 

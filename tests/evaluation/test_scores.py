@@ -13,6 +13,7 @@ from luab_jax.byproducts.targets import Target
 from luab_jax.data.pipeline import Truth
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.scores import intervals
 from luab_jax.evaluation.scores.byproduct import byproduct_error, predicted_points
 
 
@@ -52,9 +53,12 @@ def random_points(seed: int, n: int = 41) -> Predictions:
     return with_points(rng.uniform(size=(n, 2)), truths)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_byproduct_error_is_its_definition(seed: int) -> None:
-    predictions = random_points(seed)
+def without_intervals(predictions: Predictions) -> dict[str, float | int]:
+    scores = byproduct_error(predictions)
+    return {name: value for name, value in scores.items() if not name.startswith("interval")}
+
+
+def byproduct_by_loop(predictions: Predictions) -> dict[str, float]:
     distances, of_centre, inside, centre_inside = [], [], [], []
     for (x, y), of_row in zip(predictions.byproduct[:, 0].tolist(), predictions.truths, strict=True):
         if of_row.click is not None:
@@ -65,16 +69,30 @@ def test_byproduct_error_is_its_definition(seed: int) -> None:
             x_min, y_min, x_max, y_max = of_row.box.tolist()
             inside.append(x_min <= x <= x_max and y_min <= y <= y_max)
             centre_inside.append(x_min <= 0.5 <= x_max and y_min <= 0.5 <= y_max)
-    assert byproduct_error(predictions) == {
-        "n": 41,
+    return {
         "n_clicked": len(distances),
         "n_boxed": len(inside),
-        "median_distance": pytest.approx(statistics.median(distances), rel=1e-5),
-        "median_distance_of_centre": pytest.approx(statistics.median(of_centre), rel=1e-5),
-        "inside_box": pytest.approx(statistics.mean(inside)),
-        "inside_box_of_centre": pytest.approx(statistics.mean(centre_inside)),
+        "median_distance": statistics.median(distances),
+        "median_distance_of_centre": statistics.median(of_centre),
+        "inside_box": statistics.mean(inside),
+        "inside_box_of_centre": statistics.mean(centre_inside),
     }
-    assert 0 < len(distances) < 41 and 0 < len(inside) < 41
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_byproduct_error_is_its_definition(seed: int) -> None:
+    expected = byproduct_by_loop(random_points(seed))
+    assert without_intervals(random_points(seed)) == pytest.approx({"n": 41, **expected}, rel=1e-5)
+    assert 0 < expected["n_clicked"] < 41 and 0 < expected["n_boxed"] < 41
+
+
+def test_every_byproduct_score_has_an_interval() -> None:
+    scores = byproduct_error(random_points(0))
+    inside = round(scores["inside_box"] * scores["n_boxed"])
+    assert scores["intervals"]["inside_box"] == intervals.wilson(np.arange(scores["n_boxed"]) < inside)
+    for name in ("median_distance", "median_distance_of_centre", "inside_box", "inside_box_of_centre"):
+        low, high = scores["intervals"][name]
+        assert low <= scores[name] < high, name
 
 
 def test_a_model_that_always_says_the_centre_gets_the_centres_scores() -> None:
@@ -90,9 +108,9 @@ def test_a_model_that_always_finds_the_click_has_no_error() -> None:
 
 
 def test_only_what_can_be_scored_is() -> None:
-    clicked = byproduct_error(with_points([[0.5, 0.5]], [truth(click=(0.5, 1.0))]))
+    clicked = without_intervals(with_points([[0.5, 0.5]], [truth(click=(0.5, 1.0))]))
     assert clicked == {"n": 1, "n_clicked": 1, "median_distance": 0.5, "median_distance_of_centre": 0.5}
-    boxed = byproduct_error(with_points([[0.0, 0.5]], [truth(box=(0.25, 0.25, 0.75, 0.75))]))
+    boxed = without_intervals(with_points([[0.0, 0.5]], [truth(box=(0.25, 0.25, 0.75, 0.75))]))
     assert boxed == {"n": 1, "n_boxed": 1, "inside_box": 0.0, "inside_box_of_centre": 1.0}
     with pytest.raises(DataError, match="no image of this set has a click or a box"):
         byproduct_error(with_points([[0.5, 0.5]], [truth()]))

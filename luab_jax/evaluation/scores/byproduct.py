@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from luab_jax.byproducts.kinds import TargetKind
 from luab_jax.byproducts.targets import Target, kind_of
 from luab_jax.errors import DataError
 from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.scores import intervals
 
 
 def predicted_points(predictions: Predictions) -> Float[np.ndarray, "n 2"]:
@@ -33,7 +37,7 @@ def predicted_points(predictions: Predictions) -> Float[np.ndarray, "n 2"]:
     raise DataError(f"byproducts of shape {byproduct.shape[1:]} are no single point or box")
 
 
-def byproduct_error(predictions: Predictions) -> dict[str, float | int]:
+def byproduct_error(predictions: Predictions) -> dict[str, Any]:
     """Median distance to the final click, in fractions of the input's side; share of points inside the class's box.
 
     Images whose click (box) lies outside the model's input are left out of the one (the other). Beside them what the
@@ -41,7 +45,8 @@ def byproduct_error(predictions: Predictions) -> dict[str, float | int]:
     """
     points = predicted_points(predictions)
     centre = np.full_like(points, 0.5)
-    scores: dict[str, float | int] = {"n": len(predictions)}
+    scores: dict[str, Any] = {"n": len(predictions)}
+    bounds: dict[str, intervals.Interval] = {}
     clicks = {i: truth.click for i, truth in enumerate(predictions.truths) if truth.click is not None}
     boxes = {i: truth.box for i, truth in enumerate(predictions.truths) if truth.box is not None}
     clicked, boxed = list(clicks), list(boxes)
@@ -49,17 +54,30 @@ def byproduct_error(predictions: Predictions) -> dict[str, float | int]:
         raise DataError("no image of this set has a click or a box to compare the predicted point with")
     if clicks:
         scores["n_clicked"] = len(clicked)
-        scores["median_distance"] = float(
-            np.median(np.linalg.norm(points[clicked] - np.stack(list(clicks.values())), axis=-1))
-        )
-        scores["median_distance_of_centre"] = float(
-            np.median(np.linalg.norm(centre[clicked] - np.stack(list(clicks.values())), axis=-1))
-        )
+        at = np.stack(list(clicks.values()))
+        distances = {
+            "median_distance": np.linalg.norm(points[clicked] - at, axis=-1),
+            "median_distance_of_centre": np.linalg.norm(centre[clicked] - at, axis=-1),
+        }
+        scores |= _medians(distances)
+        bounds |= intervals.of_resamples(lambda rng: _medians(distances, rng.integers(len(at), size=len(at))))
     if boxes:
         scores["n_boxed"] = len(boxed)
-        scores["inside_box"] = float(_inside(points[boxed], np.stack(list(boxes.values()))).mean())
-        scores["inside_box_of_centre"] = float(_inside(centre[boxed], np.stack(list(boxes.values()))).mean())
-    return scores
+        around = np.stack(list(boxes.values()))
+        inside = {
+            "inside_box": _inside(points[boxed], around),
+            "inside_box_of_centre": _inside(centre[boxed], around),
+        }
+        scores |= {name: float(values.mean()) for name, values in inside.items()}
+        bounds |= {name: intervals.wilson(values) for name, values in inside.items()}
+    method = f"shares: {intervals.WILSON}; distances: {intervals.bootstrap()}"
+    return {**scores, "intervals": bounds, "interval_method": method}
+
+
+def _medians(
+    distances: Mapping[str, Float[np.ndarray, " n"]], rows: Int[np.ndarray, " n"] | None = None
+) -> dict[str, float]:
+    return {name: float(np.median(values if rows is None else values[rows])) for name, values in distances.items()}
 
 
 def _inside(points: Float[np.ndarray, "n 2"], boxes: Float[np.ndarray, "n 4"]) -> np.ndarray:

@@ -8,16 +8,20 @@ has two readings, and both are given.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from luab_jax.errors import DataError
+from luab_jax.evaluation.scores import intervals
+
+_NAMES = ("v_min", "v_avg", "v_avg_of_scores")
 
 
 def context_violations(
     images: Int[np.ndarray, " e"], removed: Int[np.ndarray, " e"], scores: Float[np.ndarray, "e c"]
-) -> dict[str, float | int]:
+) -> dict[str, Any]:
     """V_min and V_avg, in fractions; lower is better.
 
     Row e is image `images[e]` without class `removed[e]`, with the scores of all C classes. A pair (image, c) counts
@@ -30,25 +34,46 @@ def context_violations(
     rows_of: dict[int, list[int]] = defaultdict(list)
     for row, image in enumerate(images.tolist()):
         rows_of[image].append(row)
-    by_class: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
-    for rows in rows_of.values():
+    pairs: list[tuple[float, float, float]] = []
+    of_image: list[int] = []
+    of_class: list[int] = []
+    for image, rows in enumerate(rows_of.values()):
         for row in rows:
             label = int(removed[row])
             context = np.asarray([scores[other, label] for other in rows if other != row])
             if context.size:
                 own = scores[row, label]
-                by_class[label].append(
-                    (float(context.min() < own), float(np.mean(context < own)), float(context.mean() < own))
-                )
-    if not by_class:
+                pairs.append((float(context.min() < own), float(np.mean(context < own)), float(context.mean() < own)))
+                of_image.append(image)
+                of_class.append(label)
+    if not pairs:
         raise DataError("no image has two classes that could be removed, so there is no context to judge")
-    pairs = np.asarray([pair for of_class in by_class.values() for pair in of_class])
-    macro = np.mean([np.mean(of_class, axis=0) for of_class in by_class.values()], axis=0)
-    names = ("v_min", "v_avg", "v_avg_of_scores")
+    values, image_codes = np.asarray(pairs), np.unique(of_image, return_inverse=True)[1]
+    classes, class_codes = np.unique(of_class, return_inverse=True)
+    num_images = int(image_codes.max()) + 1
+
+    def resampled(rng: np.random.Generator) -> dict[str, float]:
+        times = rng.multinomial(num_images, np.full(num_images, 1 / num_images))
+        return _means(values, class_codes, times[image_codes])
+
     return {
-        **dict(zip(names, pairs.mean(axis=0).tolist(), strict=True)),
-        **dict(zip((f"{name}_by_class" for name in names), macro.tolist(), strict=True)),
-        "n": len(pairs),
-        "n_images": sum(len(rows) > 1 for rows in rows_of.values()),
-        "n_classes": len(by_class),
+        **_means(values, class_codes, np.ones(len(values))),
+        "n": len(values),
+        "n_images": num_images,
+        "n_classes": len(classes),
+        "intervals": intervals.of_resamples(resampled),
+        "interval_method": intervals.bootstrap(),
     }
+
+
+def _means(
+    values: Float[np.ndarray, "p 3"], classes: Int[np.ndarray, " p"], times: Num[np.ndarray, " p"]
+) -> dict[str, float]:
+    """Over all pairs, each taken so many times; and over classes, of those that are taken at all."""
+    micro = times @ values / times.sum()
+    count = np.bincount(classes, times)
+    shown = count > 0
+    sums = np.stack([np.bincount(classes, times * column) for column in values.T], axis=-1)
+    macro = np.mean(sums[shown] / count[shown, None], axis=0)
+    by_class = {f"{name}_by_class": float(value) for name, value in zip(_NAMES, macro, strict=True)}
+    return {name: float(value) for name, value in zip(_NAMES, micro, strict=True)} | by_class

@@ -1,0 +1,138 @@
+"""The command as it is started: killed in the middle, told to stop, on two hosts. The scores are always the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from luab_jax.train import train
+from tests import tiny
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NUM_IMAGES = 53
+SUITES = "imagenet,cocc,byproduct,localisation"
+
+SIGNALLED = """
+import os, runpy, signal, sys
+from luab_jax.evaluation import unfinished
+
+unfinished.FLUSH_S = {flush_s}
+add, num_added = unfinished.Work.add, 0
+
+def counted(work, count, columns):
+    global num_added
+    add(work, count, columns)
+    num_added += 1
+    if num_added == {at}:
+        os.kill(os.getpid(), signal.{name})
+
+unfinished.Work.add = counted
+runpy.run_module("luab_jax.evaluate", run_name="__main__")
+"""
+"""The command, with a signal after so many batches."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
+    data = tiny.prepare_data(folder / "data", num_val=NUM_IMAGES)
+    train(tiny.experiment(data, total_steps=2), folder / "run")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> dict[str, dict]:
+    ((code, output),) = run(folder, "expected.json")
+    assert code == 0, output
+    return suites_of(folder / "expected.json")
+
+
+def suites_of(path: Path) -> dict[str, dict]:
+    """Without the times."""
+    suites = json.loads(path.read_text())["suites"]
+    return {name: {k: v for k, v in scores.items() if k != "seconds"} for name, scores in suites.items()}
+
+
+def run(
+    folder: Path, out: str, *extra: str, program: tuple[str, ...] = ("-m", "luab_jax.evaluate"), num_hosts: int = 1
+) -> list[tuple[int, str]]:
+    """Exit code and output of every host; the hosts have four devices together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(REPOSITORY),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // num_hosts}",
+    }
+    started = []
+    for process_id in range(num_hosts):
+        command = [
+            *(sys.executable, *program, f"--checkpoint={folder / 'run'}", f"--suites={SUITES}"),
+            *(f"--data={folder / 'data'}", f"--out={folder / out}", "--batch_size=8", *extra),
+        ]
+        if num_hosts > 1:
+            command += [f"--coordinator_address=127.0.0.1:{port}", f"--num_processes={num_hosts}"]
+            command += [f"--process_id={process_id}"]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=subprocess.STDOUT))
+    outputs = [host.communicate(timeout=300)[0] for host in started]
+    return [(host.returncode, output) for host, output in zip(started, outputs, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "flush_s", "at", "code", "told"),
+    [
+        ("SIGKILL", 0.0, 4, -signal.SIGKILL, "tiny-val: going on after 32"),
+        ("SIGTERM", 20.0, 5, 3, "tiny-val: going on after 40"),
+        ("SIGINT", 20.0, 10, 3, "localisation: going on after 24"),
+    ],
+)
+def test_an_evaluation_that_ended_early_goes_on_where_it_was(
+    name: str, flush_s: float, at: int, code: int, told: str, folder: Path, expected: dict[str, dict]
+) -> None:
+    """Seven batches of the validation set, then localisation's; what had waited to be written is, but by SIGKILL."""
+    out, kept = f"{name}.json", f"--predictions={folder / name}"
+    program = SIGNALLED.format(name=name, flush_s=flush_s, at=at)
+    ((ended, output),) = run(folder, out, kept, program=("-c", program))
+    assert ended == code, output
+    if code == 3:
+        assert output.splitlines()[-1] == "interrupted; the same command continues from what was saved"
+        assert "Traceback" not in output
+    ((ended, output),) = run(folder, out, kept)
+    assert ended == 0 and told in output, output
+    assert suites_of(folder / out) == expected
+    assert not (folder / f"{out}.unfinished").exists()
+    assert len(list((folder / name).iterdir())) == 3, "predictions in three views, and nothing half"
+    again = f"again_{name}.json"
+    ((ended, output),) = run(folder, again, f"--checkpoint=predictions:{folder / name}")
+    assert suites_of(folder / again)["imagenet"]["top1"] == expected["imagenet"]["top1"], output
+
+
+def test_two_hosts_give_what_one_does(folder: Path, expected: dict[str, dict]) -> None:
+    first, second = run(folder, "two.json", num_hosts=2)
+    assert first[0] == second[0] == 0, first[1] + second[1]
+    assert suites_of(folder / "two.json") == expected
+    assert "results in" in first[1] and "results in" not in second[1]
+
+
+def test_hosts_that_are_described_by_halves_are_told(folder: Path) -> None:
+    ((code, output),) = run(folder, "half.json", "--num_processes=2", "--process_id=0")
+    assert code == 1 and "--num_processes and process_id need coordinator_address" in output
+
+
+def test_a_host_that_is_told_to_stop_stops_all_and_one_host_goes_on(folder: Path, expected: dict[str, dict]) -> None:
+    program = SIGNALLED.format(name="SIGTERM", flush_s=20.0, at=2)
+    for code, output in run(folder, "stopped.json", program=("-c", program), num_hosts=2):
+        assert code == 3, output
+        assert "interrupted; the same command continues" in output
+    ((code, output),) = run(folder, "stopped.json")
+    assert code == 0 and "going on after" in output
+    assert suites_of(folder / "stopped.json") == expected

@@ -1,0 +1,250 @@
+"""What was computed comes back after an interruption: whole, in order, once, and for the same question only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from etils import epath
+
+from luab_jax import sharding
+from luab_jax.byproducts.targets import Target
+from luab_jax.config import MeshConfig
+from luab_jax.data.class_lists import imagenet
+from luab_jax.data.dataset import PreparedSplit, open_split
+from luab_jax.data.pipeline import Reading
+from luab_jax.evaluation import adversarial_backgrounds, columns, engine, procedures, unfinished
+from luab_jax.evaluation.answers import ARGMAX, Doubts
+from luab_jax.evaluation.loading import LoadedModel
+from luab_jax.evaluation.predict import Predictor
+from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.results import Results
+from luab_jax.evaluation.unfinished import Work
+from tests import tiny
+from tests.evaluation.miniatures import Miniatures, tiny_model
+from tests.evaluation.test_saved import predicted
+
+Procedure = Callable[[Work], Mapping[str, object]]
+
+
+class StoppedWork(Work):
+    """Ctrl-C after so many steps; counts them."""
+
+    def __init__(self, folder: Path, at: int | None = None):
+        super().__init__(epath.Path(folder))
+        self._at, self.num_added = at, 0
+
+    def add(self, count: int, columns: Mapping[str, np.ndarray]) -> None:
+        super().add(count, columns)
+        self.num_added += 1
+        if self.num_added == self._at:
+            raise KeyboardInterrupt
+
+
+# --- files
+
+
+def steps(folder: Path) -> list[tuple[int, int, list[int]]]:
+    return [(step.start, step.stop, step.columns["x"].tolist()) for step in Work(epath.Path(folder)).done()]
+
+
+def test_steps_come_back_joined_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Work(epath.Path(tmp_path / "w")) as work:
+        work.add(2, {"x": np.arange(2)})
+        work.add(1, {"x": np.arange(1)})
+    monkeypatch.setattr(unfinished, "FLUSH_S", 0.0)
+    with Work(epath.Path(tmp_path / "w")) as work:
+        assert [step.stop for step in work.done()] == [3]
+        work.add(4, {"x": np.arange(4)})
+        assert steps(tmp_path / "w") == [(0, 3, [0, 1, 0]), (3, 7, [0, 1, 2, 3])], "before it is left"
+    work.remove()
+    assert steps(tmp_path / "w") == []
+
+
+def test_half_a_file_and_what_comes_after_it_are_computed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfinished, "FLUSH_S", 0.0)
+    with Work(epath.Path(tmp_path)) as work:
+        for _ in range(3):
+            work.add(5, {"x": np.arange(5)})
+    file = tmp_path / "5-10.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    assert [stop for _, stop, _ in steps(tmp_path)] == [5]
+    assert "5-10.npz: cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["answers", "doubts", "all"])
+def test_what_a_suite_keeps_is_the_same_as_columns(kind: str) -> None:
+    whole = predicted()
+    rows = [i for i, truth in enumerate(whole.truths) if truth.label >= 0]
+    known = Predictions(whole.logits[rows], whole.byproduct[rows], [whole.truths[i] for i in rows], Target.CLICK_LAST)
+    kept = {"answers": ARGMAX(known), "doubts": Doubts(np.arange(3.0)), "all": known}[kind]
+    again = columns.as_kept(columns.of_kept(kept), Target.CLICK_LAST)
+    assert type(again) is type(kept)
+    for field in dataclasses.fields(kept):
+        ours, theirs = (repr(getattr(of, field.name)) for of in (again, kept))
+        assert ours == theirs, field.name
+
+
+# --- procedures
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def miniatures(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Miniatures:
+    return Miniatures(tmp_path_factory.mktemp("raw"), loaded)
+
+
+@pytest.fixture(scope="module")
+def predictor(loaded: LoadedModel) -> Predictor:
+    return Predictor(loaded, sharding.make_mesh(MeshConfig()), 8, Reading(num_threads=2))
+
+
+def opened(miniatures: Miniatures, directory: str, *splits: str) -> dict[str, PreparedSplit]:
+    return {split: open_split(miniatures.data / directory, split) for split in splits}
+
+
+@pytest.mark.parametrize("name", ["bgc_accuracy", "localisation", "generated"])
+def test_a_procedure_goes_on_after_its_last_step(
+    name: str, miniatures: Miniatures, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adversarial_backgrounds, "FOREGROUNDS_AT_A_TIME", 5)
+    in9 = opened(miniatures, "backgrounds_challenge", "original", "only_bg_t")
+    boxed, val = (opened(miniatures, f"imagenet{end}", "val") for end in ("_localisation", ""))
+    procedure: Procedure = {
+        "bgc_accuracy": lambda work: procedures.bgc_accuracy(predictor, in9, work),
+        "localisation": lambda work: procedures.localisation(predictor, boxed, work),
+        "generated": lambda work: procedures.generated_corruptions(predictor, val, work, ("contrast",), (1, 2)),
+    }[name]
+    expected = procedure(whole := StoppedWork(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt), StoppedWork(tmp_path / "stopped", at=2) as work:
+        procedure(work)
+    with StoppedWork(tmp_path / "stopped") as work:
+        assert procedure(work) == expected
+    assert 0 < work.num_added == whole.num_added - 2
+
+
+def test_object_removal_goes_on_after_its_last_step(tmp_path: Path, miniatures: Miniatures) -> None:
+    base = tiny_model()
+    of_sets = dataclasses.replace(base, label_sets=True)
+    predictor = Predictor(of_sets, sharding.make_mesh(MeshConfig()), 8, Reading(num_threads=2))
+    coco = opened(miniatures, "coco", "val")
+    expected = procedures.context_dependence(predictor, coco, whole := StoppedWork(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt), StoppedWork(tmp_path / "stopped", at=1) as work:
+        procedures.context_dependence(predictor, coco, work)
+    with StoppedWork(tmp_path / "stopped") as work:
+        assert procedures.context_dependence(predictor, coco, work) == expected
+    assert 0 < work.num_added == whole.num_added - 1
+
+
+# --- suites that share a source
+
+
+class Stopped(Predictor):
+    """Ctrl-C before the given batch of all; tells from which image on sources were read."""
+
+    def __init__(self, loaded: LoadedModel, at: int | None = None):
+        super().__init__(loaded, sharding.make_mesh(MeshConfig()), 8, Reading(num_threads=2))
+        self._at, self._seen = at, 0
+        self.starts: list[tuple[str, int]] = []
+
+    def stream(self, split, views, stored, start):  # type: ignore[no-untyped-def,override]
+        self.starts.append((split.manifest.dataset, start))
+        for batch in super().stream(split, views, stored, start):
+            self._seen += 1
+            if self._seen == self._at:
+                raise KeyboardInterrupt
+            yield batch
+
+
+def evaluate(
+    predictor: Predictor, data: Path, suites: str, out: Path, save_to: Path | None = None
+) -> tuple[dict[str, dict], dict[str, str]]:
+    results = Results(out, predictor.loaded)
+    missing = engine.evaluate(predictor.loaded, predictor, data, engine.choose_suites(suites), results, save_to)
+    scores = {name: {k: v for k, v in of.items() if k != "seconds"} for name, of in results.suites.items()}
+    return scores, {entry.suite.name: entry.reason for entry in missing}
+
+
+SHARED = "imagenet_o,imagenet_r,imagenet"
+"""All three read ImageNet's validation set, the first two also a set of their own."""
+
+
+@pytest.mark.parametrize("save", [False, True], ids=["", "with predictions"])
+def test_no_image_is_predicted_twice_by_suites_that_share_it(
+    loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path, save: bool
+) -> None:
+    expected, _ = evaluate(Stopped(loaded), miniatures.data, SHARED, tmp_path / "whole.json")
+    out, save_to = tmp_path / "out.json", tmp_path / "predictions" if save else None
+    with pytest.raises(KeyboardInterrupt):  # two batches of each 12 images, four of the 30 of the validation set
+        evaluate(Stopped(loaded, at=4), miniatures.data, SHARED, out, save_to)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(second := Stopped(loaded, at=5), miniatures.data, SHARED, out, save_to)
+    found, _ = evaluate(third := Stopped(loaded), miniatures.data, SHARED, out, save_to)
+    assert found == expected
+    assert [second.starts, third.starts] == [[("imagenet_real", 8), ("imagenet_r", 0)], [("imagenet_r", 8)]]
+    assert not out.with_name("out.json.unfinished").exists()
+    if save_to is not None:
+        assert len(list(save_to.glob("*.npz"))) == 3
+
+
+def test_another_question_begins_anew(loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path) -> None:
+    """Another checkpoint has no use of what is there, nor has a suite that was not asked for then."""
+    out = tmp_path / "out.json"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Stopped(loaded, at=3), miniatures.data, "imagenet", out)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(again := Stopped(loaded, at=2), miniatures.data, "imagenet", out)
+    assert again.starts == [("imagenet_real", 16)]
+    other = Stopped(dataclasses.replace(loaded, identity=loaded.identity | {"step": 7}))
+    evaluate(other, miniatures.data, "imagenet", tmp_path / "other.json")
+    more, _ = evaluate(both := Stopped(loaded), miniatures.data, "imagenet,cocc", out)
+    assert other.starts == both.starts == [("imagenet_real", 0)]
+    assert more == evaluate(Stopped(loaded), miniatures.data, "imagenet,cocc", tmp_path / "whole.json")[0]
+
+
+def test_a_suite_that_the_data_was_not_for_is_not_asked_again(loaded: LoadedModel, tmp_path: Path) -> None:
+    """ReaL's labels are missing from the third image on; what the other suite kept stays."""
+    data = tiny.prepare_split(tmp_path / "data", "val", 20)
+    own = dataclasses.replace(loaded, class_list_hash=tiny.CLASSES.hash)
+
+    class Unlabelled(Stopped):
+        def stream(self, split, views, stored, start):  # type: ignore[no-untyped-def,override]
+            for batch in super().stream(split, views, stored, start):
+                for of_view in batch.values():
+                    of_view.truths[:] = [dataclasses.replace(truth, label=-1) for truth in of_view.truths]
+                yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Unlabelled(own, at=2), data, "imagenet,cocc,imagenet_real", tmp_path / "out.json")
+    _, reasons = evaluate(again := Unlabelled(own), data, "imagenet,cocc,imagenet_real", tmp_path / "out.json")
+    assert again.starts == [("tiny", 8)]
+    assert "has no label" in reasons["imagenet"] and "has no label" in reasons["cocc"]
+    assert "ReaL labels" in reasons["imagenet_real"]
+
+
+def test_an_optional_part_of_other_classes_is_left_out_alone(
+    loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path
+) -> None:
+    """ImageNet-R is scored, and told without the accuracy on clean images: those of --data are of another list."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "imagenet_r").symlink_to(miniatures.data / "imagenet_r")
+    tiny.prepare_split(data / "imagenet", "val", 9)
+    assert imagenet().hash != tiny.CLASSES.hash
+    found, reasons = evaluate(Stopped(loaded), data, "imagenet_r,imagenet_o", tmp_path / "out.json")
+    assert found["imagenet_r"]["n"] == 12 and "top1_clean" not in found["imagenet_r"]
+    assert "read as wrong classes" in found["imagenet_r"]["parts_left_out"]["clean"]
+    assert found["imagenet_r"]["absent_parts"] == ["clean"]
+    assert "no data for out" in reasons["imagenet_o"]
+    again = Stopped(loaded)
+    evaluate(again, data, "imagenet_r", tmp_path / "out.json")
+    assert again.starts == [], "it is in the results"
