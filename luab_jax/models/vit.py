@@ -40,6 +40,7 @@ class Attention(nnx.Module):
         b, n, c = x.shape
         heads = (self.num_heads, c // self.num_heads)
         # One product each: to take heads apart behind a single product costs a TPU a fifth of ViT-Ti's step in copies.
+        assert self.qkv.bias is not None
         kernels = jnp.split(self.qkv.kernel[...].astype(x.dtype), 3, axis=1)
         biases = jnp.split(self.qkv.bias[...].astype(x.dtype), 3)
         query, key, value = (
