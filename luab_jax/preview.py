@@ -2,7 +2,8 @@
 
     python -m luab_jax.preview --config=configs/resnet50.py --config.data.root=DATA --out=batches.png
 
-The crops are the batches of the run that this config describes, but of a few images only.
+The crops are the batches of the run that this config describes, after the augmentation on the device, but of a few
+images only. --config.augmentation.enabled=False shows them before it.
 """
 
 from __future__ import annotations

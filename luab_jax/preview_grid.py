@@ -1,19 +1,25 @@
 """A grid of training batches: each row an image with all that is known of it, then crops of it with the target Z.
 
-The crops come out of `training_batches`, as those of a run do. A split of just the chosen images, in batches of all of
-them, makes every epoch one batch, and so every column.
+The crops come out of `training_batches`, as those of a run do, and the step's augmentation makes of them what it would
+make in a run. A split of just the chosen images, in batches of all of them, makes every epoch one batch, and so every
+column; images are mixed with others of their column.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from luab_jax.augmentation.render import render
 from luab_jax.batches import training_batches
 from luab_jax.byproducts.geometry import identity
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
@@ -21,16 +27,18 @@ from luab_jax.byproducts.kinds import TargetKind, TargetSettings
 from luab_jax.byproducts.records import ImageRecord, Size
 from luab_jax.byproducts.targets import Target, kind_of, make_target
 from luab_jax.config import Config, label_set_size
+from luab_jax.data.batch import Batch
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.features import Example
 from luab_jax.data.transforms import decode
 from luab_jax.errors import ConfigError, DataError
+from luab_jax.step import mixing_groups, train_rows
 
 _SCALE = 2
 """Drawn at twice the size and shrunk, for smooth lines."""
 _GAP, _TITLE, _CAPTION = 6, 26, 20
 _PAGE, _INK, _SOFT = (255, 255, 255), (29, 29, 31), (120, 120, 126)
-_CLICK, _BOX = (255, 176, 0), (0, 200, 235)
+_CLICK, _PARTNERS_CLICK, _BOX = (255, 176, 0), (255, 90, 200), (0, 200, 235)
 _EARLY, _LATE = np.asarray((90, 0, 170)), np.asarray((255, 190, 60))
 _FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 _TRIED = 2000
@@ -50,20 +58,24 @@ def draw_preview(config: Config, out: str, *, num_images: int, num_crops: int, c
         raise ConfigError(f"config.byproduct.target={config.byproduct.target.value} has no place that could be drawn")
     split = open_split(config.data.root, config.data.train_split)
     num_classes = len(split.manifest.classes)
-    rows = choose(config, split, num_images, label_set_size(config, num_classes))
+    in_pairs = 2 if config.augmentation.mixes else 1
+    rows = choose(config, split, -(-num_images // in_pairs) * in_pairs, label_set_size(config, num_classes))
+    rows = rows[: len(rows) // in_pairs * in_pairs]
+    if not rows:
+        raise DataError(f"{split.directory}: a single image has the target, and nothing to be mixed with")
     few = dataclasses.replace(split, records=split.records.take(rows))
-    same = dataclasses.replace(config, batch_size=len(rows))
+    once = dataclasses.replace(config.augmentation, repeats=1)
+    same = dataclasses.replace(config, batch_size=len(rows), accumulation_steps=1, augmentation=once)
     settings = TargetSettings(heat_map_side=config.byproduct.heat_map_side)
     batches = itertools.islice(training_batches(same, few, num_classes=num_classes, settings=settings), num_crops)
-    columns = [(batch, {int(index): row for row, index in enumerate(batch.index)}) for batch in batches]
+    columns = _columns(same, batches)
     records = [Example(few.records[i]).record() for i in range(len(rows))]
     grid = _Grid(len(rows), num_crops, cell, f"training crops, target {config.byproduct.target.value}")
     for row, record in enumerate(records):
         grid.paste(row, 0, _whole(record, cell), _names(record, split))
-        for column, (batch, row_of) in enumerate(columns, 1):
-            at = row_of[row]
-            crop = _crop(batch.images[at], kind, batch.targets[at], batch.valid[at], split.manifest.classes.names, cell)
-            grid.paste(row, column, crop, "" if batch.valid[at].any() else "outside of the crop")
+        for column, cells in enumerate(columns, 1):
+            crop = _crop(cells[row], kind, split.manifest.classes.names, cell)
+            grid.paste(row, column, crop, _caption(cells[row]))
     grid.save(path)
     return grid.size
 
@@ -86,6 +98,52 @@ def choose(config: Config, split: PreparedSplit, count: int, num_classes: int | 
             " set config.byproduct.target=none to see crops alone"
         )
     return found
+
+
+class _Shown(NamedTuple):
+    """One image as the network sees it, with its targets."""
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    targets: Float[np.ndarray, "j d"]
+    weights: Float[np.ndarray, " j"]
+    """How much each target counts in the loss."""
+    share: float
+    """Of its own label; the rest is the partner's, whose targets are the second half."""
+
+
+def augmented_on_device(config: Config) -> Callable[[Batch, jax.Array], tuple[Array, Array, Array, Array]]:
+    """What a step makes of a batch by its key: images of 0 to 255, targets, their weights, and λ of each image."""
+    mean, std = config.data.preprocessing.mean, config.data.preprocessing.std
+
+    @jax.jit
+    def seen(batch: Batch, key: jax.Array) -> tuple[Array, Array, Array, Array]:
+        rows = train_rows(config, batch, key)
+        images, share = rows.images, jnp.ones(len(rows.images))
+        if rows.plan is not None:
+            normalised = render(rows.plan, rows.images, mean, std, groups=mixing_groups(config))
+            levels = 255.0 * (normalised * jnp.asarray(std) + jnp.asarray(mean))
+            images = jnp.round(jnp.clip(levels, 0.0, 255.0)).astype(jnp.uint8)
+            share = share if rows.plan.mixing is None else rows.plan.mixing.share
+        return images, rows.targets, rows.target_weights, share
+
+    return seen
+
+
+def _columns(config: Config, batches: Iterable[Batch]) -> list[dict[int, _Shown]]:
+    """The first batches of a run as its steps see them, by record."""
+    seen = augmented_on_device(config)
+    root = jax.random.fold_in(jax.random.key(config.seed), 1)
+    columns = []
+    for step, batch in enumerate(batches):
+        images, targets, weights, share = map(np.asarray, seen(batch, jax.random.fold_in(root, step)))
+        shown = itertools.starmap(_Shown, zip(images, targets, weights, share.tolist(), strict=True))
+        columns.append(dict(zip(batch.index.tolist(), shown, strict=True)))
+    return columns
+
+
+def _caption(shown: _Shown) -> str:
+    mixed = [f"{shown.share:.0%} + {1 - shown.share:.0%}"] if shown.share < 1 else []
+    return ", ".join(mixed + ([] if shown.weights.any() or not shown.weights.size else ["target out of sight"]))
 
 
 class _Grid:
@@ -188,26 +246,23 @@ def _whole(record: ImageRecord, cell: int) -> Image.Image:
     return sketch.picture()
 
 
-def _crop(
-    pixels: UInt8[np.ndarray, "h w 3"],
-    kind: TargetKind | None,
-    values: Float[np.ndarray, "k d"],
-    valid: np.ndarray,
-    names: tuple[str, ...],
-    cell: int,
-) -> Image.Image:
-    """What the model sees, with the rows of Z that count in the loss."""
-    sketch = _Sketch(Image.fromarray(pixels), Size(cell, cell))
-    for row in np.flatnonzero(valid).tolist():
+def _crop(shown: _Shown, kind: TargetKind | None, names: tuple[str, ...], cell: int) -> Image.Image:
+    """What the network sees, with the rows of Z that count in the loss; in a mixture the partner's too."""
+    sketch = _Sketch(Image.fromarray(shown.pixels), Size(cell, cell))
+    num_own = len(shown.weights) if shown.share == 1 else len(shown.weights) // 2
+    for row in np.flatnonzero(shown.weights).tolist():
         if kind is TargetKind.DISTRIBUTION:
-            sketch.heat(values[row])
+            sketch.heat(shown.targets[row])
             continue
-        numbers = values[row].tolist()
-        colour = _CLICK if len(values) == 1 else _colour(row)
+        numbers = shown.targets[row].tolist()
+        label, is_own = row % num_own, row < num_own
+        colour = _colour(label)
+        if num_own == 1:
+            colour = _BOX if kind is TargetKind.BOX else _CLICK if is_own else _PARTNERS_CLICK
         if kind is TargetKind.BOX:
-            sketch.box((numbers[0], numbers[1], numbers[2], numbers[3]), _BOX if len(values) == 1 else colour)
+            sketch.box((numbers[0], numbers[1], numbers[2], numbers[3]), colour)
         else:
-            sketch.point((numbers[0], numbers[1]), colour, "" if len(values) == 1 else names[row])
+            sketch.point((numbers[0], numbers[1]), colour, "" if num_own == 1 else names[label])
     return sketch.picture()
 
 

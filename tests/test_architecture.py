@@ -121,7 +121,7 @@ ROOMS = {
     "compiled": {*DATA, "config", "models", "program", "progress"},
     "preflight": {"cli", "compiled", "config", "errors"},
     "preview": {"cli", "errors", "preview_grid"},
-    "preview_grid": {*DATA, "batches", "config"},
+    "preview_grid": {*DATA, "augmentation", "batches", "config", "step"},
     "data_prep": {*DATA, "corruptions", "pipes", "progress"},
     "configs": {"augmentation", "byproducts", "config", "data", "models"},
 }
