@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import ByproductConfig, Config, DataConfig, Task
 from luab_jax.data.dataset import PreparedSplit
@@ -44,6 +45,21 @@ def test_a_row_for_each_image_and_a_column_for_each_epoch(split: PreparedSplit, 
     again = tmp_path / "again.png"
     draw_preview(config(tmp_path), str(again), num_images=3, num_crops=4, cell=64)
     assert again.read_bytes() == out.read_bytes()
+
+
+def test_images_are_shown_as_the_step_mixes_them(split: PreparedSplit, tmp_path: Path) -> None:
+    """In pairs, so that one row more is drawn than asked for; and in both colours where both points are to be seen."""
+    mixed = config(tmp_path)
+    mixed.augmentation = AugmentationConfig(mixup=1.0, repeats=3)
+    out = tmp_path / "mixed.png"
+    size = draw_preview(mixed, str(out), num_images=3, num_crops=3, cell=64)
+    assert size.height > 4 * 64
+    with Image.open(out) as opened:
+        crops = np.asarray(opened).astype(int)[:, 90:]
+    for colour in ((255, 176, 0), (255, 90, 200)):
+        assert (np.abs(crops - colour).max(axis=-1) < 12).any()
+    mixed.augmentation.enabled = False
+    assert draw_preview(mixed, str(out), num_images=3, num_crops=3, cell=64).height < size.height
 
 
 def test_sets_of_labels_and_boxes(tmp_path: Path) -> None:

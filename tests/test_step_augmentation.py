@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from luab_jax.metrics import Means, summarise
 from luab_jax.models.config import Dtype, ModelConfig, Stem
 from luab_jax.models.functional import create_model
 from luab_jax.sharding import batch_sharding, make_mesh, replicated
-from luab_jax.step import TrainRows, init_state, make_train_step, train_rows
+from luab_jax.step import TrainRows, TrainState, init_state, make_train_step, train_rows
 from tests.augmentation.pictures import pictures
 
 BATCH, SIDE, CLASSES, MAP = 16, 16, 3, 3
@@ -73,7 +74,8 @@ def batch_of(config: Config, *, weighted: bool = False) -> Batch:
     return jax.tree.map(jnp.asarray, batch)
 
 
-def one_step(config: Config, batch: Batch, devices: int = 1) -> tuple[step_lib.TrainState, Means]:
+def prepared_step(config: Config, batch: Batch, devices: int = 1) -> tuple[Any, tuple[Any, ...]]:
+    """The jitted step and its arguments, placed on so many devices."""
     many = config.task is Task.MULTI_LABEL
     shape = target_shape(config.byproduct.target, CLASSES if many else None, TargetSettings(heat_map_side=MAP))
     if config.byproduct.target is Target.ANNOTATOR:
@@ -81,10 +83,15 @@ def one_step(config: Config, batch: Batch, devices: int = 1) -> tuple[step_lib.T
     model = create_model(config.model, num_classes=CLASSES, image_size=SIDE, byproduct_shape=shape)
     optimizer = optax.sgd(0.1)
     mesh = make_mesh(MeshConfig(data=devices), jax.devices()[:devices])
-    state = jax.device_put(init_state(model, optimizer, jax.random.key(0)), replicated(mesh))
+    whole = replicated(mesh)
+    state = jax.jit(functools.partial(init_state, model, optimizer), out_shardings=whole)(jax.random.key(0))
     step = jax.jit(make_train_step(config, model, optimizer, optax.constant_schedule(0.1)))
-    placed = jax.device_put(batch, batch_sharding(mesh))
-    return step(state, placed, jax.device_put(jax.random.key(1), replicated(mesh)))
+    return step, (state, jax.device_put(batch, batch_sharding(mesh)), jax.device_put(jax.random.key(1), whole))
+
+
+def one_step(config: Config, batch: Batch, devices: int = 1) -> tuple[TrainState, Means]:
+    step, arguments = prepared_step(config, batch, devices)
+    return step(*arguments)
 
 
 # --- off
@@ -106,10 +113,8 @@ def test_one_flag_turns_everything_off_to_the_bit() -> None:
     batch = batch_of(plain)
     rows = train_rows(disabled, batch, jax.random.key(0))
     assert rows.plan is None and rows.partner_labels is None and off.crops_in_a_row == 1
-    for one, other in zip(
-        jax.tree.leaves(one_step(plain, batch)), jax.tree.leaves(one_step(disabled, batch)), strict=True
-    ):
-        assert np.array_equal(one, other)
+    one, other = (prepared_step(config, batch) for config in (plain, disabled))
+    assert one[0].lower(*one[1]).as_text() == other[0].lower(*other[1]).as_text()
 
 
 # --- on
@@ -119,15 +124,13 @@ def test_one_flag_turns_everything_off_to_the_bit() -> None:
     ("target", "task"),
     [
         (Target.NONE, Task.SINGLE_LABEL),
-        (Target.CLICK_LAST, Task.SINGLE_LABEL),
-        (Target.BOX, Task.SINGLE_LABEL),
         (Target.TRACE_HEAT_MAP, Task.SINGLE_LABEL),
-        (Target.TIME_TO_CLICK, Task.SINGLE_LABEL),
         (Target.ANNOTATOR, Task.SINGLE_LABEL),
         (Target.COCO_FINAL, Task.MULTI_LABEL),
     ],
 )
-def test_every_kind_of_target_trains_where_images_are_erased_and_mixed(target: Target, task: Task) -> None:
+def test_targets_train_where_images_are_erased_and_mixed(target: Target, task: Task) -> None:
+    """Those with a loss or a shape of their own; points are below."""
     config = experiment(MIXED, target, task)
     config.validate()
     batch = batch_of(config, weighted=task is Task.SINGLE_LABEL)
