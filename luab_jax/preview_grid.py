@@ -143,7 +143,7 @@ def _columns(config: Config, batches: Iterable[Batch]) -> list[dict[int, _Shown]
 
 def _caption(shown: _Shown) -> str:
     mixed = [f"{shown.share:.0%} + {1 - shown.share:.0%}"] if shown.share < 1 else []
-    return ", ".join(mixed + ([] if shown.weights.any() or not shown.weights.size else ["target out of sight"]))
+    return ", ".join(mixed + ([] if shown.weights.any() or not shown.weights.size else ["unseen"]))
 
 
 class _Grid:
