@@ -24,6 +24,7 @@ SHARED = (
     "--config.batch_size=64",
     "--config.epochs=15",
     "--config.label_smoothing=0",
+    "--config.augmentation.enabled=False",
     "--config.optim.name=adamw",
     "--config.optim.learning_rate=1e-3",
     "--config.optim.final_learning_rate=0",
@@ -43,6 +44,7 @@ MODELS = {
         "--config.model.num_heads=3",
         "--config.model.depth=4",
         "--config.model.drop_path=0",
+        "--config.optim.ema_decay=0",
     ),
     "resnet": (
         "configs/resnet18.py",

@@ -116,8 +116,8 @@ class OptimConfig:
     """AdamW's, as are the betas."""
     clip_norm: float | None = None
     """Gradients are scaled down to this global norm."""
-    ema_decay: float | None = None
-    """Keeps a moving average of parameters and batch statistics beside them, decayed by this at every step; None keeps
+    ema_decay: float = 0.0
+    """Keeps a moving average of parameters and batch statistics beside them, decayed by this at every step; 0 keeps
     none. DeiT has 0.99996, for 375,000 steps: the average spans 1 / (1 - decay) steps, so shorter runs want less."""
 
 
@@ -205,8 +205,8 @@ class Config:
             raise ConfigError(str(e)) from e
         self._validate_augmentation()
         self._check_numbers()
-        if self.optim.ema_decay is not None and not 0 <= self.optim.ema_decay < 1:
-            raise ConfigError(f"config.optim.ema_decay={self.optim.ema_decay} must lie in [0, 1); none turns it off")
+        if not 0 <= self.optim.ema_decay < 1:
+            raise ConfigError(f"config.optim.ema_decay={self.optim.ema_decay} must lie in [0, 1); 0 keeps no moving average")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"config.label_smoothing={self.label_smoothing} must lie in [0, 1)")
         self._validate_task()
@@ -396,7 +396,7 @@ _OPERATIONAL = (
 
 _ADDED: dict[str, Any] = {
     "accumulation_steps": 1,
-    "optim.ema_decay": None,
+    "optim.ema_decay": 0.0,
     "model.batch_norm": "global",
     "byproduct.heat_map_side": 7,
     "byproduct.min_annotator_images": 20,

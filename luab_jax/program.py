@@ -77,7 +77,7 @@ def make_program(
     optimizer = optim.make_optimizer(config.optim, schedule)
 
     def init(key: jax.Array, given: Parts | None = None) -> TrainState:
-        return init_state(model, optimizer, key, given, ema=config.optim.ema_decay is not None)
+        return init_state(model, optimizer, key, given, ema=config.optim.ema_decay > 0)
 
     batches, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
     shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))

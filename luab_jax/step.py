@@ -232,7 +232,7 @@ def make_train_step(
         means["gradient_norm"] = single(optax.tree.norm(grads))
         means["learning_rate"] = single(jnp.asarray(schedule(state.step), jnp.float32))
         ema = state.ema
-        if ema is not None and config.optim.ema_decay is not None:
+        if ema is not None:
             ema = ema_lib.update(ema, params, batch_stats, decay=config.optim.ema_decay)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), means
 

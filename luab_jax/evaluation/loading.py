@@ -144,10 +144,10 @@ def _stored_run(workdir: epath.PathLike, which: str, mesh: Mesh, weights: str | 
         heat_map_side=config.byproduct.heat_map_side,
         statistics=TargetStatistics.from_json(statistics) if statistics else TargetStatistics(),
     )
-    averaged = config.optim.ema_decay is not None
+    averaged = config.optim.ema_decay > 0
     if weights == "ema" and not averaged:
         raise UserError(
-            f"{option}={workdir}: the run keeps no moving average (its config.optim.ema_decay is None); leave ema out"
+            f"{option}={workdir}: the run keeps no moving average (its config.optim.ema_decay is 0); leave ema out"
         )
     averaged = averaged and weights != "raw"
     model = _create(
