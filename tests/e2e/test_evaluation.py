@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from luab_jax.byproducts.targets import Target
+from luab_jax.config import Task
 from luab_jax.evaluation.examples import read_examples
 from luab_jax.train import train
 from tests import tiny
+from tests.evaluation.miniatures import prepare_coco
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_IMAGES = 53
@@ -145,6 +148,23 @@ def test_several_hosts_leave_the_examples_that_are_there(folder: Path, expected:
     assert first[0] == second[0] == 0, first[1] + second[1]
     assert "examples: already beside" in first[1] and "examples: already beside" not in second[1]
     assert (folder / "there.examples.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_label_sets_is_evaluated_on_coco(tmp_path: Path) -> None:
+    prepare_coco(tmp_path / "raw", tmp_path / "data", np.random.default_rng(0))
+    config = tiny.experiment(tmp_path / "data" / "coco", total_steps=1, task=Task.MULTI_LABEL)
+    config.data.train_split, config.byproduct.target = "val", Target.NONE
+    train(config, tmp_path / "run")
+    ((code, output),) = run(tmp_path, "coco.json", "--suites=coco,coco_context")
+    assert code == 0, output
+    suites = suites_of(tmp_path / "coco.json")
+    assert suites["coco"]["n"] == suites["coco_context"]["n_images"] == 10
+    assert 0 <= suites["coco_context"]["v_avg"] <= suites["coco_context"]["v_min"] <= 1
+    assert len(read_examples(tmp_path / "coco.examples.jsonl").images) == 10
+    ((code, output),) = run(tmp_path, "coco.json", "--suites=coco,imagenet")
+    assert code == 1 and "coco: already in the results" in output
+    assert "not run: imagenet: the checkpoint was trained on sets of labels" in output
+    assert suites_of(tmp_path / "coco.json") == suites
 
 
 def test_hosts_that_are_described_by_halves_are_told(folder: Path) -> None:
