@@ -70,8 +70,6 @@ _STD = flags.DEFINE_list("std", None, f"Of the three channels, on [0, 1], {_OTHE
 
 def main() -> ExitCode:
     # After the flags, so that a usage error answers at once.
-    import jax
-
     from luab_jax.evaluation import engine
     from luab_jax.evaluation.keep_examples import keep_examples
     from luab_jax.evaluation.results import Results
@@ -81,8 +79,7 @@ def main() -> ExitCode:
     model, predictor = _model()
     results = Results(_OUT.value, model, overwrite=_OVERWRITE.value)
     missing = engine.evaluate(model, predictor, _DATA.value, suites, results, _PREDICTIONS.value)
-    examples = _EXAMPLES.value if jax.process_count() == 1 else 0  # not yet proved with several hosts
-    why_no_examples = keep_examples(predictor, _DATA.value, suites, _OUT.value, examples)
+    why_no_examples = keep_examples(predictor, _DATA.value, suites, _OUT.value, _EXAMPLES.value)
     if is_first:
         _print_results(suites, results)
         _print_missing(missing)

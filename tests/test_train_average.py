@@ -73,6 +73,8 @@ def test_the_average_is_evaluated_unless_the_last_weights_are_asked_for(finished
             for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(model, part)):
                 name = f"{prefix}['{part}']{jax.tree_util.keystr(path)}"
                 np.testing.assert_array_equal(leaf, saved[name], err_msg=name)
+    of_average, of_raw = (model.identity.pop("weights_hash") for model in (average, raw))
+    assert of_average == last.identity["weights_hash"] != of_raw
     assert average.identity == raw.identity | {"weights": "ema"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -31,7 +32,11 @@ def choose_suites(names: str) -> list[Suite]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
-        raise UserError(f"--suites={names}: no suite {', '.join(unknown) or 'named'}; there are {', '.join(known)}")
+        near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
+        hint = f"; did you mean {', '.join(near)}?" if near else ";"
+        raise UserError(
+            f"--suites={names}: no suite {', '.join(unknown) or 'named'}{hint} there are all, {', '.join(known)}"
+        )
     return [known[name] for name in dict.fromkeys(wanted)]
 
 

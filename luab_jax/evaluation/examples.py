@@ -76,8 +76,9 @@ class Examples:
 
 
 def examples_path(results: epath.PathLike) -> epath.Path:
-    """`runs/results.examples.jsonl` of `runs/results.json`."""
-    return epath.Path(results).with_suffix(".examples.jsonl")
+    """`runs/results.examples.jsonl` of `runs/results.json`; any other ending is part of the name."""
+    path = epath.Path(results)
+    return path.with_name(f"{path.name.removesuffix('.json')}.examples.jsonl")
 
 
 def write_examples(path: epath.PathLike, examples: Examples) -> None:

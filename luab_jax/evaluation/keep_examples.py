@@ -62,9 +62,9 @@ def keep_examples(
     try:
         split = open_split(directory, "val")
         OF_THE_MODEL.check(split, predictor.loaded.class_list_hash, predictor.loaded.num_classes)
-        # Several hosts must all take the same way, and some may not see the file.
-        if jax.process_count() == 1 and _is_there(path, predictor, split, count):
-            say("examples: already beside the results")
+        # Predicting takes all hosts, and the first alone wrote the file: what it finds goes for all.
+        if sharding.gather(str(_is_there(path, predictor, split, count)))[0] == str(True):
+            say("examples: already beside the results", active=jax.process_index() == 0)
             return None
         examples = make_examples(predictor, split, count)
         if jax.process_index() == 0:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
@@ -172,6 +174,7 @@ def _stored_run(workdir: epath.PathLike, which: str, mesh: Mesh, weights: str | 
             "dataset": description["dataset"],
             "class_list_hash": description["class_list_hash"],
             "config_hash": config_lib.config_hash(config),
+            "weights_hash": _weights_hash(state["params"], state.get("batch_stats", {})),
             "model": config.model.name,
             "target": config.byproduct.target.value,
             "weight": config.byproduct.weight,
@@ -188,6 +191,15 @@ def _stored_run(workdir: epath.PathLike, which: str, mesh: Mesh, weights: str | 
         target=config.byproduct.target,
         config=config.model,
     )
+
+
+def _weights_hash(*trees: Any) -> str:
+    """Of names and bytes: a run that was trained anew in the same workdir is another checkpoint."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _stored_timm(checkpoint: str, mesh: Mesh, option: str) -> LoadedModel:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
+from scipy import special
 
 from luab_jax import sharding
 from luab_jax.byproducts.records import Size
@@ -138,7 +139,7 @@ def context_dependence(
         columns: Columns = {
             "image": np.asarray([edit.index for edit in waiting], np.int64),
             "removed": np.asarray([edit.removed for edit in waiting], np.int64),
-            "scores": np.concatenate([np.zeros((0, predictor.loaded.num_classes), np.float32), *logits]),
+            "logits": np.concatenate([np.zeros((0, predictor.loaded.num_classes), np.float32), *logits]),
             "skips": np.asarray(waiting_skips, np.int64),
         }
         kept.append(columns)
@@ -161,7 +162,9 @@ def context_dependence(
     columns = joined(kept)
     if not len(columns["image"]):
         raise DataError(f"{split.directory}: no image has two classes with masks that could be removed")
-    violations = context_violations(columns["image"], columns["removed"], columns["scores"])
+    # Double precision: the sigmoids of large logits are all 1 in single.
+    scores = special.expit(columns["logits"].astype(np.float64))
+    violations = context_violations(columns["image"], columns["removed"], scores)
     skipped = Skips(*columns["skips"].sum(axis=0).tolist())
     left_out = {f"n_{name}": count for name, count in skipped._asdict().items()}
     return {**violations, "n_edits": len(columns["image"]), **left_out, "removal": dataclasses.asdict(removal)}

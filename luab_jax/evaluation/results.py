@@ -109,6 +109,7 @@ def _other(identity: Mapping[str, Any]) -> str:
     changed = identity.get("preprocessing_override")
     return (
         f"another checkpoint or preprocessing ({identity.get('workdir')}, step {identity.get('step')},"
+        f" weights {identity.get('weights_hash', 'of unknown hash')},"
         f" preprocessing {f'changed by {changed}' if changed else 'as it states'}"
         f"{', from saved predictions' if identity.get('from_saved_predictions') else ''})"
     )

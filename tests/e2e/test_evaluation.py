@@ -10,10 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from luab_jax.byproducts.targets import Target
+from luab_jax.config import Task
+from luab_jax.evaluation.examples import read_examples
 from luab_jax.train import train
 from tests import tiny
+from tests.evaluation.miniatures import prepare_coco
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_IMAGES = 53
@@ -121,6 +126,45 @@ def test_two_hosts_give_what_one_does(folder: Path, expected: dict[str, dict]) -
     assert first[0] == second[0] == 0, first[1] + second[1]
     assert suites_of(folder / "two.json") == expected
     assert "results in" in first[1] and "results in" not in second[1]
+    ours, theirs = (read_examples(folder / f"{name}.examples.jsonl") for name in ("two", "expected"))
+    assert len(ours.images) == 48 and ours.checkpoint == theirs.checkpoint
+    for image, other in zip(ours.images, theirs.images, strict=True):
+        assert (image.picture, image.labels, image.click, image.box) == (
+            *(other.picture, other.labels, other.click, other.box),
+        )
+        assert dict(image.answers) == pytest.approx(dict(other.answers), abs=1e-5)
+        assert np.asarray(image.map) == pytest.approx(np.asarray(other.map), abs=2e-3)
+        assert image.point == pytest.approx(other.point, abs=2e-4)
+
+
+def test_several_hosts_leave_the_examples_that_are_there(folder: Path, expected: dict[str, dict]) -> None:
+    assert expected
+    for name in ("results.json", "results.examples.jsonl"):
+        (folder / name.replace("results", "there")).write_bytes(
+            (folder / name.replace("results", "expected")).read_bytes()
+        )
+    before = (folder / "there.examples.jsonl").stat().st_mtime_ns
+    first, second = run(folder, "there.json", num_hosts=2)
+    assert first[0] == second[0] == 0, first[1] + second[1]
+    assert "examples: already beside" in first[1] and "examples: already beside" not in second[1]
+    assert (folder / "there.examples.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_label_sets_is_evaluated_on_coco(tmp_path: Path) -> None:
+    prepare_coco(tmp_path / "raw", tmp_path / "data", np.random.default_rng(0))
+    config = tiny.experiment(tmp_path / "data" / "coco", total_steps=1, task=Task.MULTI_LABEL)
+    config.data.train_split, config.byproduct.target = "val", Target.NONE
+    train(config, tmp_path / "run")
+    ((code, output),) = run(tmp_path, "coco.json", "--suites=coco,coco_context")
+    assert code == 0, output
+    suites = suites_of(tmp_path / "coco.json")
+    assert suites["coco"]["n"] == suites["coco_context"]["n_images"] == 10
+    assert 0 <= suites["coco_context"]["v_avg"] <= suites["coco_context"]["v_min"] <= 1
+    assert len(read_examples(tmp_path / "coco.examples.jsonl").images) == 10
+    ((code, output),) = run(tmp_path, "coco.json", "--suites=coco,imagenet")
+    assert code == 1 and "coco: already in the results" in output
+    assert "not run: imagenet: the checkpoint was trained on sets of labels" in output
+    assert suites_of(tmp_path / "coco.json") == suites
 
 
 def test_hosts_that_are_described_by_halves_are_told(folder: Path) -> None:

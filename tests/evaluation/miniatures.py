@@ -131,6 +131,31 @@ def resized_and_cropped(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + SIDE, top + SIDE)))
 
 
+def prepare_suite(suite: str, source: Path, out: Path, *flags: str) -> None:
+    assert data_prep(["suite", suite, f"--source={source}", f"--out={out}", "--workers=1", *flags]) == 0
+
+
+def prepare_coco(source: Path, out: Path, rng: np.random.Generator) -> None:
+    """Ten images, on each two or three squares that are marked as objects, each of its own class."""
+    categories, annotations, images = list(CATEGORY_IDS.items()), [], []
+    for i in range(1, 11):
+        raw = write(source, f"val2014/COCO_val2014_{i:012d}.jpg", draw(rng, 96, 80))
+        images.append({"id": i, "file_name": raw.path.split("/")[-1], "width": 96, "height": 80})
+        for j in range(2 + i % 2):
+            left, top = 30 * j + 2, int(rng.integers(5, 50))
+            right, bottom = left + 20, top + 20
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": i, "category_id": categories[(3 * i + j) % 80][1],
+                "bbox": [left, top, 20, 20], "iscrowd": 0,
+                "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
+            })  # fmt: skip
+    named = [{"id": number, "name": name} for name, number in categories]
+    file = source / "annotations" / "instances_val2014.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": named}))
+    prepare_suite("coco", source, out)
+
+
 class Miniatures:
     """All suites below `data`, and their raw images by suite and split, each with its 1,000 logits."""
 
@@ -150,32 +175,10 @@ class Miniatures:
         self._objectnet()
         self._si_score()
         self._backgrounds()
-        self._coco()
-
-    def _coco(self) -> None:
-        """Ten images with two or three squares of noise, each an object of its own class."""
-        source = self._root / "coco"
-        categories, annotations, images = list(CATEGORY_IDS.items()), [], []
-        for i in range(1, 11):
-            raw = write(source, f"val2014/COCO_val2014_{i:012d}.jpg", self._drawn(96, 80))
-            images.append({"id": i, "file_name": raw.path.split("/")[-1], "width": 96, "height": 80})
-            for j in range(2 + i % 2):
-                left, top = 30 * j + 2, int(self._rng.integers(5, 50))
-                right, bottom = left + 20, top + 20
-                annotations.append({
-                    "id": len(annotations) + 1, "image_id": i, "category_id": categories[(3 * i + j) % 80][1],
-                    "bbox": [left, top, 20, 20], "iscrowd": 0,
-                    "segmentation": [[left, top, right, top, right, bottom, left, bottom]],
-                })  # fmt: skip
-        named = [{"id": number, "name": name} for name, number in categories]
-        file = source / "annotations" / "instances_val2014.json"
-        file.parent.mkdir()
-        file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": named}))
-        self._prepare("coco", source)
+        prepare_coco(root / "coco", self.data, self._rng)
 
     def _prepare(self, suite: str, source: Path, *flags: str) -> None:
-        arguments = ["suite", suite, f"--source={source}", f"--out={self.data}", "--workers=1", *flags]
-        assert data_prep(arguments) == 0
+        prepare_suite(suite, source, self.data, *flags)
 
     def _add(
         self,

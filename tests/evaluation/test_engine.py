@@ -24,7 +24,7 @@ from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import manifest_path, open_split
 from luab_jax.data.features import Example
 from luab_jax.data.pipeline import Reading
-from luab_jax.errors import CheckpointError, UserError
+from luab_jax.errors import CheckpointError, ExitCode, UserError
 from luab_jax.evaluation import engine
 from luab_jax.evaluation.loading import LoadedModel, load
 from luab_jax.evaluation.predict import Predictor, occlusion
@@ -148,6 +148,22 @@ def test_results_of_another_checkpoint_are_not_mixed_in(
     assert Results(out, other, overwrite=True).suites == {}
 
 
+def test_a_run_trained_anew_in_the_same_place_is_another_checkpoint(tmp_path: Path) -> None:
+    """Path, step and config are the same, the images that it was trained on are not."""
+    mesh = sharding.make_mesh(MeshConfig())
+    identities = []
+    for num_train in (32, 24):
+        root = tiny.prepare_data(tmp_path / "data", num_train=num_train)
+        assert train(tiny.experiment(root, total_steps=1), tmp_path / "run") is ExitCode.DONE
+        loaded = load(tmp_path / "run", "latest", mesh)
+        assert loaded.identity == load(tmp_path / "run", "latest", mesh).identity
+        identities.append(loaded.identity)
+        shutil.rmtree(tmp_path / "run")
+        shutil.rmtree(root)
+    first, other = identities
+    assert {name for name in first if first[name] != other[name]} == {"weights_hash"}
+
+
 def test_what_cannot_run_is_listed_with_the_remedy(
     loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
 ) -> None:
@@ -216,8 +232,10 @@ def test_a_baseline_is_evaluated_without_the_byproduct_suite(data: Path, tmp_pat
 
 
 def test_unknown_names_are_answered_with_what_there_is(workdir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there are imagenet, imagenet_real"):
+    with pytest.raises(UserError, match=r"did you mean imagenet\? there are all, imagenet, imagenet_real"):
         engine.choose_suites("imagent")
+    with pytest.raises(UserError, match="no suite nothing_like_it; there are all, imagenet"):
+        engine.choose_suites("imagenet,nothing_like_it")
     mesh = sharding.make_mesh(MeshConfig())
     with pytest.raises(CheckpointError, match="no checkpoint '5'; there are"):
         load(workdir, "5", mesh)

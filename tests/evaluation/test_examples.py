@@ -144,6 +144,13 @@ def test_of_sets_of_labels_the_first_is_shown(data: Path, tmp_path: Path) -> Non
         assert sum(share for _, share in image.answers) != pytest.approx(1.0), "a sigmoid for each class"
 
 
+@pytest.mark.parametrize(
+    ("results", "examples"), [("r50.json", "r50.examples.jsonl"), ("r50.luab", "r50.luab.examples.jsonl")]
+)
+def test_every_results_file_has_examples_of_its_own(results: str, examples: str) -> None:
+    assert str(examples_path(f"runs/{results}")) == f"runs/{examples}"
+
+
 def test_what_is_there_is_not_made_again(kept: Path, data: Path, with_head: Predictor) -> None:
     results, before = kept.with_name("results.json"), kept.stat().st_mtime_ns
     assert keep_examples(with_head, data, SUITES, results, COUNT) is None

@@ -157,11 +157,25 @@ def test_context_dependence_is_that_of_the_edited_images(of_sets: Predictor, tmp
     ]
     logits = np.concatenate([of_sets.logits(edit.pixels[None]) for edit in edits])
     expected = context_violations(
-        np.asarray([edit.index for edit in edits]), np.asarray([edit.removed for edit in edits]), logits
+        np.asarray([edit.index for edit in edits]),
+        np.asarray([edit.removed for edit in edits]),
+        1 / (1 + np.exp(-logits.astype(np.float64))),
     )
     assert {name: scores[name] for name in expected} == expected
     assert scores["n_edits"] == len(edits) == 2 * 2 + 3 * 2
     assert scores["removal"]["inpainter"] == "opencv_telea"
+
+
+def test_context_is_judged_by_sigmoids(of_sets: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Class 0 has -1 without itself, -9 and 4 without the others: less by the mean of logits, more by sigmoids."""
+    boxes = tuple(square(label, 13 * label, 14, 10) for label in range(3))
+    pixels = np.full((40, 40, 3), 128, np.uint8)
+    write(tmp_path, "coco", "val", THREE, [record("0.png", pixels, labels=(0, 1, 2), boxes=boxes)])
+    logits = np.asarray([[-1, 0, 0], [-9, -5, 0], [4, 0, -5]], np.float32)
+    monkeypatch.setattr(of_sets, "logits", lambda images: logits[: len(images)])
+    scores = procedures.context_dependence(of_sets, {"val": open_split(tmp_path, "val")})
+    assert scores["n"] == 3 and scores["v_avg_of_scores"] == 0
+    assert scores["v_min"] == pytest.approx(1 / 3), "the worst context of class 0"
 
 
 def test_localisation_squashes_the_image_and_maps_the_true_class(of_sets: Predictor, tmp_path: Path) -> None:

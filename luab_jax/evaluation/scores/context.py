@@ -24,7 +24,8 @@ def context_violations(
 ) -> dict[str, Any]:
     """V_min and V_avg, in fractions; lower is better.
 
-    Row e is image `images[e]` without class `removed[e]`, with the scores of all C classes. A pair (image, c) counts
+    Row e is image `images[e]` without class `removed[e]`, with the scores of all C classes in [0, 1], as LUAB's poster
+    shows them: their mean is another than that of logits. A pair (image, c) counts
     if c was removed there and so was another class. Per pair
         V_min            1 if the worst context violates: min over o of S_c(without o) < S_c(without c)
         V_avg            the share of contexts o that violate
