@@ -178,7 +178,7 @@ def flops_table() -> None:
     """Of a whole training step on one device, by the batch and target of each model's config."""
     print(f"{'':12}{'batch':>8}{'target':>12}{'baseline':>12}{'LUAB':>12}{'more':>12}   TFLOP per step")
     for name in MODELS:
-        config: Config = _experiment(name)
+        config: Config = importlib.import_module(f"configs.{name}").get_config()
         target = config.byproduct.target
         baseline, luab = (
             flops_of(lower_train_step(program_of(config, kind, jax.devices()[:1]))) for kind in (Target.NONE, target)
@@ -188,16 +188,6 @@ def flops_table() -> None:
             f"{luab / baseline - 1:+12.5%}",
             flush=True,
         )
-
-
-def _experiment(name: str) -> Config:
-    """The config of that name; of a ResNet without one, ResNet-50's with the name changed."""
-    try:
-        return importlib.import_module(f"configs.{name}").get_config()
-    except ModuleNotFoundError:
-        config = importlib.import_module("configs.resnet50").get_config()
-        config.model.name = name
-        return config
 
 
 def main() -> ExitCode:

@@ -206,7 +206,7 @@ class Config:
         self._validate_augmentation()
         self._check_numbers()
         if not 0 <= self.optim.ema_decay < 1:
-            raise ConfigError(f"config.optim.ema_decay={self.optim.ema_decay} must lie in [0, 1); 0 keeps no moving average")
+            raise ConfigError(f"config.optim.ema_decay={self.optim.ema_decay} must lie in [0, 1); 0 keeps no average")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"config.label_smoothing={self.label_smoothing} must lie in [0, 1)")
         self._validate_task()

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The workdir of a run.", required=True)
 _STEP = flags.DEFINE_string("step", "latest", "Which checkpoint: latest, best, or a step.")
+_WEIGHTS = flags.DEFINE_enum(
+    "weights",
+    None,
+    ["raw", "ema"],
+    "Of a run with config.optim.ema_decay: ema, the moving average (the default), or raw, the last step's.",
+)
 _OUT = flags.DEFINE_string("out", None, "The .safetensors file to write; one that is there is replaced.", required=True)
 
 
@@ -27,13 +33,15 @@ def main() -> ExitCode:
 
     if not _OUT.value.endswith(".safetensors"):
         cli.usage(f"--out={_OUT.value}: the format is safetensors, so the name should end in .safetensors")
-    loaded = load_stored(_CHECKPOINT.value, _STEP.value, sharding.make_mesh(MeshConfig()))
+    loaded = load_stored(_CHECKPOINT.value, _STEP.value, sharding.make_mesh(MeshConfig()), _WEIGHTS.value)
     params = {part: tree for part, tree in loaded.params.items() if part != "byproduct_head"}
     try:
         save_timm(_OUT.value, loaded.model, params, loaded.batch_stats)
     except OSError as e:
         raise UserError(f"--out={_OUT.value}: cannot be written ({e.strerror or e})") from e
-    print(f"{_OUT.value}: {loaded.name}, step {loaded.identity['step']}, {num_parameters(params):,} parameters")
+    averaged = ", moving average" if loaded.identity.get("weights") == "ema" else ""
+    told = f"{loaded.name}, step {loaded.identity['step']}{averaged}, {num_parameters(params):,} parameters"
+    print(f"{_OUT.value}: {told}")
     if loaded.has_byproduct_head:
         print("left out: the byproduct head, which timm's models do not have")
     print(_how_to_load(loaded))

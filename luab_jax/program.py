@@ -89,7 +89,7 @@ def make_program(
         target_settings=target_settings,
         total_steps=steps,
         train_step=jax.jit(
-            make_train_step(config, model, optimizer, schedule),
+            make_train_step(config, model, optimizer, schedule, processes=sharding.num_processes(mesh)),
             donate_argnums=0,
             in_shardings=(shardings, batches, whole),
             out_shardings=(shardings, whole),

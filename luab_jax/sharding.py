@@ -120,6 +120,11 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     return Mesh(np.asarray(devices).reshape(data, config.fsdp), (DATA_AXIS, FSDP_AXIS), axis_types=(AxisType.Auto,) * 2)
 
 
+def num_processes(mesh: Mesh) -> int:
+    """Hosts of the mesh's devices, which need not be there."""
+    return len({device.process_index for device in mesh.devices.flat})
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))

@@ -107,20 +107,23 @@ _AUGMENTATION = 0xA06
 """Folded into a step's key for the augmentation's; dropout takes small numbers."""
 
 
-def mixing_groups(config: Config) -> int:
+def mixing_groups(config: Config, processes: int = 1) -> int:
     """See `pair_groups`; 1 where nothing is mixed."""
     if not config.augmentation.mixes:
         return 1
     return pair_groups(
         config.batch_size,
-        processes=jax.process_count(),
+        processes=processes,
         microbatches=config.accumulation_steps,
         crops_in_a_row=config.augmentation.crops_in_a_row,
     )
 
 
-def train_rows(config: Config, batch: Batch, key: jax.Array) -> TrainRows:
-    """A batch with the step's augmentation planned, its targets moved and weighed by it; `key` is the step's."""
+def train_rows(config: Config, batch: Batch, key: jax.Array, *, processes: int = 1) -> TrainRows:
+    """A batch with the step's augmentation planned, its targets moved and weighed by it; `key` is the step's.
+
+    processes: whose rows follow each other in the batch; see `augmentation.rows`.
+    """
     weights = None if batch.weights is None else mean_one(batch.weights)
     rows = TrainRows(
         batch.images,
@@ -135,13 +138,13 @@ def train_rows(config: Config, batch: Batch, key: jax.Array) -> TrainRows:
     )
     if not config.augmentation.on_device:
         return rows
-    side, groups = batch.images.shape[1], mixing_groups(config)
+    side, groups = batch.images.shape[1], mixing_groups(config, processes)
     plan = make_plan(
         config.augmentation,
         jax.random.fold_in(key, _AUGMENTATION),
         num_rows=len(batch.images),
         side=side,
-        processes=jax.process_count(),
+        processes=processes,
     )
     targets = plan_targets(plan, kind_of(config.byproduct.target), batch.targets, batch.valid, side=side, groups=groups)
     rows = rows._replace(plan=plan, targets=targets.values, target_weights=targets.weights)
@@ -177,15 +180,21 @@ def _train_top1(logits: Float[Array, "b c"], rows: TrainRows) -> Means:
 
 
 def make_train_step(
-    config: Config, model: Model, optimizer: optax.GradientTransformation, schedule: optax.Schedule
+    config: Config,
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    processes: int = 1,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
     """The step (state, batch, root key) -> (state, means); jit it with the state donated.
 
     Where the config accumulates, the batch is taken in microbatches, with the loss of the whole.
+    processes: that feed the batch, which are the mesh's: a step may be compiled for hosts that are not there.
     """
     preprocessing = config.data.preprocessing
     target_loss = _byproduct_loss(config)
-    groups = mixing_groups(config)
+    groups = mixing_groups(config, processes)
 
     def loss_fn(
         params: dict[str, Any],
@@ -222,7 +231,7 @@ def make_train_step(
     def step(state: TrainState, batch: Batch, root_key: jax.Array) -> tuple[TrainState, Means]:
         key = jax.random.fold_in(root_key, state.step)
         pieces = config.accumulation_steps
-        rows = train_rows(config, batch, key)
+        rows = train_rows(config, batch, key, processes=processes)
         # The mean over microbatches of sums over this is the whole batch's sum over its valid targets.
         byproduct_count = num_counted(rows.target_weights) / pieces
         gradient = jax.grad(functools.partial(loss_fn, byproduct_count=byproduct_count), has_aux=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from luab_jax.config import OptimConfig
 from luab_jax.errors import ExitCode
 from luab_jax.train import train
 from tests import tiny
@@ -41,12 +42,25 @@ def test_the_file_holds_every_array_but_the_byproduct_heads(workdir: Path, tmp_p
     assert not any("byproduct" in name for name in weights)
 
 
+def test_of_a_run_with_a_moving_average_either_can_be_had(tmp_path: Path) -> None:
+    config = tiny.experiment(tiny.prepare_data(tmp_path / "data"), total_steps=1, optim=OptimConfig(ema_decay=0.5))
+    assert train(config, tmp_path / "run") is ExitCode.DONE
+    files = {weights: tmp_path / f"{weights}.safetensors" for weights in ("ema", "raw")}
+    code, said = export(f"--checkpoint={tmp_path / 'run'}", f"--out={files['ema']}")
+    assert code == 0 and "run, step 1, moving average, " in said
+    code, said = export(f"--checkpoint={tmp_path / 'run'}", f"--out={files['raw']}", "--weights=raw")
+    assert code == 0 and "run, step 1, " in said and "moving average" not in said
+    ema, raw = (safetensors.numpy.load_file(file) for file in files.values())
+    assert ema.keys() == raw.keys() and not np.array_equal(ema["fc.bias"], raw["fc.bias"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
         (["--out=w.safetensors"], 2, "--checkpoint=... is missing"),
         (["--checkpoint={workdir}", "--out=w.pth"], 2, "should end in .safetensors"),
         (["--checkpoint={workdir}/nothing", "--out=w.safetensors"], 1, "holds no `checkpoints` folder"),
+        (["--checkpoint={workdir}", "--weights=ema", "--out=w.safetensors"], 1, "the run keeps no moving average"),
         (["--checkpoint={workdir}", "--step=7", "--out=w.safetensors"], 1, "no checkpoint '7'; there are 1"),
         (["--checkpoint={workdir}", "--out={workdir}/no/w.safetensors"], 1, "cannot be written (No such file"),
     ],

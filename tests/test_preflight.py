@@ -13,6 +13,8 @@ import jax
 import pytest
 
 from luab_jax import program as program_lib
+from luab_jax import step as step_lib
+from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.targets import Target, fits
 from luab_jax.compiled import experiment
@@ -140,6 +142,19 @@ def test_what_is_compiled_is_the_step_of_the_training(data: Path, tmp_path: Path
     programs = (program_without_data(config)[1], set_up(config, tmp_path / "run"))
     first, second = (program_hash(program_lib.lower_train_step(program), "here") for program in programs)
     assert first == second
+
+
+def test_images_are_mixed_as_on_the_hosts_of_the_topology(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not as on the one host that compiles, which would send partners from device to device."""
+    config = tiny.experiment(Path(), batch_size=64, augmentation=AugmentationConfig(mixup=0.8))
+    config.data.root = ""
+    seen: list[int] = []
+    pair = step_lib.pair_groups
+    monkeypatch.setattr(step_lib, "pair_groups", lambda size, **by: seen.append(pair(size, **by)) or seen[-1])
+    for processes in (1, 4):
+        monkeypatch.setattr(program_lib.sharding, "num_processes", lambda mesh, processes=processes: processes)
+        program_lib.lower_train_step(program_without_data(config)[1])
+    assert set(seen[: len(seen) // 2]) == {8} and set(seen[len(seen) // 2 :]) == {32}
 
 
 TARGETS = [

@@ -118,6 +118,7 @@ def test_a_source_that_is_none_is_told_before_the_workdir_is_claimed(source: Pat
         (f"{source}:3", CheckpointError, "no checkpoint '3'; there are .*4"),
         (f"{source}:ema", UserError, "config.init_from=.* keeps no moving average"),
         ("timm:resnet18", UserError, "config.init_from=timm:resnet18: expected timm:NAME:FILE"),
+        ("w.safetensors", UserError, "config.init_from=w.safetensors: .* write timm:NAME:FILE"),
         ("timm:resnet81:w.safetensors", UserError, "config.init_from=timm:resnet81.*did you mean"),
         (f"timm:resnet18:{tmp_path}/w.safetensors", CheckpointError, r"w\.safetensors: cannot be read \(No such file"),
     ):

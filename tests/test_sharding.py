@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from luab_jax.sharding import (
     check_batch_size,
     init_distributed,
     make_mesh,
+    num_processes,
     replicated,
     state_shardings,
 )
@@ -36,6 +39,20 @@ def test_a_mesh_has_the_axes_data_and_fsdp_over_all_devices(config: MeshConfig, 
     assert mesh.axis_names == ("data", "fsdp")
     assert mesh.devices.shape == shape
     assert {device.id for device in mesh.devices.flat} == {device.id for device in jax.devices()}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a mesh asks of one that is not there."""
+
+    id: int
+    process_index: int
+
+
+def test_the_hosts_of_a_mesh_are_those_of_its_devices() -> None:
+    assert num_processes(make_mesh(MeshConfig())) == 1
+    devices = [Device(i, i // 2) for i in range(8)]
+    assert num_processes(make_mesh(MeshConfig(fsdp=2), devices)) == 4
 
 
 def test_a_mesh_over_some_devices_only() -> None:

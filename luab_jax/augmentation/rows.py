@@ -53,7 +53,8 @@ def partners(array: Array, groups: int) -> Array:
     """Every row's partner: the one in the other half of its group of rows, and back; shapes stay.
 
     timm flips the batch instead, which on several devices would send every image to another one. Crops of one image
-    that follow each other (repeated augmentation) are never each other's partners.
+    that follow each other (repeated augmentation) are not each other's partners, unless the batch is smaller than two
+    such rows of crops.
     """
     halves = array.reshape(groups, 2, len(array) // (2 * groups), *array.shape[1:])
     return halves[:, ::-1].reshape(array.shape)

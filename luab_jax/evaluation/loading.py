@@ -104,6 +104,8 @@ def load_stored(
         if weights == "ema":
             raise UserError(f"{option}={checkpoint} has one set of weights only, no moving average (ema)")
         return _stored_timm(str(checkpoint), mesh, option)
+    if str(checkpoint).endswith(".safetensors"):
+        raise UserError(f"{option}={checkpoint}: a file does not say which network it is for; write timm:NAME:FILE")
     return _stored_run(checkpoint, which, mesh, weights, option)
 
 
