@@ -13,10 +13,10 @@ How DeiT really augments: timm leaves colour jitter out where RandAugment is on 
 λ is not stated either. 10 is a choice, not a finding at this scale: smooth-L1 is averaged over the coordinates, which
 are fractions of the crop. For targets uniform over it the loss is 1/6 for a head that says 0, as a fresh one does, and
 1/24 for one that says the centre; so λ = 10 makes it a quarter, and soon a sixteenth, of ImageNet's early cross-entropy
-(ln 1000 = 6.9). All experiments on ImageNet share it, as the size of both losses does not depend on the backbone. It depends on the
-task, though: COCO's cross-entropy is a mean over 80 classes, 0.69 at first and, at 2.9 classes per image, 0.16 for
-their frequencies alone, so there λ is 1: again a quarter, 1/6 against 0.69 and then 1/24 against 0.16. Under mixing the byproduct loss
-stays a mean over what counts, so λ's meaning does not depend on that.
+(ln 1000 = 6.9). All experiments on ImageNet share it, as the size of both losses does not depend on the backbone. It
+depends on the task, though: COCO's cross-entropy is a mean over 80 classes, 0.69 at first and, at 2.9 classes per
+image, 0.16 for their frequencies alone, so there λ is 1: again a quarter, 1/6 against 0.69 and then 1/24 against 0.16.
+Under mixing the byproduct loss stays a mean over what counts, so λ's meaning does not depend on that.
 """
 
 from __future__ import annotations
