@@ -122,18 +122,25 @@ class Unfinished:
         """`facts` are those of the checkpoint."""
         self._folder = results.with_name(f"{results.name}.unfinished")
         self._facts = facts
+        self._begun: set[epath.Path] = set()
 
     def work(self, name: str, splits: Mapping[str, PreparedSplit], **facts: Any) -> Work:
         """On some data; `facts` are what else decides its columns."""
         data = {part: _data_facts(split) for part, split in splits.items()}
         text = json.dumps([self._facts, name, data, facts], sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return Work(self._folder / f"{name}-{key}", name)
+        folder = self._folder / f"{name}-{key}"
+        self._begun.add(folder)
+        return Work(folder, name)
 
     def remove(self) -> None:
-        """All that was asked for is done."""
-        if jax.process_index() == 0 and self._folder.exists():
-            self._folder.rmtree(missing_ok=True)
+        """All that was asked for is done; what an interrupted evaluation of other suites left stays for them."""
+        if jax.process_index() != 0 or not self._folder.exists():
+            return
+        for folder in self._begun:
+            folder.rmtree(missing_ok=True)
+        if not any(self._folder.iterdir()):
+            self._folder.rmdir()
 
 
 def _data_facts(split: PreparedSplit) -> list[Any]:

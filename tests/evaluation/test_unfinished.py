@@ -22,7 +22,7 @@ from luab_jax.evaluation.loading import LoadedModel
 from luab_jax.evaluation.predict import Predictor
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.results import Results
-from luab_jax.evaluation.unfinished import Work
+from luab_jax.evaluation.unfinished import Unfinished, Work
 from tests import tiny
 from tests.evaluation.miniatures import Miniatures, tiny_model
 from tests.evaluation.test_saved import predicted
@@ -62,6 +62,25 @@ def test_steps_come_back_joined_as_they_were_written(tmp_path: Path, monkeypatch
         assert steps(tmp_path / "w") == [(0, 3, [0, 1, 0]), (3, 7, [0, 1, 2, 3])], "before it is left"
     work.remove()
     assert steps(tmp_path / "w") == []
+
+
+def test_suites_that_are_done_leave_the_begun_work_of_others(tmp_path: Path) -> None:
+    results = epath.Path(tmp_path / "results.json")
+
+    def begun() -> Unfinished:
+        return Unfinished(results, {"checkpoint": "a"})
+
+    for name in ("long", "short"):
+        with begun().work(name, {}) as work:
+            work.add(2, {"x": np.arange(2)})
+    later = begun()
+    later.work("short", {})
+    later.remove()
+    assert [len(list(begun().work(name, {}).done())) for name in ("long", "short")] == [1, 0]
+    last = begun()
+    last.work("long", {})
+    last.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_half_a_file_and_what_comes_after_it_are_computed_again(
