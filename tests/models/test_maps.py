@@ -63,7 +63,7 @@ def test_attention_weights_are_those_that_the_block_uses() -> None:
     model = create_model(vit(Pool.TOKEN), num_classes=5, image_size=16, byproduct_shape=None)
     params, stats = random_params(model)
     attention = model.bind("backbone", params, stats).blocks[0].attention
-    tokens = jnp.asarray(np.random.default_rng(1).normal(size=(2, 17, 12)), jnp.float32) * 20
+    tokens = jnp.asarray(np.random.default_rng(1).normal(size=(2, 17, 12)), jnp.float32) * 4
     weights = attention_weights(attention, tokens)
     values = attention.qkv(tokens).reshape(2, 17, 3, attention.num_heads, -1)[:, :, 2]
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, values).reshape(2, 17, 12)
