@@ -67,5 +67,7 @@ def test_attention_weights_are_those_that_the_block_uses() -> None:
     weights = attention_weights(attention, tokens)
     values = attention.qkv(tokens).reshape(2, 17, 3, attention.num_heads, -1)[:, :, 2]
     mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, values).reshape(2, 17, 12)
-    np.testing.assert_allclose(attention.out(mixed), attention(tokens), rtol=1e-4, atol=1e-5)
+    outputs = np.asarray(attention(tokens))
+    # Random weights make large scores, whose rounding softmax magnifies.
+    np.testing.assert_allclose(attention.out(mixed), outputs, rtol=0.0, atol=1e-4 * np.abs(outputs).max())
     assert float(weights.std()) > 0.01
