@@ -263,8 +263,8 @@ def traced_step(config: Config) -> Any:
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 def test_every_product_of_a_step_multiplies_in_bfloat16(name: str) -> None:
-    """Forward and backward, but where a float32 gradient comes in: of logits and byproducts, of both heads;
-    that of attention's logits, of queries and keys (jax.nn.dot_product_attention). A TPU multiplies these in bfloat16 too, by
+    """Forward and backward, but where a float32 gradient comes in: of logits and byproducts, for both heads; of
+    attention's logits, for queries and keys (jax.nn.dot_product_attention). A TPU multiplies these in bfloat16 too, by
     jax's default precision."""
     model = dataclasses.replace({"vit": VIT, "resnet": RESNET}[name], compute_dtype=Dtype.BFLOAT16)
     found = list(products(traced_step(experiment(model))))
