@@ -26,6 +26,7 @@ from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.statistics import TargetStatistics
 from luab_jax.byproducts.targets import Target
 from luab_jax.checkpoint import versions
+from luab_jax.compiled import chips
 from luab_jax.config import Config, Task
 from luab_jax.data.batch import Batch
 from luab_jax.errors import ExitCode
@@ -44,17 +45,8 @@ MODELS = ("resnet18", "resnet50", "resnet101", "resnet152", "vit_ti", "vit_s", "
 _NUM_CLASSES = {Task.SINGLE_LABEL: 1000, Task.MULTI_LABEL: 80}
 _NUM_EXAMPLES = 1_281_167
 
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-}
-"""Dense bfloat16 products per second, by how a device's kind starts: Cloud TPU's pages of each version, NVIDIA's data
-sheets (SXM)."""
+_GPU_PEAK_FLOPS = {"NVIDIA A100": 312e12, "NVIDIA H100": 989e12, "NVIDIA H200": 989e12}
+"""Dense bfloat16 products per second, by how a device's kind starts: NVIDIA's data sheets (SXM)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +124,9 @@ def measure(steps: list[Step], *, rounds: int, steps_per_round: int) -> dict[str
 
 
 def peak_of(device: Any) -> float | None:
-    return next((peak for kind, peak in PEAK_FLOPS.items() if device.device_kind.startswith(kind)), None)
+    if chip := chips.of_device_kind(device.device_kind):
+        return chip.peak_flops
+    return next((peak for kind, peak in _GPU_PEAK_FLOPS.items() if device.device_kind.startswith(kind)), None)
 
 
 def report(config: Config, steps: list[Step], seconds: dict[str, np.ndarray]) -> None:
