@@ -36,7 +36,7 @@ def test_suites_are_chosen_by_name_in_the_order_asked_for() -> None:
     assert choose_suites("all") == [suite for suite in SUITES if suite.name != "imagenet_c_generated"]
     assert [suite.name for suite in choose_suites("cocc, imagenet,cocc")] == ["cocc", "imagenet"]
     for names, unknown in (("imagenet,imagenett", "imagenett"), ("", "named"), ("ALL", "ALL")):
-        with pytest.raises(UserError, match=f"no suite {unknown}; there are imagenet"):
+        with pytest.raises(UserError, match=rf"no suite {unknown};( did you mean imagenet\?)? there are all, imagenet"):
             choose_suites(names)
 
 
