@@ -29,7 +29,7 @@ demo-seeds: $(STAMP)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash demo.sh $(OUT) "none click_last random" "1 2 3"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

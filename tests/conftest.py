@@ -8,9 +8,11 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 
-# One folder of compiled programs for all tests and the processes that they start: most train the same tiny network.
-_CACHE = tempfile.TemporaryDirectory(prefix="luab_jax_test_cache_")
-os.environ["LUAB_JAX_TEST_CACHE"] = _CACHE.name
+# One folder of compiled programs for all tests and the processes that they start, pytest-xdist's workers among them:
+# most train the same tiny network.
+if "LUAB_JAX_TEST_CACHE" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="luab_jax_test_cache_")
+    os.environ["LUAB_JAX_TEST_CACHE"] = _CACHE.name
 
 from absl import flags  # noqa: E402 (jax, which this may load, reads the environment)
 from hypothesis import settings  # noqa: E402
