@@ -14,8 +14,8 @@ if "LUAB_JAX_TEST_CACHE" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="luab_jax_test_cache_")
     os.environ["LUAB_JAX_TEST_CACHE"] = _CACHE.name
 
-from absl import flags  # noqa: E402 (jax, which this may load, reads the environment)
-from hypothesis import settings  # noqa: E402
+from absl import flags
+from hypothesis import settings
 
 # The same inputs in every run, so that a run that fails has a reason in the change; new ones are `tests.fuzz`'s part.
 settings.register_profile("same_inputs", derandomize=True, database=None)

@@ -263,9 +263,8 @@ def traced_step(config: Config) -> Any:
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 def test_every_product_of_a_step_multiplies_in_bfloat16(name: str) -> None:
-    """Forward and backward, but where a float32 gradient comes in: of logits and byproducts, for both heads; of
-    attention's logits, for queries and keys (jax.nn.dot_product_attention). A TPU multiplies these in bfloat16 too, by
-    jax's default precision."""
+    """Forward and backward, but where a float32 gradient comes in: of logits and byproducts, for both heads. A TPU
+    multiplies these in bfloat16 too, by jax's default precision."""
     model = dataclasses.replace({"vit": VIT, "resnet": RESNET}[name], compute_dtype=Dtype.BFLOAT16)
     found = list(products(traced_step(experiment(model))))
     for product, types, shape in found:
@@ -274,8 +273,5 @@ def test_every_product_of_a_step_multiplies_in_bfloat16(name: str) -> None:
     assert len(found) > 20
     features = 16
     of_heads = [(CLASSES, features), (2, features), (16, features), (16, features)]
-    tokens, heads, channels = 5, 2, 8
-    of_block = [(16, heads, tokens, channels), (16, heads, tokens, 1, channels)]
-    of_attention = 2 * of_block if name == "vit" else []
-    assert sorted(shape for _, shape in others) == sorted(of_heads + of_attention)
+    assert sorted(shape for _, shape in others) == sorted(of_heads)
     assert all(types == ("float32", "bfloat16") for types, _ in others)

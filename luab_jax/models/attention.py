@@ -1,5 +1,7 @@
 """Attention by the fastest kernel that a device has."""
 
+from typing import NamedTuple
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -32,7 +34,64 @@ def attend(
         kernel = Attention.CUDNN if _cudnn_fits(query) else Attention.XLA
     if kernel is Attention.CUDNN:
         return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
-    return jax.nn.dot_product_attention(query, key, value, implementation="xla")
+    return _attend_by_products(query, key, value)
+
+
+class _Kept(NamedTuple):
+    """For the backward pass, all in the type of the inputs."""
+
+    query: Float[Array, "b n heads d"]
+    key: Float[Array, "b n heads d"]
+    value: Float[Array, "b n heads d"]
+    weights: Float[Array, "b heads n n"]
+    output: Float[Array, "b n heads d"]
+
+
+@jax.custom_vjp
+def _attend_by_products(
+    query: Float[Array, "b n heads d"], key: Float[Array, "b n heads d"], value: Float[Array, "b n heads d"]
+) -> Float[Array, "b n heads d"]:
+    """What `jax.nn.dot_product_attention(implementation="xla")` computes, with a backward pass of its own.
+
+    jax's keeps the weights in float32 and multiplies float32 gradients of the logits by queries and keys. Here both are
+    in the type of the inputs, as in FlashAttention (Dao et al. 2022, arXiv:2205.14135, algorithm 4); sums stay float32.
+    """
+    return _forward(query, key, value)[0]
+
+
+def _forward(
+    query: Float[Array, "b n heads d"], key: Float[Array, "b n heads d"], value: Float[Array, "b n heads d"]
+) -> tuple[Float[Array, "b n heads d"], _Kept]:
+    weights = jax.nn.softmax(_products(query, key) * _scale(query)).astype(query.dtype)
+    output = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    return output, _Kept(query, key, value, weights, output)
+
+
+def _backward(
+    kept: _Kept, d_output: Float[Array, "b n heads d"]
+) -> tuple[Float[Array, "b n heads d"], Float[Array, "b n heads d"], Float[Array, "b n heads d"]]:
+    """The slope of a softmax: weights · (d_weights - Σ weights · d_weights), whose sum is that of output · d_output."""
+    query, key, value, weights, output = kept
+    total = jnp.sum(d_output.astype(jnp.float32) * output.astype(jnp.float32), axis=-1)
+    d_weights = _products(d_output, value)
+    d_logits = weights.astype(jnp.float32) * (d_weights - jnp.swapaxes(total, 1, 2)[..., None]) * _scale(query)
+    d_logits = d_logits.astype(query.dtype)
+    return (
+        jnp.einsum("bhqk,bkhd->bqhd", d_logits, key),
+        jnp.einsum("bhqk,bqhd->bkhd", d_logits, query),
+        jnp.einsum("bhqk,bqhd->bkhd", weights, d_output),
+    )
+
+
+_attend_by_products.defvjp(_forward, _backward)
+
+
+def _products(rows: Float[Array, "b q heads d"], columns: Float[Array, "b k heads d"]) -> Float[Array, "b heads q k"]:
+    return jnp.einsum("bqhd,bkhd->bhqk", rows, columns, preferred_element_type=jnp.float32)
+
+
+def _scale(query: Float[Array, "b n heads d"]) -> float:
+    return query.shape[-1] ** -0.5
 
 
 def _has_cuda() -> bool:

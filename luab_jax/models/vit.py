@@ -8,6 +8,7 @@ exact (erf) GELU, bias in qkv.
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
 from luab_jax.models import config
@@ -156,7 +157,10 @@ class ViT(nnx.Module):
         b, h, w, c = x.shape
         token = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (b, 1, c))
         x = jnp.concatenate([token, x.reshape(b, h * w, c)], axis=1)
-        return x + self.position_embed[...].astype(self.dtype)
+        x = x + self.position_embed[...].astype(self.dtype)
+        # Or a TPU's compiler lays all blocks' tokens out by position first, as it likes to do for the class token's
+        # concatenation, and copies them for attention and back: a sixth of ViT-B's step.
+        return with_layout_constraint(x, Layout(major_to_minor=(0, 1, 2)))
 
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool, rngs: nnx.Rngs | None = None
