@@ -84,6 +84,7 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([^\]]*)\]")
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"?(\d+)')
+_LESS_THAN = re.compile(r"^\s+ROOT .* compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 
 
@@ -171,11 +172,11 @@ class _Walk:
         attributes = instruction.attributes
         match instruction.opcode:
             case "while":
-                trips = _TRIP_COUNT.search(attributes)
+                trips = self._trips(attributes)
                 self._totals.num_loops += 1
                 self._totals.num_unknown_loops += trips is None
                 for name in _called(attributes, "body"):
-                    self.walk(name, times * (int(trips[1]) if trips else 1), fused=fused)
+                    self.walk(name, times * (1 if trips is None else trips), fused=fused)
             case "conditional":
                 self._walk_longest(
                     _called(attributes, "branch_computations", "true_computation", "false_computation"), times
@@ -189,6 +190,22 @@ class _Walk:
             case "async-start":
                 for name in _called(attributes, "calls"):
                     self.walk(name, times, fused=fused)
+
+    def _trips(self, attributes: str) -> int | None:
+        """Of a loop, as the compiler states it, or the constant that its counter is compared with.
+
+        A TPU's compiler states nothing of a loop whose constants it moved; jax's own loops count from 0 by 1.
+        """
+        if found := _TRIP_COUNT.search(attributes):
+            return int(found[1])
+        for name in _called(attributes, "condition"):
+            lines = self._computations.get(name, [])
+            bounds = {found[1] for line in lines if (found := _LESS_THAN.match(line))}
+            for line in lines:
+                constant = re.match(r"\s+%?([\w.\-]+) = [su]32\S* constant\((\d+)\)", line)
+                if constant and constant[1] in bounds:
+                    return int(constant[2])
+        return None
 
     def _walk_longest(self, branches: list[str], times: int) -> None:
         """Of branches the one with most cycles: what a step may take."""

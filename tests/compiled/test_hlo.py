@@ -54,6 +54,20 @@ def test_a_loop_of_unknown_length_counts_once_and_is_told() -> None:
     assert (read.cycles, read.num_loops, read.num_unknown_loops) == (10, 1, 1)
 
 
+def test_a_loop_of_which_nothing_is_said_runs_as_often_as_its_counter_may_grow() -> None:
+    body = "%body (q: f32[4]) -> f32[4] {\n" + fusion("a", 10) + "\n}\n"
+    condition = """%condition (t: (s32[], f32[4])) -> pred[] {
+  %bound.1 = s32[]{:T(128)} constant(16)
+  %t = (s32[]{:T(128)}, f32[4]{0}) parameter(0)
+  %count = s32[]{:T(128)} get-tuple-element(%t), index=0
+  ROOT %lt.1 = pred[]{:T(512)} compare(%count, %bound.1), direction=DIRECTION, metadata={}
+}
+"""
+    read = program(loop("body", None), body + condition.replace("DIRECTION", "LT"))
+    assert (read.cycles, read.num_unknown_loops) == (160, 0)
+    assert program(loop("body", None), body + condition.replace("DIRECTION", "NE")).num_unknown_loops == 1
+
+
 def test_of_branches_the_longest_counts() -> None:
     others = "".join(f"%{n} (q: f32[4]) -> f32[4] {{\n" + fusion("a", c) + "\n}\n" for n, c in (("x", 3), ("y", 9)))
     assert program("  %c = f32[4]{0} conditional(%p, %p, %p), branch_computations={%x, %y}", others).cycles == 9
