@@ -12,7 +12,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
 from luab_jax.models import config
-from luab_jax.models.attention import attend
+from luab_jax.models.attention import attend, fills_lanes
 from luab_jax.models.config import Pool, Remat, ViTPreset
 from luab_jax.models.layers import DropPath, LayerNorm, drop_path_rates, gelu, rematerialised
 
@@ -91,7 +91,7 @@ class Block(nnx.Module):
             return self.drop_path(branch, deterministic=not train, rngs=rngs)
 
         x = x + drop(self.attention(self.norm1(x)))
-        return x + drop(self.mlp(self.norm2(x), train=train, rngs=rngs))
+        return _row_by_row(x + drop(self.mlp(self.norm2(x), train=train, rngs=rngs)))
 
 
 class ViT(nnx.Module):
@@ -157,10 +157,7 @@ class ViT(nnx.Module):
         b, h, w, c = x.shape
         token = jnp.broadcast_to(self.class_token[...].astype(self.dtype), (b, 1, c))
         x = jnp.concatenate([token, x.reshape(b, h * w, c)], axis=1)
-        x = x + self.position_embed[...].astype(self.dtype)
-        # Or a TPU's compiler lays all blocks' tokens out by position first, as it likes to do for the class token's
-        # concatenation, and copies them for attention and back: a sixth of ViT-B's step.
-        return with_layout_constraint(x, Layout(major_to_minor=(0, 1, 2)))
+        return _row_by_row(x + self.position_embed[...].astype(self.dtype))
 
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool, rngs: nnx.Rngs | None = None
@@ -173,6 +170,17 @@ class ViT(nnx.Module):
         if self.byproduct_pool is self.pool:
             return features, features
         return features, self.norm(_pooled(x, self.byproduct_pool))
+
+
+def _row_by_row(tokens: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+    """Tokens as they are, and so in memory.
+
+    For the sake of the class token's concatenation a TPU's compiler may lay out all blocks' tokens by position first,
+    and by turns where paths are dropped, and copy them for attention and back.
+    """
+    if not fills_lanes(tokens.shape[-1]):
+        return tokens
+    return with_layout_constraint(tokens, Layout(major_to_minor=(0, 1, 2)))
 
 
 def _pooled(tokens: Float[Array, "b n c"], pool: Pool) -> Float[Array, "b c"]:

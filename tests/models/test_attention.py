@@ -13,10 +13,11 @@ from luab_jax.models.config import Attention
 from luab_jax.models.layers import DropPath, gelu
 
 
+@pytest.mark.parametrize("channels", [16, 128])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
-def test_attention_and_its_gradient_are_those_of_jax(dtype: jnp.dtype, tolerance: float) -> None:
+def test_attention_and_its_gradient_are_those_of_jax(dtype: jnp.dtype, tolerance: float, channels: int) -> None:
     keys = jax.random.split(jax.random.key(0), 4)
-    query, key, value, weight = (jax.random.normal(k, (2, 17, 3, 16)).astype(dtype) for k in keys)
+    query, key, value, weight = (jax.random.normal(k, (2, 17, 3, channels)).astype(dtype) for k in keys)
 
     def ours(*qkv):
         return jnp.sum((attend(*qkv, kernel=Attention.AUTO) * weight).astype(jnp.float32))
