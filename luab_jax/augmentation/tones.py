@@ -90,7 +90,7 @@ def _strips(values: Int[Array, "b n 3"]) -> Int[Array, "s b m 3"]:
 
 def _halves(values: Int[Array, "b n 3"]) -> tuple[Float[Array, "b n 3 16"], Float[Array, "b n 3 16"]]:
     """One-hot vectors of the upper and the lower four bits."""
-    return jax.nn.one_hot(values // 16, 16, dtype=jnp.bfloat16), jax.nn.one_hot(values % 16, 16, dtype=jnp.bfloat16)
+    return jax.nn.one_hot(values >> 4, 16, dtype=jnp.bfloat16), jax.nn.one_hot(values & 15, 16, dtype=jnp.bfloat16)
 
 
 def histograms_by_products(values: Int[Array, "b n 3"]) -> Int[Array, "b 3 256"]:
@@ -111,8 +111,8 @@ def looked_up_by_products(values: Int[Array, "b n 3"], table: Int[Array, "b 3 25
 
     def look_up(strip: Array) -> Array:
         high, low = _halves(strip)
-        column = jnp.einsum("bncj,bcij->bnci", low, grid, preferred_element_type=jnp.float32)
-        return jnp.sum(column * high.astype(jnp.float32), axis=-1)
+        column = jnp.einsum("bncj,bcij->bnci", low, grid)  # of bytes, one term each: exact in bfloat16
+        return jnp.sum(column * high, axis=-1, dtype=jnp.float32)
 
     return jnp.moveaxis(jax.lax.map(look_up, _strips(values)), 0, 1).reshape(values.shape)
 
