@@ -78,7 +78,7 @@ def evaluate(
         if isinstance(predictor, Predictor):
             facts["programs_of_predict"] = predictor.num_programs
         results.note(COMPILATIONS, facts)
-    results.unfinished.remove()
+    results.unfinished.tidy()
     return missing
 
 
@@ -111,9 +111,13 @@ def _read_all(
     results: Results,
     save_to: epath.PathLike | None,
 ) -> list[Missing]:
-    """Source by source; a suite whose sources are read has its result. Returns the suites without one."""
+    """Source by source; a suite whose sources are read has its result. Returns the suites without one.
+
+    Where a source cannot be read to its end, what was computed of it stays, and so does what its suites have of others.
+    """
     missing: list[Missing] = []
     begun: dict[Source, Work] = {}
+    kept: set[Source] = set()
     while runs:
         source = next(source for run in runs for source in run.waiting())
         readers = [run for run in runs if source in run.waiting()]
@@ -124,6 +128,7 @@ def _read_all(
             failed = {entry.suite.name: entry.reason for entry in reading.missing}
         except DataError as e:  # one broken set does not cost the results of the others
             failed = {run.suite.name: str(e) for run in readers}
+            kept |= {source for run in readers for source in run.sources().values()}
         for run in readers:
             if run.suite.name not in failed and not run.waiting():
                 try:
@@ -133,7 +138,7 @@ def _read_all(
         missing += [Missing(run.suite, failed[run.suite.name]) for run in readers if run.suite.name in failed]
         runs = [run for run in runs if run.waiting() and run.suite.name not in failed]
         wanted = {source for run in runs for source in run.sources().values()}
-        for source in begun.keys() - wanted:
+        for source in begun.keys() - wanted - kept:
             begun.pop(source).remove()
     return missing
 
@@ -150,7 +155,7 @@ def _carry_out(run: SuiteRun, predictor: Predicts, results: Results) -> None:
         scores = run.suite.procedure(predictor, opened, work)
     for name, source in sources.items():
         run.finish(source, opened[name], 0.0)
-    run.seconds = time.monotonic() - start
+    run.seconds = work.seconds + time.monotonic() - start
     results.add(run.suite.name, {**scores, **run.facts()})
     work.remove()
 

@@ -81,22 +81,31 @@ class Predictor:
     def stream(
         self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE, start: int = 0
     ) -> Iterator[dict[View, Predictions]]:
-        """Decodes every image from `start` on once and predicts it in each view, batch by batch."""
+        """Decodes every image from `start` on once and predicts it in each view, batch by batch.
+
+        Raises `DataError` at a record that cannot be read, after all batches before.
+        """
         title, num_images = f"{split.manifest.dataset} {split.manifest.split}", len(split.records)
         if not num_images:
             raise DataError(f"{split.directory}: the split {split.manifest.split!r} holds no record")
         running: _Running | None = None
+        broken: DataError | None = None
         with progress(title, num_images, start) as seen:
-            for rows in self.batches(split, self.loaded.preprocessing, stored, start):
-                images = jax.make_array_from_process_local_data(self.rows, rows.images)
-                outputs = {view: self.outputs_of(images, view) for view in views}
-                # Waiting for the batch before keeps one in flight, and the predictions off the device.
-                if running is not None:
-                    yield running.fetch()
-                running = _Running(outputs, rows.order, rows.truths, self.loaded.target)
-                seen.advance(len(rows.truths))
+            try:
+                for rows in self.batches(split, self.loaded.preprocessing, stored, start):
+                    images = jax.make_array_from_process_local_data(self.rows, rows.images)
+                    outputs = {view: self.outputs_of(images, view) for view in views}
+                    # Waiting for the batch before keeps one in flight, and the predictions off the device.
+                    if running is not None:
+                        yield running.fetch()
+                    running = _Running(outputs, rows.order, rows.truths, self.loaded.target)
+                    seen.advance(len(rows.truths))
+            except DataError as e:
+                broken = e
             if running is not None:
                 yield running.fetch()
+            if broken is not None:
+                raise broken
 
     def batches(
         self, split: PreparedSplit, preprocessing: Preprocessing, stored: Stored = ANY_SIZE, start: int = 0

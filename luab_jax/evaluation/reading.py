@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
 import jax
-import numpy as np
 from etils import epath
 
 from luab_jax import sharding
@@ -75,16 +74,18 @@ class SourceReading:
                     v: stack.enter_context(PredictionWriter(self._save_to, self._opened, v, about)) for v in views
                 }
             stack.enter_context(self.work)
-            done, seconds = self._take_up(writers)
+            done = self._take_up(writers)
             sharding.agree({f"data in {self._source.directory}": self._opened.manifest.fingerprint, "done": done})
+            start = time.monotonic()
             if views and (not done or done < len(self._opened.records)):
-                seconds += self._predict(predictor, views, writers, done)
+                self._predict(predictor, views, writers, done)
+            seconds = self.work.seconds + time.monotonic() - start
         for run in self._runs:
             run.finish(self._source, self._opened, seconds)
 
-    def _take_up(self, writers: Writers) -> tuple[int, float]:
-        """Keeps again what an earlier run kept: of how many images, and how long that took then."""
-        done, seconds = 0, 0.0
+    def _take_up(self, writers: Writers) -> int:
+        """Keeps again what an earlier run kept; returns of how many images."""
+        done = 0
         for step in self.work.done():
             for run in list(self._runs):
                 if (message := step.columns.get(f"failed/{run.suite.name}")) is not None:
@@ -96,24 +97,19 @@ class SourceReading:
                     raise _OtherSuitesError
                 writer.add(compact)
             done = step.stop
-            seconds += float(step.columns["seconds"].sum())
-        return done, seconds
+        return done
 
-    def _predict(self, predictor: Predicts, views: list[View], writers: Writers, done: int) -> float:
-        """The images after `done`; returns the seconds."""
-        start = before = time.monotonic()
+    def _predict(self, predictor: Predicts, views: list[View], writers: Writers, done: int) -> None:
+        """The images after `done`."""
         for predictions in predictor.stream(self._opened, views, self._source.stored, done):
             columns = self._keep(predictions)
             for view, writer in writers.items():
                 compact = compacted(predictions[view])
                 writer.add(compact)
                 columns |= under(f"saved/{view.value}", compact)
-            now = time.monotonic()
-            self.work.add(len(predictions[views[0]]), columns | {"seconds": np.asarray([now - before])})
-            before = now
+            self.work.add(len(predictions[views[0]]), columns)
             if not self._runs:
                 break
-        return time.monotonic() - start
 
     def _keep(self, predictions: Mapping[View, Predictions]) -> Columns:
         columns: Columns = {}

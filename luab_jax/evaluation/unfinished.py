@@ -3,7 +3,8 @@
 OUT.unfinished/<work>-<key>/<from>-<to>.npz   columns that join end to end, of the units (images ...) `from` to `to`
 
 The key is of all that decides the columns: checkpoint, preprocessing, data, versions. A file has its name only once it
-is whole, so that work which is killed at any moment goes on from the last one. Finished work is removed.
+is whole, so that work which is killed at any moment goes on from the last one. Finished work is removed; what came
+before a record that cannot be read stays, for the day when that is mended.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from luab_jax.data.dataset import PreparedSplit
-from luab_jax.errors import UserError
+from luab_jax.errors import CheckpointError, DataError, UserError
 from luab_jax.evaluation.columns import Columns, joined
 from luab_jax.log import say
 
@@ -31,6 +32,8 @@ FLUSH_S = 20.0
 """So often what is new is written: less than a minute of work is lost, also where a batch takes long."""
 
 
+_VERSION = 2
+_SECONDS = "seconds"
 _STEPS = itertools.count(1)
 
 
@@ -45,16 +48,20 @@ class Step(NamedTuple):
 class Work:
     """One piece of work, done unit by unit in an order that never changes. With several hosts the first one writes.
 
-    A context manager: what waits to be written is written on leaving, by Ctrl-C too.
+    A context manager: what waits to be written is written on leaving, by Ctrl-C too. Where a record cannot be read, the
+    error tells of it; where the model or the whole of the data is no good, nothing is kept.
     """
 
-    def __init__(self, folder: epath.Path | None = None, title: str = ""):
-        """Without a folder nothing is kept."""
+    def __init__(self, folder: epath.Path | None = None, title: str = "", total: int | None = None):
+        """Without a folder nothing is kept; `total` is how many units there are, if that is known."""
         self._folder = folder
         self._title = title
+        self._total = total
         self._waiting: list[Step] = []
         self._reached = 0
-        self._written_at = time.monotonic()
+        self.seconds = 0.0
+        """That the steps of earlier runs took, of those that `done` gave."""
+        self._written_at = self._added_at = time.monotonic()
 
     def done(self) -> Iterator[Step]:
         """The steps of earlier runs, from unit 0 on without a gap; `add` goes on after the last that was taken."""
@@ -63,7 +70,9 @@ class Work:
         by_start = {path.name.partition("-")[0]: path for path in self._folder.glob("*-*.npz")}
         while (path := by_start.get(str(self._reached))) is not None and (columns := _read(path)) is not None:
             start, self._reached = self._reached, int(path.stem.partition("-")[2])
+            self.seconds += float(columns.pop(_SECONDS).sum())
             yield Step(start, self._reached, columns)
+        self._added_at = time.monotonic()
         if self._reached:
             say(f"{self._title}: going on after {self._reached:,}", active=jax.process_index() == 0)
 
@@ -71,11 +80,13 @@ class Work:
         """What is kept of the next `count` units."""
         if self._folder is None:
             return
-        if self._waiting and self._waiting[-1].columns.keys() != columns.keys():
+        if self._waiting and self._waiting[-1].columns.keys() != {*columns, _SECONDS}:
             self.flush()
         start = self._waiting[-1].stop if self._waiting else self._reached
-        self._waiting.append(Step(start, start + count, dict(columns)))
-        if time.monotonic() - self._written_at >= FLUSH_S:
+        now = time.monotonic()
+        seconds, self._added_at = np.asarray([now - self._added_at]), now
+        self._waiting.append(Step(start, start + count, {**columns, _SECONDS: seconds}))
+        if now - self._written_at >= FLUSH_S:
             self.flush()
         # Several hosts come here as often; a host that is told to stop stops all of them, after the same step.
         if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(next(_STEPS)):
@@ -104,15 +115,22 @@ class Work:
 
     def remove(self) -> None:
         """Forgets all: it is in the results, or of no use."""
-        self._waiting, self._reached = [], 0
+        self._waiting, self._reached, self.seconds = [], 0, 0.0
         if self._folder is not None and jax.process_index() == 0 and self._folder.exists():
             self._folder.rmtree(missing_ok=True)
 
     def __enter__(self) -> Work:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.flush()
+        if isinstance(error, CheckpointError) or (isinstance(error, DataError) and self._reached == self._total):
+            self.remove()
+        elif isinstance(error, DataError) and self._reached:
+            raise DataError(
+                f"{error}. What was computed of the {self._reached:,} before is kept: once this is mended, the same"
+                " command goes on after them"
+            ) from error
 
 
 class Unfinished:
@@ -122,24 +140,17 @@ class Unfinished:
         """`facts` are those of the checkpoint."""
         self._folder = results.with_name(f"{results.name}.unfinished")
         self._facts = facts
-        self._begun: set[epath.Path] = set()
 
     def work(self, name: str, splits: Mapping[str, PreparedSplit], **facts: Any) -> Work:
         """On some data; `facts` are what else decides its columns."""
         data = {part: _data_facts(split) for part, split in splits.items()}
-        text = json.dumps([self._facts, name, data, facts], sort_keys=True, default=str)
+        text = json.dumps([_VERSION, self._facts, name, data, facts], sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
-        folder = self._folder / f"{name}-{key}"
-        self._begun.add(folder)
-        return Work(folder, name)
+        return Work(self._folder / f"{name}-{key}", name, sum(len(split.records) for split in splits.values()))
 
-    def remove(self) -> None:
-        """All that was asked for is done; what an interrupted evaluation of other suites left stays for them."""
-        if jax.process_index() != 0 or not self._folder.exists():
-            return
-        for folder in self._begun:
-            folder.rmtree(missing_ok=True)
-        if not any(self._folder.iterdir()):
+    def tidy(self) -> None:
+        """Leaves no empty folder. Work that was not finished, of other suites or of broken data, stays for its day."""
+        if jax.process_index() == 0 and self._folder.exists() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
 

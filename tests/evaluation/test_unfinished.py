@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from luab_jax.config import MeshConfig
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.pipeline import Reading
+from luab_jax.errors import CheckpointError, DataError
 from luab_jax.evaluation import adversarial_backgrounds, columns, engine, procedures, unfinished
 from luab_jax.evaluation.answers import ARGMAX, Doubts
 from luab_jax.evaluation.loading import LoadedModel
@@ -74,12 +78,12 @@ def test_suites_that_are_done_leave_the_begun_work_of_others(tmp_path: Path) -> 
         with begun().work(name, {}) as work:
             work.add(2, {"x": np.arange(2)})
     later = begun()
-    later.work("short", {})
-    later.remove()
+    later.work("short", {}).remove()
+    later.tidy()
     assert [len(list(begun().work(name, {}).done())) for name in ("long", "short")] == [1, 0]
     last = begun()
-    last.work("long", {})
-    last.remove()
+    last.work("long", {}).remove()
+    last.tidy()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -107,6 +111,25 @@ def test_what_a_suite_keeps_is_the_same_as_columns(kind: str) -> None:
     for field in dataclasses.fields(kept):
         ours, theirs = (repr(getattr(of, field.name)) for of in (again, kept))
         assert ours == theirs, field.name
+
+
+def test_seconds_are_those_of_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0.0)  # every look at it takes a second
+    monkeypatch.setattr(unfinished, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for before in (0.0, 2.0):
+        with Work(epath.Path(tmp_path)) as work:
+            taken_up = [step.columns.keys() for step in work.done()]
+            assert work.seconds == before and all(names == {"x"} for names in taken_up)
+            work.add(1, {"x": np.arange(1)})
+            work.add(1, {"x": np.arange(1)})
+
+
+def test_work_on_what_is_no_good_as_a_whole_is_not_kept(tmp_path: Path) -> None:
+    for error in (CheckpointError("diverged"), DataError("no image has a box")):
+        with pytest.raises(type(error), match=f"^{error}$"), Work(epath.Path(tmp_path / "w"), "", 2) as work:
+            work.add(2, {"x": np.arange(2)})
+            raise error
+        assert not (tmp_path / "w").exists()
 
 
 # --- procedures
@@ -195,6 +218,60 @@ def evaluate(
 
 SHARED = "imagenet_o,imagenet_r,imagenet"
 """All three read ImageNet's validation set, the first two also a set of their own."""
+
+
+def broken_record(source: Path, to: Path, split: str, index: int) -> tuple[Path, Callable[[], object]]:
+    """A copy of prepared data, one byte of a record changed; and what mends it."""
+    shutil.copytree(source, to)
+    opened = open_split(to, split)
+    (shard,) = (to / shard.file_name for shard in opened.manifest.shards)
+    offset = int(opened.records.places[0][index])
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: offset + 40] + bytes([whole[offset + 40] ^ 1]) + whole[offset + 41 :])
+    return shard, lambda: shard.write_bytes(whole)
+
+
+def test_what_came_before_a_broken_record_is_not_computed_again(
+    loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path
+) -> None:
+    """Nor what its suite has of another set, though the other suites of that are done."""
+    data, out = tmp_path / "data", tmp_path / "out.json"
+    data.mkdir()
+    for name in ("imagenet_o", "imagenet_real"):
+        (data / name).symlink_to(miniatures.data / name)
+    shard, mend = broken_record(miniatures.data / "imagenet_r", data / "imagenet_r", "test", index=10)
+    found, reasons = evaluate(Stopped(loaded), data, SHARED, out)
+    assert found.keys() == {"imagenet_o", "imagenet"} and reasons.keys() == {"imagenet_r"}
+    assert f"{shard}: record 10 at byte" in reasons["imagenet_r"] and "fails its CRC" in reasons["imagenet_r"]
+    assert reasons["imagenet_r"].endswith("of the 8 before is kept: once this is mended, the same command goes on after them")  # fmt: skip
+    mend()
+    found, _ = evaluate(again := Stopped(loaded), data, SHARED, out)
+    assert again.starts == [("imagenet_r", 8)]
+    assert found["imagenet_r"] == evaluate(Stopped(loaded), data, "imagenet_r", tmp_path / "o.json")[0]["imagenet_r"]
+    assert not out.with_name("out.json.unfinished").exists()
+
+
+def test_a_procedure_goes_on_after_a_broken_record_and_counts_the_seconds_of_both_runs(
+    loaded: LoadedModel,
+    miniatures: Miniatures,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, name, out = miniatures.data / "imagenet_localisation", "localisation", tmp_path / "out.json"
+    shard, mend = broken_record(source, tmp_path / "data" / "imagenet_localisation", "val", index=29)
+    with monkeypatch.context() as slow:
+        clock = itertools.count(0.0, 1000.0)
+        slow.setattr(unfinished, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        found, reasons = evaluate(Stopped(loaded), tmp_path / "data", name, out)
+    assert not found and f"{shard}: record 29" in reasons[name] and "is kept" in reasons[name]
+    mend()
+    results = Results(out, loaded)
+    assert not engine.evaluate(loaded, Stopped(loaded), tmp_path / "data", engine.choose_suites(name), results)
+    assert "localisation: going on after" in capsys.readouterr().err
+    assert results.suites[name]["seconds"] > 1000
+    expected = evaluate(Stopped(loaded), tmp_path / "data", name, tmp_path / "whole.json")[0][name]
+    assert {k: v for k, v in results.suites[name].items() if k != "seconds"} == expected
 
 
 @pytest.mark.parametrize("save", [False, True], ids=["", "with predictions"])
