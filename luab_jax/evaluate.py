@@ -84,7 +84,9 @@ def main() -> ExitCode:
         _print_results(suites, results)
         _print_missing(missing)
     if not results.suites:
-        raise UserError(f"no suite could run; is --data={_DATA.value} the folder of the prepared data?")
+        raise UserError(
+            f"no suite could run, for the reasons above; is --data={_DATA.value} the folder of the prepared data?"
+        )
     if is_first and why_no_examples:
         print(f"no example images: {why_no_examples}")
     if is_first:

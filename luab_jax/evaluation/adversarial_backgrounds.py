@@ -24,8 +24,12 @@ from luab_jax.evaluation.unfinished import Work
 FOREGROUNDS_AT_A_TIME = 256
 """The ranking of the backgrounds is renewed after so many: more would waste predictions before it is any good."""
 
+NONE, NOT_FINITE = -1, -2
 Classify = Callable[[Any, Float[Array, "p h w 3"]], Int[Array, " p"]]
-"""From variables and pixels in [0, 1], not normalised, to classes of the challenge (-1: none); a jax function."""
+"""From variables and pixels in [0, 1], not normalised, to classes of the challenge, `NONE` of them or `NOT_FINITE`; a
+jax function."""
+Check = Callable[[Bool[np.ndarray, " p"], Int[np.ndarray, " p"]], None]
+"""Told which of some answers are finite, and of which foregrounds they are; raises where that will not do."""
 
 
 class Images(NamedTuple):
@@ -45,19 +49,26 @@ class Outcome(NamedTuple):
 
 
 def find_vulnerable(
-    classify: Classify, variables: Any, images: Images, *, batch_size: int, mesh: Mesh, work: Work | None = None
+    classify: Classify,
+    variables: Any,
+    images: Images,
+    *,
+    batch_size: int,
+    mesh: Mesh,
+    work: Work | None = None,
+    check: Check | None = None,
 ) -> Outcome:
     """Runs the challenge; `batch_size` composites at a time, a multiple of the devices of `mesh`.
 
     `work` keeps the answers. As the pairs that are tried follow from the answers before, they are all that is needed
-    to get to the same place again.
+    to get to the same place again. Without `check` an answer that is not finite is a wrong one.
     """
     work = work or Work()
     whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    on_device = sharding.put(tuple(images), whole)
-    fools = jax.jit(
-        _make_fools(classify),
-        in_shardings=(whole, *[whole] * len(on_device), split, split),
+    on_device = sharding.put((images.foregrounds, images.masks, images.backgrounds), whole)
+    answer = jax.jit(
+        _make_answer(classify),
+        in_shardings=(whole, *[whole] * 3, split, split),
         out_shardings=whole if jax.process_count() > 1 else split,
     )
     answers = np.concatenate([np.zeros(0, bool), *(step.columns["fooled"] for step in work.done())])
@@ -69,7 +80,10 @@ def find_vulnerable(
         padded = np.zeros((batch_size, 2), np.int32)
         padded[: len(pairs)] = pairs
         placed = sharding.put((padded[:, 0], padded[:, 1]), split)
-        fooled = np.asarray(fools(variables, *on_device, *placed))[: len(pairs)]
+        answered = np.asarray(answer(variables, *on_device, *placed))[: len(pairs)]
+        if check is not None:
+            check(answered != NOT_FINITE, pairs[:, 0])
+        fooled = answered != images.labels[pairs[:, 0]]
         work.add(len(pairs), {"fooled": fooled})
         return fooled
 
@@ -89,22 +103,21 @@ def find_vulnerable(
     return Outcome(vulnerable, num_predictions)
 
 
-def _make_fools(classify: Classify) -> Callable[..., Array]:
-    """Whether each pair's composite is taken for another class than the foreground's."""
+def _make_answer(classify: Classify) -> Callable[..., Array]:
+    """What each pair's composite is taken for."""
 
-    def fools(
+    def answer(
         variables: Any,
         foregrounds: UInt8[Array, "f h w 3"],
         masks: Bool[Array, "f h w"],
-        labels: Int[Array, " f"],
         backgrounds: UInt8[Array, "b h w 3"],
         foreground: Int[Array, " p"],
         background: Int[Array, " p"],
-    ) -> Bool[Array, " p"]:
+    ) -> Int[Array, " p"]:
         pixels = jnp.where(masks[foreground][..., None], foregrounds[foreground], backgrounds[background])
-        return classify(variables, pixels.astype(jnp.float32) / 255.0) != labels[foreground]
+        return classify(variables, pixels.astype(jnp.float32) / 255.0)
 
-    return fools
+    return answer
 
 
 def _rounds(

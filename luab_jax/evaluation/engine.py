@@ -12,7 +12,7 @@ from etils import epath
 
 from luab_jax import sharding
 from luab_jax.data.dataset import has_split, open_split
-from luab_jax.errors import DataError, UserError
+from luab_jax.errors import CheckpointError, DataError, UserError
 from luab_jax.evaluation.compilations import Compilations
 from luab_jax.evaluation.predict import Predictor
 from luab_jax.evaluation.reading import SourceReading
@@ -72,7 +72,7 @@ def evaluate(
             for run in [run for run in runs if run.suite.procedure is not None]:
                 try:
                     _carry_out(run, predictor, results)
-                except DataError as e:
+                except (CheckpointError, DataError) as e:
                     missing.append(Missing(run.suite, str(e)))
         facts = {"programs": compiled.count, "seconds": round(compiled.seconds, 2)}
         if isinstance(predictor, Predictor):
@@ -144,7 +144,7 @@ def _read_all(
 
 
 def _carry_out(run: SuiteRun, predictor: Predicts, results: Results) -> None:
-    """A procedure on its data; raises `DataError` where that is not for it."""
+    """A procedure on its data; raises `DataError` where that is not for it, `CheckpointError` where the model is."""
     assert run.suite.procedure is not None and isinstance(predictor, Predictor)
     sources = run.sources()
     opened = {name: open_split(source.directory, source.split) for name, source in sources.items()}

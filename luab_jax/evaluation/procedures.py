@@ -26,13 +26,14 @@ from luab_jax.corruptions.parameters import NAMES, SEVERITIES
 from luab_jax.data import label_tables
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
-from luab_jax.data.pipeline import eval_batches, num_cores
+from luab_jax.data.pipeline import Truth, eval_batches, num_cores
 from luab_jax.data.resampling import ResizeFilter, resize_by_pillow
 from luab_jax.data.transforms import Preprocessing, Stored, decode
 from luab_jax.errors import DataError
-from luab_jax.evaluation.adversarial_backgrounds import Images, find_vulnerable
+from luab_jax.evaluation.adversarial_backgrounds import NONE, NOT_FINITE, Images, find_vulnerable
 from luab_jax.evaluation.answers import ARGMAX, Answers
 from luab_jax.evaluation.columns import Columns, as_answers, joined, of_kept
+from luab_jax.evaluation.finite import check_all, check_finite
 from luab_jax.evaluation.object_removal import Edit, Removal, Skips, all_edits
 from luab_jax.evaluation.predict import Predictor, progress
 from luab_jax.evaluation.predictions import Predictions
@@ -59,7 +60,7 @@ def bgc_accuracy(predictor: Predictor, splits: Splits, work: Work = NOTHING_KEPT
     were needed.
     """
     loaded = predictor.loaded
-    foregrounds, labels = _inputs(predictor, splits["original"])
+    foregrounds, truths = _inputs(predictor, splits["original"])
     masks = _foreground_masks(splits["original"], loaded.preprocessing.image_size)
     has_mask = np.asarray([mask is not None for mask in masks])
     if not has_mask.any():
@@ -67,21 +68,26 @@ def bgc_accuracy(predictor: Predictor, splits: Splits, work: Work = NOTHING_KEPT
     images = Images(
         foregrounds[has_mask],
         np.stack([mask for mask in masks if mask is not None]),
-        labels[has_mask],
+        np.asarray([truth.label for truth in truths], np.int32)[has_mask],
         _inputs(predictor, splits["only_bg_t"])[0],
     )
-    superclass = np.full(loaded.num_classes, -1, np.int32)
+    names = [truth.file_name for truth, has in zip(truths, has_mask, strict=True) if has]
+    superclass = np.full(loaded.num_classes, NONE, np.int32)
     for label, indices in enumerate(label_tables.IN9.values()):
         superclass[list(indices)] = label
     mean, std = (np.asarray(values, np.float32) for values in (loaded.preprocessing.mean, loaded.preprocessing.std))
 
     def classify(variables: tuple[Any, Any], pixels: Float[Array, "p h w 3"]) -> Int[Array, " p"]:
         outputs, _ = loaded.model.apply(*variables, (pixels - mean) / std, train=False, head=False)
-        return jnp.asarray(superclass)[jnp.argmax(outputs.logits, axis=-1)]
+        answer = jnp.asarray(superclass)[jnp.argmax(outputs.logits, axis=-1)]
+        return jnp.where(jnp.isfinite(outputs.logits).all(axis=-1), answer, NOT_FINITE)
+
+    def check(is_finite: Bool[np.ndarray, " p"], of_foregrounds: Int[np.ndarray, " p"]) -> None:
+        check_all(loaded, is_finite, [names[i] for i in of_foregrounds])
 
     variables = (loaded.params, loaded.batch_stats)
     found = find_vulnerable(
-        classify, variables, images, batch_size=predictor.batch_size, mesh=predictor.mesh, work=work
+        classify, variables, images, batch_size=predictor.batch_size, mesh=predictor.mesh, work=work, check=check
     )
     return {
         "bgc_accuracy": float(np.mean(~found.vulnerable)),
@@ -94,7 +100,7 @@ def bgc_accuracy(predictor: Predictor, splits: Splits, work: Work = NOTHING_KEPT
     }
 
 
-def _inputs(predictor: Predictor, split: PreparedSplit) -> tuple[UInt8[np.ndarray, "n h w 3"], Int[np.ndarray, " n"]]:
+def _inputs(predictor: Predictor, split: PreparedSplit) -> tuple[UInt8[np.ndarray, "n h w 3"], list[Truth]]:
     """All images of a set of the Backgrounds Challenge, and their classes of nine."""
     batches = eval_batches(
         split,
@@ -103,11 +109,12 @@ def _inputs(predictor: Predictor, split: PreparedSplit) -> tuple[UInt8[np.ndarra
         batch_size=predictor.batch_size,
         reading=predictor.reading,
     )
-    pixels, labels = [], []
-    for batch, truths in batches:
+    pixels: list[np.ndarray] = []
+    truths: list[Truth] = []
+    for batch, of_batch in batches:
         pixels.append(batch.images[batch.mask])
-        labels += [truth.label for truth in truths]
-    return np.concatenate(pixels), np.asarray(labels, np.int32)
+        truths += of_batch
+    return np.concatenate(pixels), truths
 
 
 def _foreground_masks(split: PreparedSplit, side: int) -> list[Bool[np.ndarray, "h w"] | None]:
@@ -142,6 +149,7 @@ def context_dependence(
             "logits": np.concatenate([np.zeros((0, predictor.loaded.num_classes), np.float32), *logits]),
             "skips": np.asarray(waiting_skips, np.int64),
         }
+        check_finite(predictor.loaded, columns["logits"], [edit.file_name for edit in waiting])
         kept.append(columns)
         work.add(len(waiting_skips), columns)
         waiting.clear()
@@ -233,6 +241,7 @@ def _located(predictor: Predictor, split: PreparedSplit, start: int) -> Iterator
             images[row], labels[row] = image.pixels, image.label
         placed = sharding.put((images, labels), rows)
         maps = np.asarray(maps_of(loaded.params, loaded.batch_stats, *placed), np.float32)
+        check_finite(loaded, maps[: len(batch)], [image.file_name for image in batch])
         for image, scores in zip(batch, maps, strict=False):
             resized = np.asarray(cv2.resize(scores, (side, side), interpolation=cv2.INTER_CUBIC))
             yield Located(image.file_name, resized, image.boxes.astype(np.float32))
@@ -285,7 +294,9 @@ def generated_corruptions(
                     seen = corrupt(rows.images, keys, name=kind, severity=severity, photos=photos)
                     group = f"{kind},severity={severity}"
                     of_group = [dataclasses.replace(truth, group=group) for truth in rows.truths]
-                    of_batch.append(ARGMAX(Predictions(predictor.logits_of(rows, seen), None, of_group)))
+                    logits = predictor.logits_of(rows, seen)
+                    check_finite(loaded, logits, [truth.file_name for truth in rows.truths])
+                    of_batch.append(ARGMAX(Predictions(logits, None, of_group)))
             answers += of_batch
             work.add(len(rows.truths), of_kept(Answers.concatenate(of_batch)))
             told.advance(len(rows.truths))

@@ -11,8 +11,9 @@ from etils import epath
 
 from luab_jax import sharding
 from luab_jax.data.dataset import open_split
-from luab_jax.errors import DataError
+from luab_jax.errors import CheckpointError, DataError
 from luab_jax.evaluation.columns import Columns, as_texts, below, texts, under
+from luab_jax.evaluation.finite import check_finite
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.saved import PredictionWriter, compacted, describe
 from luab_jax.evaluation.suite import View
@@ -115,11 +116,19 @@ class SourceReading:
         columns: Columns = {}
         for run in list(self._runs):
             try:
+                for view in run.views(self._source):
+                    self._check(predictions[view], with_byproduct=run.suite.needs_byproduct_head)
                 columns |= run.keep(self._source, predictions)
-            except DataError as e:
+            except (CheckpointError, DataError) as e:
                 self._drop(run, str(e))
                 columns[f"failed/{run.suite.name}"] = texts([str(e)])
         return columns
+
+    def _check(self, predictions: Predictions, *, with_byproduct: bool) -> None:
+        images = [truth.file_name for truth in predictions.truths]
+        check_finite(self._loaded, predictions.logits, images)
+        if with_byproduct and predictions.byproduct is not None:
+            check_finite(self._loaded, predictions.byproduct, images)
 
     def _drop(self, run: SuiteRun, message: str) -> None:
         self.missing.append(Missing(run.suite, message))

@@ -107,8 +107,9 @@ class PredictionWriter:
 def compacted(predictions: Predictions) -> Columns:
     """As the files have it."""
     largest = predictions.logits.max(axis=-1)
+    lower = np.maximum(predictions.logits - largest[:, None], np.finfo(np.float16).min)  # what is finite stays it
     columns = {
-        "logits": (predictions.logits - largest[:, None]).astype(np.float16),
+        "logits": lower.astype(np.float16),
         "largest": largest,
         **columns_lib.of_truths(predictions.truths),
     }

@@ -1,0 +1,30 @@
+"""The one rule of all suites for a model whose outputs are not finite: it has no score.
+
+A wrong answer in their place would be a guess, and an average precision, an AUROC or a distance have no such place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from luab_jax.errors import CheckpointError
+from luab_jax.evaluation.suite_run import Evaluated
+
+
+def check_finite(loaded: Evaluated, outputs: Float[np.ndarray, "n ..."], images: Sequence[str]) -> None:
+    """Raises `CheckpointError` naming the first of `images` for which an output is NaN or infinite."""
+    check_all(loaded, np.isfinite(outputs).all(axis=tuple(range(1, outputs.ndim))), images)
+
+
+def check_all(loaded: Evaluated, is_finite: Bool[np.ndarray, " n"], images: Sequence[str]) -> None:
+    """The same, where no more of the outputs is known."""
+    if is_finite.all():
+        return
+    raise CheckpointError(
+        f"the checkpoint {loaded.name}, step {loaded.identity.get('step')}, has outputs that are NaN or infinite, first"
+        f" for {images[int(np.argmin(is_finite))]}: it diverged or overflows, and has no score here. Evaluate one from"
+        " before that (--step)"
+    )

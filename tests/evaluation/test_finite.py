@@ -1,0 +1,127 @@
+"""A model whose outputs are not finite has no score in any suite, and the reason names it and an image."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from luab_jax import sharding
+from luab_jax.config import MeshConfig
+from luab_jax.data.dataset import open_split
+from luab_jax.data.features import Example
+from luab_jax.data.pipeline import Reading
+from luab_jax.errors import CheckpointError
+from luab_jax.evaluation import engine, procedures
+from luab_jax.evaluation.finite import check_finite
+from luab_jax.evaluation.loading import LoadedModel
+from luab_jax.evaluation.predict import Predictor
+from luab_jax.evaluation.results import Results
+from luab_jax.evaluation.saved import SavedModel
+from luab_jax.evaluation.suite import View
+from tests.evaluation.miniatures import Miniatures, tiny_model
+
+NOT_HERE = {"byproduct", "coco", "coco_context"}
+"""For models with a head, or of sets of labels."""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def miniatures(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Miniatures:
+    return Miniatures(tmp_path_factory.mktemp("raw"), loaded)
+
+
+def diverged(loaded: LoadedModel) -> LoadedModel:
+    classifier = {name: values * jnp.nan for name, values in loaded.params["classifier"].items()}
+    return dataclasses.replace(loaded, params=loaded.params | {"classifier": classifier})
+
+
+def predictor_of(loaded: LoadedModel) -> Predictor:
+    return Predictor(loaded, sharding.make_mesh(MeshConfig()), 8, Reading(num_threads=2))
+
+
+def evaluate(predictor: Predictor, data: Path, suites: str, out: Path) -> tuple[set[str], dict[str, str]]:
+    """The suites with a result, and why the others have none."""
+    results = Results(out, predictor.loaded)
+    missing = engine.evaluate(predictor.loaded, predictor, data, engine.choose_suites(suites), results)
+    assert not out.with_name(f"{out.name}.unfinished").exists()
+    return set(results.suites), {entry.suite.name: entry.reason for entry in missing}
+
+
+def test_a_model_that_diverged_has_no_score_in_any_suite(
+    loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path
+) -> None:
+    wanted = {suite.name for suite in engine.choose_suites("all") if not suite.name.startswith("demo_")} - NOT_HERE
+    names = ",".join(sorted(wanted))
+    scored, reasons = evaluate(predictor_of(diverged(loaded)), miniatures.data, names, tmp_path / "out.json")
+    assert not scored and reasons.keys() == wanted
+    for name, reason in reasons.items():
+        assert reason.startswith("the checkpoint tiny, step 0, has outputs that are NaN or infinite, first for"), name
+        assert "before is kept" not in reason
+
+
+def test_nor_on_images_that_are_corrupted_on_the_fly(loaded: LoadedModel, miniatures: Miniatures) -> None:
+    val = {"val": open_split(miniatures.data / "imagenet", "val")}
+    with pytest.raises(CheckpointError, match=r"first for .*\.JPEG: it diverged"):
+        procedures.generated_corruptions(predictor_of(diverged(loaded)), val, kinds=("contrast",), severities=(1,))
+
+
+def test_nor_has_one_of_sets_of_labels(loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path) -> None:
+    of_sets = dataclasses.replace(diverged(loaded), label_sets=True)
+    data = miniatures.data / "coco"
+    of_sets = dataclasses.replace(of_sets, class_list_hash=open_split(data, "val").manifest.classes.hash)
+    scored, reasons = evaluate(predictor_of(of_sets), data, "coco,coco_context", tmp_path / "out.json")
+    assert not scored
+    assert reasons.keys() == {"coco", "coco_context"}
+    for reason in reasons.values():
+        assert "has outputs that are NaN or infinite, first for COCO_val2014_0000000000" in reason
+
+
+class OneIsInfinite(Predictor):
+    """Of the black view of the second batch."""
+
+    def stream(self, split, views, stored, start):  # type: ignore[no-untyped-def,override]
+        for i, batch in enumerate(super().stream(split, views, stored, start)):
+            if i == 1 and View.CENTRE_BLACK in batch:
+                logits = batch[View.CENTRE_BLACK].logits.copy()
+                logits[3, 7] = np.inf
+                batch[View.CENTRE_BLACK] = dataclasses.replace(batch[View.CENTRE_BLACK], logits=logits)
+            yield batch
+
+
+def test_one_image_is_enough_and_other_suites_are_scored(
+    loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path
+) -> None:
+    predictor = OneIsInfinite(loaded, sharding.make_mesh(MeshConfig()), 8, Reading(num_threads=2))
+    scored, reasons = evaluate(predictor, miniatures.data, "imagenet,cocc", tmp_path / "out.json")
+    assert scored == {"imagenet"}
+    record = open_split(miniatures.data / "imagenet_real", "val").records[8 + 3]
+    assert f"first for {Example(record).file_name}:" in reasons["cocc"]
+
+
+def test_predictions_that_were_finite_are_so_when_they_are_read_again(
+    loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path
+) -> None:
+    """Half precision ends at 65,504."""
+    classifier = {name: 1e6 * values for name, values in loaded.params["classifier"].items()}
+    wide = dataclasses.replace(loaded, params=loaded.params | {"classifier": classifier})
+    results, suites = Results(tmp_path / "out.json", loaded), engine.choose_suites("imagenet")
+    engine.evaluate(wide, predictor_of(wide), miniatures.data, suites, results, tmp_path / "kept")
+    saved = SavedModel(tmp_path / "kept")
+    again = Results(tmp_path / "again.json", saved)
+    assert not engine.evaluate(saved, saved, miniatures.data, suites, again)
+    assert again.suites["imagenet"]["top1"] == results.suites["imagenet"]["top1"]
+
+
+def test_finite_outputs_of_any_shape_pass(loaded: LoadedModel) -> None:
+    check_finite(loaded, np.zeros((0, 4), np.float32), [])
+    check_finite(loaded, np.zeros((2, 3, 4), np.float32), ["a", "b"])
+    with pytest.raises(CheckpointError, match="first for b:"):
+        check_finite(loaded, np.asarray([[[1.0]], [[np.nan]]], np.float32), ["a", "b"])
