@@ -25,6 +25,10 @@ class DataError(UserError):
     """A file, a record or a field of the data is missing, broken or contradicts another."""
 
 
+class ShardError(DataError):
+    """A record is not as it was written; the copy that another host reads may be whole."""
+
+
 class StorageError(UserError):
     """A bucket cannot be reached, read or written; nothing is said of the data in it, which no reader may leave out."""
 

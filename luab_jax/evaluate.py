@@ -15,6 +15,7 @@ from luab_jax import cli
 from luab_jax.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
+    from luab_jax.config import DistributedConfig
     from luab_jax.evaluation.engine import Missing
     from luab_jax.evaluation.results import Results
     from luab_jax.evaluation.suite import Suite
@@ -70,12 +71,23 @@ _STD = flags.DEFINE_list("std", None, f"Of the three channels, on [0, 1], {_OTHE
 
 def main() -> ExitCode:
     # After the flags, so that a usage error answers at once.
+    from luab_jax.evaluation.engine import choose_suites
+    from luab_jax.hosts import WatchedHosts
+
+    suites = choose_suites(_SUITES.value)
+    hosts = _join_hosts()
+    with WatchedHosts(hosts.heartbeat_timeout_s):
+        return _evaluate(suites)
+
+
+def _evaluate(suites: Sequence[Suite]) -> ExitCode:
+    import jax
+
     from luab_jax.evaluation import engine
     from luab_jax.evaluation.keep_examples import keep_examples
     from luab_jax.evaluation.results import Results
 
-    suites = engine.choose_suites(_SUITES.value)
-    is_first = _join_hosts()
+    is_first = jax.process_index() == 0
     model, predictor = _model()
     results = Results(_OUT.value, model, overwrite=_OVERWRITE.value)
     missing = engine.evaluate(model, predictor, _DATA.value, suites, results, _PREDICTIONS.value)
@@ -95,10 +107,7 @@ def main() -> ExitCode:
     return ExitCode.FAILED if named and missing else ExitCode.DONE
 
 
-def _join_hosts() -> bool:
-    """Whether this is the only host, or the first, which writes and tells."""
-    import jax
-
+def _join_hosts() -> DistributedConfig:
     from luab_jax import sharding
     from luab_jax.config import DistributedConfig
 
@@ -109,7 +118,7 @@ def _join_hosts() -> bool:
         process_id=_PROCESS_ID.value,
     )
     sharding.init_distributed(config, prefix="--", flag="--distributed")
-    return jax.process_index() == 0
+    return config
 
 
 def _print_results(suites: Sequence[Suite], results: Results) -> None:

@@ -80,7 +80,7 @@ class WatchedHosts:
                     self._leave(
                         ExitCode.STOPPED_RESUMABLE,
                         f"host {names} of {self._num_hosts} was lost: no sign of life for {self._timeout_s} s. Start"
-                        " the same command on all hosts again; it resumes from the last checkpoint",
+                        " the same command on all hosts again; it resumes from what was saved",
                         lost,
                     )
                 if self._ended.wait(self._every_s):
@@ -91,7 +91,7 @@ class WatchedHosts:
                 self._leave(
                     ExitCode.STOPPED_RESUMABLE,
                     f"host 1 of {self._num_hosts}, which keeps the store, was lost ({reason}). Start the same command"
-                    " on all hosts again; it resumes from the last checkpoint",
+                    " on all hosts again; it resumes from what was saved",
                 )
 
     def _lost(self, start: float) -> list[int]:

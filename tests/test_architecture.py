@@ -116,7 +116,7 @@ ROOMS = {
     },
     "cli": {"config", "errors", "pipes"},
     "main": {"cli", "config", "errors", "train"},
-    "evaluate": {"cli", "config", "data", "errors", "evaluation", "sharding"},
+    "evaluate": {"cli", "config", "data", "errors", "evaluation", "hosts", "sharding"},
     "report": {"cli", "errors", "evaluation"},
     "compiled": {*DATA, "config", "models", "program", "progress"},
     "preflight": {"cli", "compiled", "config", "errors"},

@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 
 from luab_jax.data import storage
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, ShardError
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -68,10 +68,10 @@ def scan(file: _Readable, name: str) -> Iterator[tuple[int, bytes]]:
 def _checked(content: bytes, start: int, length: int, where: str) -> bytes:
     """The `length` bytes of data at `start`, whose CRC stands behind them."""
     if len(content) < start + length + FOOTER_BYTES:
-        raise DataError(f"{where}: the file ends before the record does; prepare this shard again")
+        raise ShardError(f"{where}: the file ends before the record does; prepare this shard again")
     data = content[start : start + length]
     if struct.unpack_from("<I", content, start + length)[0] != masked_crc32c(data):
-        raise DataError(
+        raise ShardError(
             f"{where}: fails its CRC, the bytes changed after they were written; copy or prepare this shard again"
         )
     return data
@@ -119,7 +119,7 @@ class RandomAccessTFRecords:
         framed = _read(self._paths[shard], offset, HEADER_BYTES + length + FOOTER_BYTES)
         where = f"{self._paths[shard]}: record {index - int(self._starts[shard])} at byte {offset}"
         if len(framed) >= HEADER_BYTES and framed[:HEADER_BYTES] != _header(length):
-            raise DataError(
+            raise ShardError(
                 f"{where}: its header is not that of the record in the index; the bytes changed, or shard and index are"
                 " of different preparations: copy or prepare this split again"
             )
@@ -131,6 +131,6 @@ def _read(path: str, start: int, num_bytes: int) -> bytes:
     try:
         return storage.read_range(path, start, num_bytes)
     except Exception as e:  # object stores have error classes of their own
-        raise DataError(
+        raise ShardError(
             f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); is the data set complete?"
         ) from e

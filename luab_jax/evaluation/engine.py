@@ -12,7 +12,7 @@ from etils import epath
 
 from luab_jax import sharding
 from luab_jax.data.dataset import has_split, open_split
-from luab_jax.errors import CheckpointError, DataError, UserError
+from luab_jax.errors import CheckpointError, DataError, ShardError, UserError
 from luab_jax.evaluation.compilations import Compilations
 from luab_jax.evaluation.predict import Predictor
 from luab_jax.evaluation.reading import SourceReading
@@ -73,6 +73,8 @@ def evaluate(
                 try:
                     _carry_out(run, predictor, results)
                 except (CheckpointError, DataError) as e:
+                    if isinstance(e, ShardError) and jax.process_count() > 1:
+                        raise  # the others may have read it, and wait for this host
                     missing.append(Missing(run.suite, str(e)))
         facts = {"programs": compiled.count, "seconds": round(compiled.seconds, 2)}
         if isinstance(predictor, Predictor):

@@ -16,7 +16,8 @@ from luab_jax.evaluation.suite_run import Evaluated
 
 def check_finite(loaded: Evaluated, outputs: Float[np.ndarray, "n ..."], images: Sequence[str]) -> None:
     """Raises `CheckpointError` naming the first of `images` for which an output is NaN or infinite."""
-    check_all(loaded, np.isfinite(outputs).all(axis=tuple(range(1, outputs.ndim))), images)
+    finite = np.isfinite(outputs)
+    check_all(loaded, np.asarray(finite.all(axis=tuple(range(1, finite.ndim)))), images)
 
 
 def check_all(loaded: Evaluated, is_finite: Bool[np.ndarray, " n"], images: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from luab_jax.byproducts.targets import Target, kind_of, make_target
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.features import Example
 from luab_jax.data.transforms import ANY_SIZE, decode, evaluation_input
-from luab_jax.errors import DataError, UserError
+from luab_jax.errors import DataError, ShardError, UserError
 from luab_jax.evaluation.engine import find_part
 from luab_jax.evaluation.examples import ExampleImage, Examples, Numbers, examples_path, read_examples, write_examples
 from luab_jax.evaluation.label_spaces import OF_THE_MODEL
@@ -70,6 +70,8 @@ def keep_examples(
         if jax.process_index() == 0:
             write_examples(path, examples)
     except DataError as e:
+        if isinstance(e, ShardError) and jax.process_count() > 1:
+            raise  # the others may have read it, and wait for this host
         return str(e)
     except OSError as e:
         return f"{path}: cannot be written ({e.strerror or e})"

@@ -127,7 +127,7 @@ class Work:
         if isinstance(error, CheckpointError) or (isinstance(error, DataError) and self._reached == self._total):
             self.remove()
         elif isinstance(error, DataError) and self._reached:
-            raise DataError(
+            raise type(error)(
                 f"{error}. What was computed of the {self._reached:,} before is kept: once this is mended, the same"
                 " command goes on after them"
             ) from error

@@ -176,7 +176,46 @@ def test_a_host_that_is_told_to_stop_stops_all_and_one_host_goes_on(folder: Path
     program = SIGNALLED.format(name="SIGTERM", flush_s=20.0, at=2)
     for code, output in run(folder, "stopped.json", program=("-c", program), num_hosts=2):
         assert code == 3, output
-        assert "interrupted; the same command continues" in output
+        assert "interrupted; the same command on all hosts continues" in output
     ((code, output),) = run(folder, "stopped.json")
     assert code == 0 and "going on after" in output
     assert suites_of(folder / "stopped.json") == expected
+
+
+def test_a_first_host_that_cannot_write_ends_all(folder: Path) -> None:
+    (folder / "file").write_text("no folder")
+    first, second = run(folder, "file/results.json", num_hosts=2)
+    message = f"{folder / 'file' / 'results.json'}"
+    assert first[0] == second[0] == 1, first[1] + second[1]
+    assert f"error: host 1 of 2: {message}" in first[1] and "cannot be written" in first[1]
+    assert f"error: host 1 of 2 stopped: {message}" in second[1]
+    assert "Traceback" not in first[1] + second[1]
+
+
+ONE_HOST_READS_NO_RECORD = """
+import runpy, sys
+from luab_jax.data.tfrecord import RandomAccessTFRecords
+from luab_jax.errors import ShardError
+from luab_jax.evaluation import procedures
+
+squash = procedures._squash
+
+def broken(split, side, index):
+    if index == 20 and "--process_id=1" in sys.argv:
+        raise ShardError("shard: record 20 fails its CRC")
+    return squash(split, side, index)
+
+procedures._squash = broken
+runpy.run_module("luab_jax.evaluate", run_name="__main__")
+"""
+
+
+def test_a_host_whose_copy_of_a_record_is_broken_ends_all(folder: Path, expected: dict[str, dict]) -> None:
+    out = "broken.json"
+    first, second = run(folder, out, program=("-c", ONE_HOST_READS_NO_RECORD), num_hosts=2)
+    assert first[0] == second[0] == 1, first[1] + second[1]
+    assert "error: host 2 of 2: shard: record 20 fails its CRC" in second[1]
+    assert "error: host 2 of 2 stopped: shard: record 20 fails its CRC" in first[1]
+    ((code, output),) = run(folder, out)
+    assert code == 0 and "localisation: going on after 16" in output, output
+    assert suites_of(folder / out) == expected
