@@ -124,8 +124,16 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
             _check(content)
     except OSError as e:
         raise UserError(f"{os.fspath(path)}: cannot be read ({e.strerror or e})") from e
+    except json.JSONDecodeError as e:
+        raise UserError(
+            f"{os.fspath(path)}: not a results file of luab_jax.evaluate, or one that was cut off as the machine or its"
+            f" disk failed ({e}); {_ANEW}"
+        ) from e
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise UserError(f"{os.fspath(path)}: not a results file of luab_jax.evaluate ({e})") from e
+        raise UserError(f"{os.fspath(path)}: not a results file of luab_jax.evaluate ({e}); {_ANEW}") from e
     if version != RESULTS_VERSION:
-        raise UserError(f"{os.fspath(path)}: results version {version}, this version reads {RESULTS_VERSION}")
+        raise UserError(f"{os.fspath(path)}: results version {version}, this version reads {RESULTS_VERSION}; {_ANEW}")
     return content
+
+
+_ANEW = "evaluate with another --out, or with --overwrite, which loses it"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from etils import epath
 
 from luab_jax.errors import UserError
-from luab_jax.evaluation.results import RESULTS_VERSION, read_results
+from luab_jax.evaluation.results import RESULTS_VERSION, Results, read_results
+from tests.evaluation.miniatures import tiny_model
 from tests.evaluation.test_page import result
 
 
@@ -29,6 +32,35 @@ def test_another_version_is_named(tmp_path: Path) -> None:
     path = written(tmp_path, {"results_version": 99, "checkpoint": {}, "suites": {}})
     with pytest.raises(UserError, match=rf"{path}: results version 99, this version reads {RESULTS_VERSION}"):
         read_results(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_torn_file_is_refused_with_the_remedy_that_works(tmp_path: Path, share: float) -> None:
+    """A full disk or a kill leaves the file before, whole; a crash of the machine may leave this."""
+    whole = json.dumps({"results_version": RESULTS_VERSION, **result("none")})
+    path = tmp_path / "results.json"
+    path.write_text(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match=rf"^{path}: .* cut off .*; evaluate with another --out, or with --overwrite"):
+        Results(path, tiny_model())
+    Results(path, tiny_model(), overwrite=True).add("imagenet", {"top1": 0.5, "n": 2})
+    assert read_results(path)["suites"]["imagenet"]["top1"] == 0.5
+
+
+def test_a_full_disk_leaves_the_results_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = Results(tmp_path / "results.json", tiny_model())
+    results.add("imagenet", {"top1": 0.5, "n": 2})
+
+    def full(path: Path, text: str) -> None:
+        path.write_bytes(text[:10].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk, pytest.raises(UserError, match=r"results\.json: cannot be written \(No space"):
+        disk.setattr(type(epath.Path(tmp_path)), "write_text", full)
+        results.add("cocc", {"top1": 0.4, "n": 2})
+    again = Results(tmp_path / "results.json", tiny_model())
+    assert again.suites.keys() == {"imagenet"}
+    again.add("cocc", {"top1": 0.4, "n": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
 DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
