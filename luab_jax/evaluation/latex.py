@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,13 @@ from luab_jax.evaluation.report import column_title, columns, format_score, is_a
 
 _ESCAPES = {
     **{char: f"\\{char}" for char in "{}$&#_%"},
+    **{char: f"{{{char}}}" for char in "[]*"},  # at the start of a row they are arguments of the one before
     "\\": r"\textbackslash{}",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "λ": r"$\lambda$",
     "±": r"$\pm$",
 }
@@ -26,9 +29,17 @@ _ARROWS = {1: r" $\uparrow$", -1: r" $\downarrow$", 0: ""}
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX prints as it is; line breaks and control characters become spaces."""
+    """Text that LaTeX prints as it is; line breaks and control characters become spaces.
+
+    Of letters that its usual fonts may lack, and then stop it, their ASCII is left, or a question mark.
+    """
     plain = re.sub(r"[\x00-\x20\x7f]+", " ", text)
-    return "".join(_ESCAPES.get(char, char) for char in plain)
+    return "".join(_ESCAPES.get(char) or _ascii(char) for char in plain)
+
+
+def _ascii(char: str) -> str:
+    letters = (c for c in unicodedata.normalize("NFKD", char) if not unicodedata.combining(c))
+    return "".join(c if c.isascii() else "?" for c in letters)
 
 
 def latex(results: Sequence[Mapping[str, Any]], *, with_paper: bool = False) -> str:

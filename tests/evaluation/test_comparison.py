@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from scipy import stats
 
 from luab_jax.data.class_lists import imagenet
 from luab_jax.evaluation.comparison import Score, best, difference, other_data, score_of
-from luab_jax.evaluation.latex import latex
+from luab_jax.evaluation.latex import escaped, latex
 from luab_jax.evaluation.layout import direction, headings
 from luab_jax.evaluation.page.write import page
 from luab_jax.evaluation.paper import counterpart, paper_results
@@ -144,6 +147,32 @@ def test_the_best_of_latex_is_bold_where_it_is_one_alone() -> None:
     assert (low[1], high[1]) == ("70.0", r"\textbf{80.0}")
     one, same = rows(latex([result("none", 0, 0.7), result("box", 0, 0.7)]))[-2:]
     assert (one[1], same[1]) == ("70.0", "70.0")
+
+
+PRINTABLE = "".join(map(chr, range(32, 127)))
+HOSTILE = (PRINTABLE, "[2pt] first in its row", "* likewise", "é ß ő λ ± — “x” ½ 中 🙂 \u200b \ud800")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here (Debian: texlive-latex-recommended)")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_latex_compiles_it(name: str, tmp_path: Path) -> None:
+    """The terminal tells of boxes that are too wide, which is no error."""
+    runs = [result("none", model=name), result("box", 0, 0.8, model=name), result("box", 1, 0.82, model=name)]
+    runs.append(result("click_last", model="resnet50", class_list_hash=imagenet().hash))
+    text = latex(runs, with_paper=True)
+    assert "paper:" in text
+    packages, _, _ = text.partition(". ")
+    body = [r"\documentclass{article}", packages.removeprefix("% "), r"\begin{document}", text, r"\end{document}"]
+    (tmp_path / "table.tex").write_bytes("\n".join(body).encode(errors="replace"))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_a_row_does_not_begin_with_an_argument_of_the_one_before() -> None:
+    for name in ("[2pt] x", "*x"):
+        assert [row[0][:3] for row in rows(latex([result("none", model=name)]))[-1:]] == [f"{{{name[0]}}}"]
+    assert escaped("é|½中") == r"e\textbar{}1?2?"
 
 
 def test_a_name_cannot_end_the_table() -> None:
