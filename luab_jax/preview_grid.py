@@ -28,6 +28,7 @@ from luab_jax.byproducts.records import ImageRecord, Size
 from luab_jax.byproducts.targets import Target, kind_of, make_target
 from luab_jax.config import Config, label_set_size
 from luab_jax.data.batch import Batch
+from luab_jax.data.class_lists import readable_names
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.features import Example
 from luab_jax.data.transforms import decode
@@ -74,7 +75,7 @@ def draw_preview(config: Config, out: str, *, num_images: int, num_crops: int, c
     for row, record in enumerate(records):
         grid.paste(row, 0, _whole(record, cell), _names(record, split))
         for column, cells in enumerate(columns, 1):
-            crop = _crop(cells[row], kind, split.manifest.classes.names, cell)
+            crop = _crop(cells[row], kind, readable_names(split.manifest.classes), cell)
             grid.paste(row, column, crop, _caption(cells[row]))
     grid.save(path)
     return grid.size
@@ -275,6 +276,6 @@ def _colour(label: int) -> tuple[int, int, int]:
 
 
 def _names(record: ImageRecord, split: PreparedSplit) -> str:
-    names = split.manifest.classes.names
+    names = readable_names(split.manifest.classes)
     labels = [record.label] if record.label >= 0 else list(record.labels)
     return ", ".join(names[label] for label in labels if label < len(names)) or "no class"

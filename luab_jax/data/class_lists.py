@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import importlib.util
 from dataclasses import dataclass
@@ -39,15 +41,38 @@ def imagenet() -> ClassList:
 
     Read from the list that TFDS ships for `imagenet2012`, and checked, so that a changed file cannot change labels.
     """
-    spec = importlib.util.find_spec("tensorflow_datasets")
-    if spec is None or spec.origin is None:
-        raise UserError("the ImageNet class list comes with tensorflow-datasets: pip install tensorflow-datasets")
-    path = Path(spec.origin).parent / "datasets" / "imagenet2012" / "labels.txt"
+    path = _in_tfds("imagenet2012", "labels.txt")
     ids = tuple(path.read_text().split())
     classes = ClassList(ids, ids)
     if classes.hash != _IMAGENET_HASH:
         raise UserError(f"{path}: not the list of ILSVRC2012 wnids that this version expects; reinstall the package")
     return classes
+
+
+def _in_tfds(dataset: str, file_name: str) -> Path:
+    """Without an import, which would load the package's datasets."""
+    spec = importlib.util.find_spec("tensorflow_datasets")
+    if spec is None or spec.origin is None:
+        raise UserError("the ImageNet class list comes with tensorflow-datasets: pip install tensorflow-datasets")
+    return Path(spec.origin).parent / "datasets" / dataset / file_name
+
+
+@functools.cache
+def readable_names(classes: ClassList) -> tuple[str, ...]:
+    """The names for people: those that TFDS ships with SI-Score where ImageNet's list has wnids only.
+
+    Of several for one class the first, unless another class has that too.
+    """
+    path = _in_tfds("siscore", "labels.py")
+    if classes.names != classes.ids or classes.hash != _IMAGENET_HASH or not path.exists():
+        return classes.names
+    assigned = (node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign))
+    lists = (ast.literal_eval(value) for value in assigned if isinstance(value, ast.List))
+    of_class = [names for names in lists if len(names) == len(classes)]
+    if len(of_class) != 1:
+        return classes.names
+    first = [names.partition(",")[0] for names in of_class[0]]
+    return tuple(short if first.count(short) == 1 else whole for short, whole in zip(first, of_class[0], strict=True))
 
 
 def in9() -> ClassList:

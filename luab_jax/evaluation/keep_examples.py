@@ -18,6 +18,7 @@ from scipy import special
 from luab_jax import sharding
 from luab_jax.byproducts.kinds import TargetKind
 from luab_jax.byproducts.targets import Target, kind_of, make_target
+from luab_jax.data.class_lists import readable_names
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.features import Example
 from luab_jax.data.transforms import ANY_SIZE, decode, evaluation_input
@@ -106,7 +107,7 @@ def make_examples(predictor: Predictor, split: PreparedSplit, count: int) -> Exa
     shown = np.asarray([min(of_image.labels, default=0) for of_image in seen], np.int32)
     maps = _maps(predictor, np.stack([of_image.pixels for of_image in seen]), shown)
     points = _points(predictions.target, predictions.byproduct, shown)
-    names = split.manifest.classes.names
+    names = readable_names(split.manifest.classes)
     label_sets = predictor.loaded.label_sets
     images = [
         ExampleImage(

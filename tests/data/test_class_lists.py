@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luab_jax.data.class_lists import ClassList, imagenet, read_class_list
+from luab_jax.data import label_tables
+from luab_jax.data.class_lists import ClassList, imagenet, read_class_list, readable_names
 from luab_jax.errors import DataError
 
 
@@ -85,3 +86,19 @@ def test_a_bad_list_is_refused_by_name(tmp_path: Path, content: bytes, told: str
 def test_a_missing_list_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.txt: cannot be read as a class list"):
         read_class_list(tmp_path / "nowhere.txt")
+
+
+def test_imagenet_has_names_for_people_that_tell_its_classes_apart() -> None:
+    names = readable_names(imagenet())
+    assert len(set(names)) == 1000 and not set(names) & set(imagenet().ids)
+    assert names[0] == "tench" and names[134] == "crane (bird)" and names[517] == "crane (machine)"
+    assert {names[638], names[639]} == {"maillot", "maillot, tank suit"}
+    same = [label for label, index in label_tables.SI_SCORE.items() if names[index] == label]
+    assert len(same) > 30, "the indices of another table"
+
+
+def test_names_that_a_list_has_stay() -> None:
+    own = ClassList(imagenet().ids, tuple(f"class {i}" for i in range(1000)))
+    assert readable_names(own) == own.names
+    small = ClassList(("n1", "n2"), ("n1", "n2"))
+    assert readable_names(small) == small.names
