@@ -91,9 +91,14 @@ def _plan(
     runs: list[SuiteRun] = []
     missing: list[Missing] = []
     for suite in suites:
-        found = {name: find_part(data, part) for name, part in suite.parts.items()}
+        try:
+            found = {name: find_part(data, part) for name, part in suite.parts.items()}
+            identity = data_identity(suite, found)
+        except DataError as e:
+            missing.append(Missing(suite, str(e)))
+            continue
         if suite.name in results.suites:
-            if results.suites[suite.name].get("data") == data_identity(suite, found):
+            if results.suites[suite.name].get("data") == identity:
                 say(f"{suite.name}: already in the results", active=jax.process_index() == 0)
                 continue
             say(f"{suite.name}: its result is of other data, running it again", active=jax.process_index() == 0)

@@ -14,6 +14,7 @@ import dataclasses
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,16 +152,16 @@ class SavedModel:
     def stream(
         self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE, start: int = 0
     ) -> Iterator[dict[View, Predictions]]:
-        """As `Predictor.stream`; raises `DataError` for data that was not predicted."""
+        """As `Predictor.stream`; raises `DataError` for data that was not predicted, or a file that is damaged."""
         del stored
+        for view in views:
+            _check_whole(_path(self._directory, split, view), split, view)
         read = {view: self._read(split, view, start) for view in views}
         for parts in zip(*read.values(), strict=True):
             yield dict(zip(read, parts, strict=True))
 
     def _read(self, split: PreparedSplit, view: View, first: int) -> Iterator[Predictions]:
         path = _path(self._directory, split, view)
-        if not path.exists():
-            raise DataError(f"{path}: no saved predictions of {split.directory} as it is now, seen as {view.value}")
         with np.load(path) as archive:
             columns = {name: archive[name] for name in archive.files if name not in ("about.json", "logits")}
         truths = columns_lib.Truths(columns)
@@ -177,13 +178,30 @@ class SavedModel:
                 yield Predictions(values, byproduct, truths[rows], self.target)
 
 
+_DAMAGE = (OSError, ValueError, KeyError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
+"""What zipfile raises for a file whose bytes changed."""
+
+
+def _check_whole(path: Path, split: PreparedSplit, view: View) -> None:
+    """Before any of it counts: who reads from the middle on is not told by the checksum at the end."""
+    if not path.exists():
+        raise DataError(f"{path}: no saved predictions of {split.directory} as it is now, seen as {view.value}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except _DAMAGE as e:
+        damaged = f"{type(e).__name__}: {e}"
+    if damaged is not None:
+        raise DataError(f"{path}: damaged ({damaged}); predict it again with --predictions")
+
+
 def _about(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             about = json.loads(archive.read("about.json"))
         if about["saved_version"] != _VERSION:
             raise UserError(f"{path}: version {about['saved_version']}, this version reads {_VERSION}")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
+    except _DAMAGE as e:
         raise UserError(f"{path}: not saved predictions of luab_jax.evaluate ({type(e).__name__}: {e})") from e
     return about
 

@@ -291,6 +291,18 @@ def test_a_damaged_shard_costs_the_suites_on_it_and_names_the_file(
     assert all(told in entry.reason and "tiny-val" in entry.reason for entry in missing), missing
 
 
+def test_a_broken_manifest_costs_its_own_suites_only(loaded: LoadedModel, predictor: Predictor, tmp_path: Path) -> None:
+    """Also where there is another copy, of which one cannot say that it is the more complete."""
+    for name in ("imagenet", "imagenet_real"):
+        tiny.prepare_split(tmp_path / name, "val", 9)
+    manifest_path(tmp_path / "imagenet_real", "val").write_text("{")
+    tiny.prepare_split(tmp_path / "suites" / "size", "test", 8)
+    suites, missing = run(loaded, predictor, tmp_path, "imagenet,demo_size", tmp_path / "results.json")
+    assert suites.keys() == {"demo_size"}
+    assert [entry.suite.name for entry in missing] == ["imagenet"]
+    assert "imagenet_real/val.manifest.json: not a manifest" in missing[0].reason
+
+
 def test_an_image_that_is_no_jpeg_or_png_is_named(loaded: LoadedModel, predictor: Predictor, tmp_path: Path) -> None:
     """data_prep leaves such files out and counts them; this is a set that something else wrote."""
     items = [tiny.Drawn(i) for i in range(9)]

@@ -148,6 +148,23 @@ def test_another_file_is_told_from_predictions(tmp_path: Path, content: bytes | 
         SavedModel(tmp_path)
 
 
+def test_a_byte_that_changed_is_told_before_anything_counts(tmp_path: Path, split: PreparedSplit) -> None:
+    save(tmp_path, split, predicted())
+    (path,) = tmp_path.glob("*.npz")
+    whole, expected = path.read_bytes(), read(tmp_path, split)
+    told = 0
+    for place in np.random.default_rng(0).integers(0, len(whole), 60).tolist():
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        try:
+            found = list(SavedModel(tmp_path).stream(split, [View.PLAIN], start=7))
+        except UserError as e:
+            assert str(path) in str(e)
+            told += 1
+        else:  # a date, or the like
+            np.testing.assert_array_equal(found[0][View.PLAIN].logits, expected.logits[7:])
+    assert told > 40
+
+
 def test_another_version_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("about.json", json.dumps(ABOUT | {"saved_version": 99}))
