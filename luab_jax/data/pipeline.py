@@ -231,8 +231,9 @@ class _Prepare(grain.transforms.Map):
             side = self._preprocessing.image_size
             return EvalExample(np.zeros((side, side, 3), np.uint8), None, index, self._no_target())
         name = example.file_name
+        image = decode(example.image, name)
         try:
-            pixels, view = evaluation_input(decode(example.image, name), self._preprocessing, self._stored)
+            pixels, view = evaluation_input(image, self._preprocessing, self._stored)
         except DataError as e:
             raise DataError(f"{name}: {e}") from e
         target = make_target(

@@ -85,8 +85,8 @@ def edits_of(example: Example, index: int, preprocessing: Preprocessing, removal
     if len(labels) < 2:
         return [], Skips()
     name = example.file_name
+    image = decode(example.image, name)
     try:
-        image = decode(example.image, name)
         pixels, view = resize_and_centre_crop(image, preprocessing)
         boxes = [box for box in example.record().boxes if box.label in labels]
         whole = {label: _class_mask([b for b in boxes if b.label == label], Size(*image.size)) for label in labels}

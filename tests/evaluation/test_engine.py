@@ -321,7 +321,7 @@ def test_an_image_that_is_no_jpeg_or_png_is_named(loaded: LoadedModel, predictor
     )  # fmt: skip
     prepare(plan, workers=1, strict=True)
     suites, missing = run(loaded, predictor, tmp_path, "imagenet", tmp_path / "results.json")
-    assert not suites and "0005.png" in missing[0].reason, missing
+    assert not suites and missing[0].reason.count("0005.png") == 1, missing
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
