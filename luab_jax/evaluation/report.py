@@ -111,7 +111,7 @@ def _interval(score: str, bounds: Mapping[str, Sequence[float]]) -> str:
 
 
 def notes(scores: Mapping[str, Any]) -> list[str]:
-    """What the data is not as published, each once, however many parts have it."""
+    """What the data is not as published, each once, however many parts have it; and by which protocol a score is."""
     found = ["partial set"] if scores.get("partial") else []
     if "resized_from" in scores:
         found.append(f"stored at {scores['resized_from']} px, resized")
@@ -121,6 +121,7 @@ def notes(scores: Mapping[str, Any]) -> list[str]:
                 found.append(f"{sum(value.values())} images skipped")
             elif name != "generated":  # stands in the title
                 found.append(f"{name}: {value}")
+    found += [f"{score}: {protocol}" for score, protocol in scores.get("protocols", {}).items()]
     found += [f"without {part}: {reason}" for part, reason in scores.get("parts_left_out", {}).items()]
     return list(dict.fromkeys(found))
 

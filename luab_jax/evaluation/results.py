@@ -102,6 +102,7 @@ def _check(content: Mapping[str, Any]) -> None:
                 raise ValueError(f"suite {name}: the interval of {score} is [{low}, {high}]")
         for of_part in scores.get("data_notes", {}).values():
             sum(of_part.get("skipped", {}).values())
+        scores.get("protocols", {}).items()
 
 
 def _other(identity: Mapping[str, Any]) -> str:

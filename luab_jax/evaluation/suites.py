@@ -49,6 +49,17 @@ def _v2(parts: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
+_OBJECTNET_PROTOCOLS = {
+    "top1": "argmax over 1,000, mapped to its classes (objectnet-template-pytorch)",
+    "top1_of_125": "argmax over its 125 indices (imagenet-testbed)",
+}
+"""They differ by much, so every result says which is which."""
+
+
+def _objectnet(parts: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**beside("template")(parts), "protocols": _OBJECTNET_PROTOCOLS}
+
+
 _VAL = ("imagenet_real", "imagenet", "imagenet_localisation", "prepared", ".")
 _VAL_WITH_BYPRODUCTS = ("imagenet", "imagenet_localisation", "imagenet_real", "prepared", ".")
 _VAL_WITH_BOXES = ("imagenet_localisation", "imagenet", "prepared", ".")
@@ -183,7 +194,7 @@ SUITES: tuple[Suite, ...] = (
             "template": replace(_OBJECTNET, reduce=Answer(right=label_set)),
             "of_125": replace(_OBJECTNET, reduce=Answer(_OBJECTNET_INDICES, right=label_set)),
         },
-        beside("template"),
+        _objectnet,
         "top1",
         _get("objectnet", "objectnet-1.0.zip", " --password=..."),
         IMAGENET,

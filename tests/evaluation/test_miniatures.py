@@ -19,11 +19,14 @@ from luab_jax.data.label_tables import IMAGENET_A, IMAGENET_O, IMAGENET_R, IN9, 
 from luab_jax.data.pipeline import Reading
 from luab_jax.evaluation import engine
 from luab_jax.evaluation.loading import LoadedModel
+from luab_jax.evaluation.page.write import page
 from luab_jax.evaluation.predict import Predictor
+from luab_jax.evaluation.report import suite_lines
 from luab_jax.evaluation.results import Results
 from luab_jax.evaluation.saved import SavedModel
 from luab_jax.evaluation.scores.corruptions import ALEXNET_ERROR
 from luab_jax.evaluation.suite import View
+from tests.evaluation import test_page
 from tests.evaluation.drawn import softmax
 from tests.evaluation.miniatures import IDS, Miniatures, tiny_model, write
 
@@ -204,6 +207,11 @@ def test_objectnet_by_both_protocols_without_its_border(scores: Scores, miniatur
         testbed.append(folder_of[best(logits, tuple(folder_of))] == folder)
     assert scores["objectnet"]["top1"] == pytest.approx(sum(template) / 15)
     assert scores["objectnet"]["top1_of_125"] == share(testbed)
+    (line,) = suite_lines("objectnet", scores["objectnet"])
+    shown = page([{**test_page.result("none"), "suites": {"objectnet": scores["objectnet"]}}])
+    for text in (line, shown):
+        assert "top1: argmax over 1,000" in text and "top1_of_125: argmax over its 125 indices" in text
+    assert "ObjNet: argmax over 1,000 classes" in shown
     assert sum(template) < sum(testbed)
 
 

@@ -86,6 +86,8 @@ def _notes(
         found.append(f"† Not on the same data as the first run: {', '.join(sorted(others))}.")
     if any(heading.paper == "IN-O" for heading in shown):
         found.append("IN-O: AUROC, which the paper's column fits; AUPR is below.")
+    if any(heading.paper == "ObjNet" for heading in shown):
+        found.append("ObjNet: argmax over 1,000 classes, ObjectNet's own template; that over its 125 indices is below.")
     if paper:
         found.append(f"In grey: {SOURCE}.")
     elif with_paper:
