@@ -76,7 +76,7 @@ def main() -> ExitCode:
 
     suites = choose_suites(_SUITES.value)
     hosts = _join_hosts()
-    with WatchedHosts(hosts.heartbeat_timeout_s):
+    with WatchedHosts(hosts.heartbeat_timeout_s, saved="what was kept"):
         return _evaluate(suites)
 
 

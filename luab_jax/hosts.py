@@ -34,8 +34,10 @@ class WatchedHosts:
     error of one host is told by all, who exit as that one does.
     """
 
-    def __init__(self, timeout_s: int):
+    def __init__(self, timeout_s: int, *, saved: str = "the last checkpoint"):
+        """`saved` is what messages say that the command goes on from."""
         self._timeout_s = timeout_s
+        self._saved = saved
         self._every_s = min(2.0, timeout_s / 5)
         self._host, self._num_hosts = jax.process_index(), jax.process_count()
         self._store: Any = distributed.global_state.client
@@ -80,7 +82,7 @@ class WatchedHosts:
                     self._leave(
                         ExitCode.STOPPED_RESUMABLE,
                         f"host {names} of {self._num_hosts} was lost: no sign of life for {self._timeout_s} s. Start"
-                        " the same command on all hosts again; it resumes from what was saved",
+                        f" the same command on all hosts again; it resumes from {self._saved}",
                         lost,
                     )
                 if self._ended.wait(self._every_s):
@@ -91,7 +93,7 @@ class WatchedHosts:
                 self._leave(
                     ExitCode.STOPPED_RESUMABLE,
                     f"host 1 of {self._num_hosts}, which keeps the store, was lost ({reason}). Start the same command"
-                    " on all hosts again; it resumes from what was saved",
+                    f" on all hosts again; it resumes from {self._saved}",
                 )
 
     def _lost(self, start: float) -> list[int]:
