@@ -4,7 +4,7 @@ OUT.unfinished/<work>-<key>/<from>-<to>.npz   columns that join end to end, of t
 
 The key is of all that decides the columns: checkpoint, preprocessing, data, versions. A file has its name only once it
 is whole, so that work which is killed at any moment goes on from the last one. Finished work is removed; what came
-before a record that cannot be read stays, for the day when that is mended.
+before a record that cannot be read stays, for the day when its shard is whole again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from luab_jax.data.dataset import PreparedSplit
-from luab_jax.errors import CheckpointError, DataError, UserError
+from luab_jax.errors import CheckpointError, DataError, ShardError, UserError
 from luab_jax.evaluation.columns import Columns, joined
 from luab_jax.log import say
 
@@ -48,8 +48,8 @@ class Step(NamedTuple):
 class Work:
     """One piece of work, done unit by unit in an order that never changes. With several hosts the first one writes.
 
-    A context manager: what waits to be written is written on leaving, by Ctrl-C too. Where a record cannot be read, the
-    error tells of it; where the model or the whole of the data is no good, nothing is kept.
+    A context manager: what waits to be written is written on leaving, by Ctrl-C too. Where a shard is broken, the error
+    tells of it; where the model or the whole of the data is no good, nothing is kept.
     """
 
     def __init__(self, folder: epath.Path | None = None, title: str = "", total: int | None = None):
@@ -126,10 +126,10 @@ class Work:
         self.flush()
         if isinstance(error, CheckpointError) or (isinstance(error, DataError) and self._reached == self._total):
             self.remove()
-        elif isinstance(error, DataError) and self._reached:
-            raise type(error)(
-                f"{error}. What was computed of the {self._reached:,} before is kept: once this is mended, the same"
-                " command goes on after them"
+        elif isinstance(error, ShardError) and self._reached:
+            raise ShardError(
+                f"{error}. What was computed of the {self._reached:,} before is kept: once the shard is whole again,"
+                " the same command goes on after them"
             ) from error
 
 
