@@ -22,7 +22,7 @@ from luab_jax.data.transforms import Preprocessing
 from luab_jax.errors import ConfigError
 from luab_jax.metrics import Means, summarise
 from luab_jax.models.config import Dtype, ModelConfig, Stem
-from luab_jax.models.functional import create_model
+from luab_jax.models.functional import Model, create_model
 from luab_jax.sharding import batch_sharding, make_mesh, replicated
 from luab_jax.step import TrainRows, TrainState, init_state, make_train_step, train_rows
 from tests.augmentation.pictures import pictures
@@ -84,9 +84,20 @@ def prepared_step(config: Config, batch: Batch, devices: int = 1) -> tuple[Any, 
     optimizer = optax.sgd(0.1)
     mesh = make_mesh(MeshConfig(data=devices), jax.devices()[:devices])
     whole = replicated(mesh)
-    state = jax.jit(functools.partial(init_state, model, optimizer), out_shardings=whole)(jax.random.key(0))
+    state = jax.device_put(first_state(model, optimizer, (repr(config.model), shape)), whole)
     step = jax.jit(make_train_step(config, model, optimizer, optax.constant_schedule(0.1)))
     return step, (state, jax.device_put(batch, batch_sharding(mesh)), jax.device_put(jax.random.key(1), whole))
+
+
+FIRST_STATES: dict[Any, TrainState] = {}
+"""By model and shape of its byproduct head: drawing them is compiled once."""
+
+
+def first_state(model: Model, optimizer: optax.GradientTransformation, drawn: Any) -> TrainState:
+    if drawn not in FIRST_STATES:
+        init = jax.jit(functools.partial(init_state, model, optimizer))
+        FIRST_STATES[drawn] = jax.device_get(init(jax.random.key(0)))
+    return FIRST_STATES[drawn]
 
 
 def one_step(config: Config, batch: Batch, devices: int = 1) -> tuple[TrainState, Means]:
