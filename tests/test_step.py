@@ -122,7 +122,7 @@ def test_microbatches_give_the_step_of_the_whole_batch(pieces: int, weighted: bo
 def test_augmented_and_mixed_images_keep_their_partners_in_microbatches() -> None:
     """Pairs, rectangles and the weights of targets are drawn for the whole batch."""
     config = experiment(VIT, batch_size=32)  # large enough for the same pairs: see `pair_groups`
-    config.augmentation = AugmentationConfig(mixup=0.8, cutmix=1.0, erasing=0.5)
+    config.augmentation = AugmentationConfig(mixup=0.8, erasing=0.5)
     (_, whole), means = steps(config, batch_of(32))
     (_, accumulated), sums = steps(dataclasses.replace(config, accumulation_steps=2), batch_of(32))
     assert_close(whole.params, accumulated.params)

@@ -31,8 +31,8 @@ BATCH, SIDE, CLASSES, MAP = 16, 16, 3, 3
 EVERYTHING = AugmentationConfig(
     colour_jitter=0.4, lighting=0.1, rand_augment_magnitude=9.0, erasing=0.5, mixup=0.8, cutmix=1.0, repeats=3
 )
-MIXED = AugmentationConfig(lighting=0.1, erasing=0.5, mixup=0.8, cutmix=1.0)
-"""Compiled in a tenth of the time."""
+PASTED = AugmentationConfig(lighting=0.1, erasing=0.5, cutmix=1.0)
+"""Compiled in a fraction of the time: of mixup and cutmix each draws from a Beta distribution, which is dear."""
 MODEL = ModelConfig(name="resnet18", width=4, stage_sizes=(1, 1), stem=Stem.PATCH, compute_dtype=Dtype.FLOAT32)
 
 
@@ -142,7 +142,7 @@ def test_one_flag_turns_everything_off_to_the_bit() -> None:
 )
 def test_targets_train_where_images_are_erased_and_mixed(target: Target, task: Task) -> None:
     """Those with a loss or a shape of their own; points are below."""
-    config = experiment(MIXED, target, task)
+    config = experiment(PASTED, target, task)
     config.validate()
     batch = batch_of(config, weighted=task is Task.SINGLE_LABEL)
     state, means = one_step(config, batch)
@@ -158,7 +158,7 @@ def test_targets_train_where_images_are_erased_and_mixed(target: Target, task: T
 
 
 def test_a_step_is_the_same_on_one_device_and_on_eight() -> None:
-    config = experiment(EVERYTHING)
+    config = experiment(dataclasses.replace(EVERYTHING, cutmix=0.0))
     batch = batch_of(config, weighted=True)
     plans = [
         jax.jit(functools.partial(train_rows, config))(
@@ -178,7 +178,7 @@ def test_microbatches_mix_the_same_pairs_and_divide_by_the_whole_batchs_targets(
 
     Repeated crops keep partners four rows apart, so that four microbatches leave the pairs as they are.
     """
-    config = experiment(dataclasses.replace(MIXED, erasing=0.25, repeats=3))
+    config = experiment(dataclasses.replace(PASTED, erasing=0.25, repeats=3))
     config.model = dataclasses.replace(MODEL, name="vit_ti", width=None, stage_sizes=None, stem=Stem.IMAGENET)
     config.model = dataclasses.replace(config.model, embed_dim=8, depth=1, num_heads=1, patch_size=8)
     batch = batch_of(config, weighted=True)
