@@ -1,8 +1,8 @@
 """Eight CPU devices for every test, set before jax is imported; absl flags usable without an absl app.
 
 LLVM leaves what it compiles for the tests unoptimised, since most of it runs once: the suite takes two thirds of the
-time. Those that `tests.e2e.test_evaluation`, `test_demo` and `tests.faults` start run as a user's, optimised;
-`XLA_FLAGS=--xla_backend_optimization_level=3 make test` has all so.
+time. The commands that `tests.e2e.test_evaluation` and `tests.faults` start are optimised as a user's;
+`XLA_FLAGS=--xla_backend_optimization_level=3 make test` has the tests' own programs so.
 """
 
 from __future__ import annotations
