@@ -1,4 +1,9 @@
-"""Eight CPU devices for every test, set before jax is imported; absl flags usable without an absl app."""
+"""Eight CPU devices for every test, set before jax is imported; absl flags usable without an absl app.
+
+LLVM leaves what it compiles for the tests unoptimised, since most of it runs once: the suite takes two thirds of the
+time. The commands that `tests.e2e.test_evaluation` and `tests.faults` start are optimised as a user's;
+`XLA_FLAGS=--xla_backend_optimization_level=3 make test` has the tests' own programs so.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,9 @@ import os
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = " ".join(
+    ("--xla_backend_optimization_level=0", os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8")
+)
 
 # One folder of compiled programs for all tests and the processes that they start, pytest-xdist's workers among them:
 # most train the same tiny network.

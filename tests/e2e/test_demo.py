@@ -19,7 +19,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     trap = tmp_path_factory.mktemp("trap")
     (trap / "tensorflow").mkdir()
     (trap / "tensorflow" / "__init__.py").write_text("raise RuntimeError('tensorflow was imported')\n")
-    return os.environ | {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{trap}", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    return os.environ | {
+        "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{trap}",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # and one device, as on a laptop
+        "JAX_COMPILATION_CACHE_DIR": os.environ["LUAB_JAX_TEST_CACHE"],
+    }
 
 
 def test_draw_train_evaluate_and_report(tmp_path: Path, environment: dict[str, str]) -> None:

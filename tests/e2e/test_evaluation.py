@@ -76,6 +76,9 @@ def run(
         "PYTHONPATH": str(REPOSITORY),
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 // num_hosts}",
+        # They compile the same functions; no command of these keeps what it compiled by itself.
+        "JAX_COMPILATION_CACHE_DIR": os.environ["LUAB_JAX_TEST_CACHE"],
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     started = []
     for process_id in range(num_hosts):

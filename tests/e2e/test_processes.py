@@ -17,6 +17,7 @@ from tests import tiny
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 CONFIG = """
+from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.config import ByproductConfig, CheckpointConfig
 from tests import tiny
@@ -25,6 +26,8 @@ from tests import tiny
 def get_config():
     return tiny.experiment(
         "",
+        batch_size=16,
+        augmentation=AugmentationConfig(colour_jitter=0.4, erasing=0.5, mixup=0.8, repeats=2),
         byproduct=ByproductConfig(weight=2.0, sample_weight=SampleWeight.TIME_TO_CLICK),
         checkpoint=CheckpointConfig(every_epochs=0.5),
     )
@@ -43,7 +46,7 @@ def start(num_processes: int, folder: Path, workdir: str, *extra: str) -> list[t
     environment = os.environ | {
         "PYTHONPATH": str(REPOSITORY),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",
     }
     hosts = []
     for process_id in range(num_processes):
@@ -80,6 +83,7 @@ def losses(workdir: Path) -> dict[int, float]:
 
 
 def test_two_hosts_train_as_one_and_one_host_goes_on_where_two_stopped(tmp_path: Path) -> None:
+    """Repeated crops, augmented, erased and mixed with the same partners by the same numbers."""
     tiny.prepare_data(tmp_path / "data")
     train(1, tmp_path, "one")
     train(2, tmp_path, "two")
