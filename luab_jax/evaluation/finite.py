@@ -24,8 +24,9 @@ def check_all(loaded: Evaluated, is_finite: Bool[np.ndarray, " n"], images: Sequ
     """The same, where no more of the outputs is known."""
     if is_finite.all():
         return
+    step = loaded.identity.get("step")
+    at, remedy = ("", "") if step is None else (f", step {step},", ". Evaluate one from before that (--step)")
     raise CheckpointError(
-        f"the checkpoint {loaded.name}, step {loaded.identity.get('step')}, has outputs that are NaN or infinite, first"
-        f" for {images[int(np.argmin(is_finite))]}: it diverged or overflows, and has no score here. Evaluate one from"
-        " before that (--step)"
+        f"the checkpoint {loaded.name}{at} has outputs that are NaN or infinite, first for"
+        f" {images[int(np.argmin(is_finite))]}: it diverged or overflows, and has no score here{remedy}"
     )
