@@ -1,8 +1,7 @@
 """Eight CPU devices for every test, set before jax is imported; absl flags usable without an absl app.
 
 LLVM leaves what it compiles for the tests unoptimised, since most of it runs once. The commands that
-`tests.e2e.test_evaluation` and `tests.faults` start are optimised as a user's;
-`XLA_FLAGS=--xla_backend_optimization_level=3 make test` has the tests' own programs so.
+`tests.e2e.test_evaluation` and `tests.faults` start are optimised as a user's.
 """
 
 from __future__ import annotations
