@@ -5,7 +5,11 @@ Commands print a `UserError` as one message and exit; any other exception is our
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 
 class ExitCode(enum.IntEnum):
@@ -21,6 +25,10 @@ class UserError(Exception):
     """Something outside the program is wrong; the message names what, where and the remedy."""
 
 
+class UsageError(UserError):
+    """A command line that makes no sense: exit code 2 instead of 1."""
+
+
 class DataError(UserError):
     """A file, a record or a field of the data is missing, broken or contradicts another."""
 
@@ -33,9 +41,41 @@ class StorageError(UserError):
     """A bucket cannot be reached, read or written; nothing is said of the data in it, which no reader may leave out."""
 
 
+class WorkerLostError(UserError):
+    """A process that read for this one is gone or hangs; nothing is wrong with what was done: exit code 3."""
+
+
+class WriteError(StorageError):
+    """A file cannot be written; what was there before it is untouched."""
+
+
 class ConfigError(UserError):
     """A field of the config, or a combination of fields, makes no sense."""
 
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another experiment."""
+
+
+_IN_A_COMMAND: ContextVar[bool] = ContextVar("in_a_command", default=False)
+
+
+@contextlib.contextmanager
+def options_are_flags() -> Iterator[None]:
+    """Within a command, messages call options what its user typed."""
+    token = _IN_A_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _IN_A_COMMAND.reset(token)
+
+
+def option(name: str, value: object = None) -> str:
+    """How a message calls an option: `--out=x.json` within a command, `out='x.json'` where Python called a function.
+
+    A value of True is that of a switch, such as `--overwrite`.
+    """
+    if _IN_A_COMMAND.get():
+        return f"--{name}" if value is None or value is True else f"--{name}={value}"
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return name if value is None else f"{name}={value!r}"

@@ -2,7 +2,8 @@
 
 Without this, jax aborts the others minutes later with a C++ stack trace, or they wait for the lost one in a collective.
 Every host leaves a sign of life in the key-value store of jax's coordination service and reads those of the others. The
-store is on the first host: when that one vanishes, jax itself aborts the others at once, mostly before they can tell.
+store is on the first host. When that process ends, jax aborts the others at once, mostly before they can tell; `parent`
+then does. When its machine vanishes without a word, calls of the store do not return, which a second thread notices.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, NoReturn
 import jax
 from jax._src import distributed  # the only way to the key-value store; Orbax takes it too
 
-from luab_jax.errors import ExitCode, UserError
+from luab_jax.errors import ExitCode, UserError, WorkerLostError
 
 _ROOT = "luab_jax"
 _GRACE_S = 5.0
@@ -44,11 +45,16 @@ class WatchedHosts:
         self._ended = threading.Event()
         self._leaving = threading.Event()
         self._seen: dict[int, tuple[str, float]] = {}
+        self._heard = time.monotonic()
+        """When the store last answered."""
         self._thread = threading.Thread(target=self._watch, daemon=True, name="hosts")
+        self._second = threading.Thread(target=self._watch_the_store, daemon=True, name="hosts' store")
 
     def __enter__(self) -> WatchedHosts:
         if self._num_hosts > 1:
+            self._heard = time.monotonic()
             self._thread.start()
+            self._second.start()
         return self
 
     def __exit__(
@@ -73,6 +79,7 @@ class WatchedHosts:
         try:
             for beat in range(1 << 62):
                 self._put("alive", str(beat))
+                self._heard = time.monotonic()
                 failed = {host: text for host, text in self._all("failed").items() if host != self._host}
                 if failed:
                     self._follow(failed)
@@ -94,6 +101,17 @@ class WatchedHosts:
                     ExitCode.STOPPED_RESUMABLE,
                     f"host 1 of {self._num_hosts}, which keeps the store, was lost ({reason}). Start the same command"
                     f" on all hosts again; it resumes from {self._saved}",
+                )
+
+    def _watch_the_store(self) -> None:
+        while not self._ended.wait(self._every_s):
+            silent_s = time.monotonic() - self._heard
+            if silent_s > self._timeout_s + 2 * self._every_s and not self._leaving.is_set():
+                self._leave(
+                    ExitCode.STOPPED_RESUMABLE,
+                    f"host 1 of {self._num_hosts}, which keeps the store, was lost: no answer for {silent_s:.0f} s."
+                    f" Start the same command on all hosts again; it resumes from {self._saved}",
+                    store_answers=False,
                 )
 
     def _lost(self, start: float) -> list[int]:
@@ -119,7 +137,8 @@ class WatchedHosts:
             # Most likely the echo of another host's end, which the watching thread tells, and ends this process.
             self._thread.join(self._timeout_s + 2 * self._every_s + _GRACE_S)
         self._leaving.set()
-        code = ExitCode.STOPPED_RESUMABLE if isinstance(error, KeyboardInterrupt) else ExitCode.FAILED
+        resumable = isinstance(error, KeyboardInterrupt | WorkerLostError)
+        code = ExitCode.STOPPED_RESUMABLE if resumable else ExitCode.FAILED
         match error:
             case UserError():
                 message = str(error)
@@ -132,9 +151,13 @@ class WatchedHosts:
             self._put("failed", f"{int(code)} {message}")
         self._leave(code, f"host {self._host + 1} of {self._num_hosts}: {message}")
 
-    def _leave(self, code: ExitCode, message: str, lost: Collection[int] = ()) -> NoReturn:
+    def _leave(
+        self, code: ExitCode, message: str, lost: Collection[int] = (), *, store_answers: bool = True
+    ) -> NoReturn:
         """Tells and ends, without jax's shutdown, which waits for all hosts."""
         print(f"error: {message}", file=sys.stderr, flush=True)
+        if not store_answers:
+            self._exit(code)
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._put("left", "")
             if self._host == 0:

@@ -1,11 +1,12 @@
-"""Progress of long work: a bar with rate and remaining time on a terminal, plain lines elsewhere.
+"""What a person who waits sees: messages, and progress with rate and remaining time.
 
-`rich` draws the bar. It prints nothing useful into a log file, so off a terminal this module prints a line now and
-then, which is what a job's log wants.
+On a terminal `rich` draws a bar. It prints nothing useful into a log file, so off a terminal this module prints a line
+now and then, which is what a job's log wants.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,12 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+
+def say(message: str, *, active: bool = True) -> None:
+    """A line for the person who waits, on stderr, so that stdout stays a command's result."""
+    if active:
+        print(message, file=sys.stderr, flush=True)
 
 
 def format_seconds(seconds: float) -> str:
@@ -36,6 +43,17 @@ def watched(
         for item in items:
             yield item
             progress.advance(size(item))
+
+
+@contextlib.contextmanager
+def compiling(what: str, *, active: bool = True) -> Iterator[None]:
+    """Says before a compilation that it begins, since it may take minutes, and after it how long it took."""
+    start = time.monotonic()
+    if active:
+        print(f"compiling {what} ...", file=sys.stderr, flush=True)
+    yield
+    if active:
+        print(f"compiled {what} in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -2,7 +2,8 @@
 
 WORKDIR/checkpoints/<step>/           parameters, batch statistics, optimiser state, moving average; with config,
                                       preprocessing, class-list hash and versions as its metadata, so that it
-                                      explains itself; SHA256SUMS of all its files
+                                      explains itself; digests of all its files
+                                      (`digests.py`)
 WORKDIR/damaged-checkpoints/<step>/   what a resumed run found damaged and passed over
 """
 
@@ -15,7 +16,9 @@ import logging
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -23,13 +26,20 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from luab_jax import integrity, sharding
-from luab_jax.errors import CheckpointError
-from luab_jax.log import say
+from luab_jax.checkpoints import digests, s3
+from luab_jax.distributed import sharding
+from luab_jax.errors import CheckpointError, option
+from luab_jax.io import storage
+from luab_jax.io.atomic import write_text
+from luab_jax.io.console import say
+from luab_jax.io.memory import release_freed
 
 FORMAT_VERSION = 1
-_BEST_METRICS = ("ema_top1", "ema_map", "top1", "map")
-"""The first of them that a run has: for single labels or for sets; the moving average first, as in timm."""
+_COMMITTED = "commit_success.txt"
+"""Written last by Orbax into a checkpoint in a bucket, which cannot be renamed."""
+_BEST_METRICS = ("top1", "map")
+"""The first of them that a run has: for single labels or for sets; of the raw weights, as in DeiT's main.py, also where
+a moving average (`ema_top1`) is scored beside them."""
 
 
 def versions() -> dict[str, str]:
@@ -51,12 +61,14 @@ class Checkpoints:
         kept: list[Any] = [policies.LatestN(keep_last)]
         if keep_best:
             kept.append(policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False))
-        self.directory = epath.Path(workdir).resolve() / "checkpoints"
+        s3.check_arrays(workdir)
+        self.directory = storage.resolved(workdir) / "checkpoints"
         logging.getLogger("absl").addFilter(_is_not_raised_too)
         _set_damaged_aside(self.directory)
-        self._checkpointer = ocp.training.Checkpointer(
-            self.directory, preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
-        )
+        with storage.listed_at_once(self.directory):
+            self._checkpointer = ocp.training.Checkpointer(
+                self.directory, preservation_policy=policies.AnyPreservationPolicy(kept), cleanup_tmp_directories=True
+            )
         self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         self._failed = False
@@ -78,7 +90,7 @@ class Checkpoints:
                 error = e
             if "failed" not in sharding.gather("restored" if error is None else "failed"):
                 return state
-            if len(self._checkpointer.checkpoints) == 1 or integrity.has_sums(self.directory / str(step)):
+            if len(self._checkpointer.checkpoints) == 1 or digests.has_sums(self.directory / str(step)):
                 raise error or CheckpointError(f"{self.directory / str(step)}: another host cannot restore it")
             _set_aside(self.directory, step, "it cannot be restored")
             self._checkpointer.reload()
@@ -102,7 +114,8 @@ class Checkpoints:
         """In the background: waits for Orbax, then digests what it wrote."""
         response.result()
         if jax.process_index() == 0:
-            integrity.write_sums(self.directory / str(step))
+            digests.write_sums(self.directory / str(step))
+        release_freed()
 
     def check(self) -> None:
         """Raises `CheckpointError` if the save that was started last has failed; does not wait for it."""
@@ -137,11 +150,8 @@ class Checkpoints:
         folder = self.directory / str(step)
         if jax.process_index() == 0:
             with self._telling_what_failed():
-                (folder / "metrics").mkdir(exist_ok=True)
-                part = folder / "metrics" / "metrics.tmp"
-                part.write_text(json.dumps(_finite(metrics)))
-                part.replace(folder / "metrics" / "metrics")
-                integrity.write_sums(folder)
+                write_text(folder / "metrics" / "metrics", json.dumps(_finite(metrics)), make_folder=True)
+                digests.write_sums(folder)
         sharding.gather("written")
         self._checkpointer.reload()
 
@@ -155,9 +165,47 @@ class Checkpoints:
                 self._checkpointer.close()
 
 
+@contextlib.contextmanager
+def _told_once() -> Iterator[None]:
+    """Keeps Orbax and tensorstore from printing pages about an error that they raise as well.
+
+    Reads that run beside the one that failed end after its event loop, each with a traceback of its own; so what is
+    set for them stays.
+    """
+    logger = logging.getLogger("absl")
+    logger.addFilter(_is_not_of_orbax)
+    logging.getLogger("asyncio").addFilter(_is_not_of_a_task)
+    if sys.unraisablehook is not _but_closed_loops:
+        _hooks.append(sys.unraisablehook)
+        sys.unraisablehook = _but_closed_loops
+    try:
+        yield
+    except Exception:
+        warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+        raise
+    finally:
+        logger.removeFilter(_is_not_of_orbax)
+
+
+_hooks: list[Callable[[sys.UnraisableHookArgs], object]] = []
+
+
+def _but_closed_loops(unraisable: sys.UnraisableHookArgs) -> None:
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        _hooks[-1](unraisable)
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname
+
+
+def _is_not_of_a_task(record: logging.LogRecord) -> bool:
+    return "Task exception was never retrieved" not in record.getMessage()
+
+
 def _is_not_raised_too(record: logging.LogRecord) -> bool:
-    """Orbax prints the traceback of a thread that failed, whose error it raises as well."""
-    return not (record.exc_info and "_SignalingThread" in record.getMessage())
+    """Orbax prints the traceback of a thread that failed for each that waits for it, and raises the error as well."""
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -169,36 +217,84 @@ def _first_line(error: BaseException) -> str:
 
 
 def _steps(directory: epath.Path) -> list[int]:
-    """Those that are complete; one that is still written has another name."""
+    """Those that are complete; one that is still written has another name, or in a bucket no `_COMMITTED` yet."""
+    if storage.is_remote(directory):
+        steps = [name for name, found in storage.listing(directory).items() if found.is_folder and name.isdigit()]
+        return sorted(int(step) for step in steps if storage.facts(directory / step / _COMMITTED) is not None)
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit()) if directory.exists() else []
 
 
 def _set_damaged_aside(directory: epath.Path) -> None:
-    """Every host reads its share of the files, and all hear of the damage that any of them found."""
+    """Every host reads its share of the files, and all hear of the damage that any of them found.
+
+    In a bucket one listing of the first host tells of all files of all checkpoints.
+    """
     host, num_hosts = jax.process_index(), jax.process_count()
-    steps = _steps(directory)
-    own = {step: integrity.damage(directory / str(step), part=host, num_parts=num_hosts) for step in steps}
+    listed = digests.list_objects(directory) if host == 0 else None
+    of_first: list[int] | None = None
+    if storage.is_remote(directory):
+        of_first = json.loads(sharding.gather(json.dumps(None if listed is None else _listed_steps(listed)))[0])
+    steps = _steps(directory) if of_first is None else of_first
+    own: dict[int, list[str]] = {}
+    for step in steps:
+        path = directory / str(step)
+        if of_first is None:
+            own[step] = _damage(path, part=host, num_parts=num_hosts)
+        elif listed is not None:
+            own[step] = _damage(path, listed=_below(listed, f"{step}/"))
     damaged: dict[int, str] = {}
     for found in map(json.loads, sharding.gather(json.dumps(own))):
         damaged |= {int(step): wrong[0] for step, wrong in found.items() if wrong}
     if damaged and damaged.keys() >= set(steps):
         lines = "\n".join(f"  {step}: {what}" for step, what in damaged.items())
         raise CheckpointError(
-            f"{directory}: every checkpoint is damaged\n{lines}\nIf there is no copy of them, another --workdir starts"
-            " the run anew"
+            f"{directory}: every checkpoint is damaged\n{lines}\nIf there is no copy of them, another"
+            f" {option('workdir')} starts the run anew"
         )
     for step, what in damaged.items():
         _set_aside(directory, step, what)
+
+
+def _listed_steps(listed: digests.Listing) -> list[int]:
+    """Those that are complete."""
+    folders = [name.removesuffix(f"/{_COMMITTED}") for name in listed if name.endswith(f"/{_COMMITTED}")]
+    return sorted(int(name) for name in folders if name.isdigit())
+
+
+def _below(listed: digests.Listing, prefix: str) -> digests.Listing:
+    return {name.removeprefix(prefix): stated for name, stated in listed.items() if name.startswith(prefix)}
+
+
+def _damage(path: epath.Path, *, part: int = 0, num_parts: int = 1, listed: digests.Listing | None = None) -> list[str]:
+    """As `digests.damage`, and what Orbax cannot read of the description, which without digests nothing guards.
+
+    Orbax reads all descriptions and metrics when it opens the folder, and one that it cannot read ends it.
+    """
+    if wrong := digests.damage(path, part=part, num_parts=num_parts, listed=listed):
+        return wrong
+    if listed is not None and digests.has_sums(path, listed):
+        return []  # its description is as it was written
+    try:
+        if not ocp.metadata(path).custom_metadata:  # Orbax passes over text that is no JSON
+            return ["its description is gone or cannot be read"]
+    except Exception as e:
+        return [f"its description cannot be read, {_first_line(e)}"]
+    try:
+        metrics = path / "metrics" / "metrics"
+        if metrics.exists() and not isinstance(values := json.loads(metrics.read_text(encoding="utf-8")), dict):
+            return [f"its metrics are {values!r:.40}"]
+    except (OSError, ValueError, RecursionError) as e:
+        return [f"its metrics cannot be read, {_first_line(e)}"]
+    return []
 
 
 def _set_aside(directory: epath.Path, step: int, what: str) -> None:
     aside = directory.parent / "damaged-checkpoints" / str(step)
     say(f"checkpoint {step:,} is damaged ({what}); passed over, kept as {aside}", active=jax.process_index() == 0)
     if jax.process_index() == 0:
-        aside.parent.mkdir(exist_ok=True)
         if aside.exists():
             aside.rmtree()  # of a step that was damaged, trained again, and damaged again
-        (directory / str(step)).rename(aside)
+        storage.move_folder(directory / str(step), aside)
     sharding.gather("moved")
 
 
@@ -207,12 +303,21 @@ def restore(workdir: epath.PathLike, step: int, abstract_state: Mapping[str, Any
 
     Touches nothing else in the workdir, so a run may be evaluated while it trains.
     """
-    path = epath.Path(workdir).resolve() / "checkpoints" / str(step)
+    path = storage.resolved(workdir) / "checkpoints" / str(step)
     try:
-        with _partial_loading():
-            return ocp.load(path, _present(abstract_state))
+        with storage.listed_at_once(path), _told_once(), _partial_loading():
+            state = ocp.load(path, _present(abstract_state))
     except Exception as e:
         raise CheckpointError(f"{path}: cannot be restored ({_first_line(e)})") from e
+    # Orbax leaves what the checkpoint lacks as it was asked for.
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    lacking = [jax.tree_util.keystr(at) for at, leaf in leaves if isinstance(leaf, jax.ShapeDtypeStruct)]
+    if lacking:
+        raise CheckpointError(
+            f"{path}: cannot be restored (it lacks {len(lacking)} of the network's {len(leaves)} arrays, first"
+            f" {lacking[0]}); is its config another run's?"
+        )
+    return state
 
 
 def _present(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,11 +337,12 @@ def _partial_loading() -> ocp.Context:
 
 def available_steps(workdir: epath.PathLike) -> dict[int, dict[str, float]]:
     """Every complete checkpoint of a run with the metrics it was saved with."""
-    directory = epath.Path(workdir).resolve() / "checkpoints"
+    s3.check_arrays(workdir)
+    directory = storage.resolved(workdir) / "checkpoints"
     if not directory.exists():
         raise CheckpointError(f"{os.fspath(workdir)}: holds no `checkpoints` folder; is it the workdir of a run?")
     try:
-        with ocp.training.Checkpointer(directory) as checkpointer:
+        with storage.listed_at_once(directory), _told_once(), ocp.training.Checkpointer(directory) as checkpointer:
             return {checkpoint.step: dict(checkpoint.metrics or {}) for checkpoint in checkpointer.checkpoints}
     except Exception as e:  # metrics that are no JSON
         for step in _steps(directory):
@@ -262,25 +368,30 @@ def choose_step(workdir: epath.PathLike, which: str) -> int:
     else:
         there = ", ".join(map(str, sorted(steps)))
         raise CheckpointError(f"{os.fspath(workdir)}: no checkpoint {which!r}; there are {there}, `latest` and `best`")
-    _check_whole(epath.Path(workdir).resolve() / "checkpoints", step)
+    _check_whole(storage.resolved(workdir) / "checkpoints", step)
     return step
 
 
 def _check_whole(directory: epath.Path, step: int) -> None:
     """Raises `CheckpointError` if the files of a step are not those that were written, naming the steps that are."""
-    wrong = integrity.damage(directory / str(step))
+    wrong = digests.damage(directory / str(step))
     if not wrong:
         return
-    good = [other for other in _steps(directory) if other != step and not integrity.damage(directory / str(other))]
-    remedy = f"undamaged: {', '.join(map(str, good))}, as in --step={good[-1]}" if good else "no other one is undamaged"
+    good = [other for other in _steps(directory) if other != step and not digests.damage(directory / str(other))]
+    remedy = (
+        f"undamaged: {', '.join(map(str, good))}, as in {option('step', good[-1])}"
+        if good
+        else "no other one is undamaged"
+    )
     raise CheckpointError(f"{directory / str(step)}: damaged ({'; '.join(wrong[:3])}); {remedy}")
 
 
 def describe(workdir: epath.PathLike, step: int) -> dict[str, Any]:
     """What a checkpoint says of itself: config, preprocessing, class list, versions."""
-    path = epath.Path(workdir).resolve() / "checkpoints" / str(step)
+    path = storage.resolved(workdir) / "checkpoints" / str(step)
     try:
-        description: Any = ocp.metadata(path).custom_metadata
+        with storage.listed_at_once(path), _told_once():
+            description: Any = ocp.metadata(path).custom_metadata
     except Exception as e:
         raise CheckpointError(f"{path}: its description cannot be read ({_first_line(e)})") from e
     if not description or description.get("format_version") != FORMAT_VERSION:

@@ -9,11 +9,11 @@ from types import FrameType, TracebackType
 import jax
 from jax.experimental import multihost_utils
 
-from luab_jax.log import say
+from luab_jax.io.console import say
 
 
 class StopSignal:
-    """Watches SIGTERM and SIGINT while it is entered.
+    """Watches SIGTERM and SIGINT while it is entered; SIGINT not where the command was started with it ignored.
 
     With several hosts jax's coordination service watches SIGTERM instead, and picks a step that all of them will reach.
     In a thread other than the main one, as in some notebooks, nothing can be watched and nothing stops.
@@ -27,7 +27,9 @@ class StopSignal:
     def __enter__(self) -> StopSignal:
         if not self._several_hosts and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._handlers[number] = signal.signal(number, self._tell)
+                # A shell that starts a run in the background (nohup ... &) keeps Ctrl-C from it on purpose.
+                if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._handlers[number] = signal.signal(number, self._tell)
         return self
 
     def _tell(self, signum: int, frame: FrameType | None) -> None:

@@ -2,28 +2,29 @@
 
 A path is pathlib's where it is local and etils' where it names a bucket (`gs://`, `s3://`, `az://`, `hf://`); both have
 the same methods. What these lack is here: ranged reads without read-ahead, reading forwards in large blocks, listing
-one folder without keeping it in memory, and an upload that appears whole or not at all. All of it goes through fsspec,
-as etils does; a local path never touches it.
+one folder without keeping it in memory, and uploads. All of it goes through fsspec, as etils does; a local path never
+touches it. Files are written by `atomic`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import glob
+import functools
 import io
-import logging
 import os
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import fsspec
+import fsspec.config
 from etils import epath
+from etils.epath import backend as epath_backend
 
 from luab_jax.errors import StorageError, UserError
+from luab_jax.io import retries
 
 Place = Path | epath.Path
 """A local path, or one in a bucket."""
@@ -38,14 +39,28 @@ _LOGIN = {
     "hf": "run `hf auth login`",
 }
 
+_MAKE = {"gs": ": gcloud storage buckets create {}", "s3": ": aws s3 mb {}"}
+
 # Where TensorFlow is installed, etils would load it for gs://; it is to read as fsspec does.
 os.environ.setdefault("EPATH_USE_TF", "false")
-# gcsfs logs its retries with tracebacks; what comes of them is in the error that it raises in the end.
-logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+
+
+@functools.cache
+def _prepare(scheme: str) -> None:
+    """Before the first request of a scheme: how all of its file systems behave, those that etils makes among them.
+
+    Raises `ImportError` where the scheme's package is not installed; then it is tried again the next time.
+    """
+    retries.listen(scheme)
+    fsspec.config.conf.setdefault({"gs": "gcs"}.get(scheme, scheme), {}).update(retries.options(scheme))
 
 
 def is_remote(path: epath.PathLike) -> bool:
-    return "://" in os.fspath(path)
+    scheme, found, _ = os.fspath(path).partition("://")
+    if found:
+        with contextlib.suppress(ImportError):  # told by the first request
+            _prepare(scheme)
+    return bool(found)
 
 
 def place(path: str) -> Place:
@@ -64,6 +79,14 @@ def absolute(path: Place) -> Place:
     return path if is_remote(path) else Path(path).absolute()
 
 
+def resolved(path: epath.PathLike) -> epath.Path:
+    """Without links and `..` where it is local, as it stands where it names a bucket.
+
+    pathlib's and etils' own `resolve` and `absolute` make `gs://b/r` a path below the working folder.
+    """
+    return epath.Path(path) if is_remote(path) else epath.Path(Path(path).resolve())
+
+
 @contextlib.contextmanager
 def explained(path: epath.PathLike, doing: str = "read") -> Iterator[None]:
     """Turns the errors of a bucket, which has error classes of its own, into `StorageError` with a remedy.
@@ -75,7 +98,7 @@ def explained(path: epath.PathLike, doing: str = "read") -> Iterator[None]:
     except UserError:
         raise
     except Exception as e:
-        if not is_remote(path) or (isinstance(e, FileNotFoundError) and doing != "written"):
+        if not is_remote(path) or (isinstance(e, FileNotFoundError) and doing not in ("written", "found")):
             raise
         raise StorageError(f"{os.fspath(path)}: cannot be {doing}: {_cause(e, os.fspath(path))}") from e
 
@@ -84,13 +107,19 @@ def _cause(error: Exception, path: str) -> str:
     """One line with the remedy."""
     scheme = path.partition("://")[0]
     if isinstance(error, FileNotFoundError):
-        return "there is no such bucket"
+        bucket = "/".join(path.split("/")[:3])
+        return f"there is no such bucket; correct its name, or make it{_MAKE.get(scheme, '').format(bucket)}"
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:300]
     if isinstance(error, ImportError):
         plugin = PLUGINS.get(scheme, "")
         return f"{scheme}:// needs the package {plugin}: pip install {plugin}"
     refused = str(getattr(error, "code", "")) in ("401", "403") or isinstance(error, PermissionError)
-    if refused or "credential" in f"{type(error).__name__} {text}".lower() or "Anonymous caller" in text:
+    if (
+        refused
+        or text.startswith("Forbidden")
+        or "credential" in f"{type(error).__name__} {text}".lower()
+        or "Anonymous caller" in text
+    ):
         return f"no access ({text}); {_LOGIN.get(scheme, 'log in there')}"
     if isinstance(error, TimeoutError | ConnectionError) or "connect" in type(error).__name__.lower():
         return f"no connection ({text}); run the same command again"
@@ -98,8 +127,9 @@ def _cause(error: Exception, path: str) -> str:
 
 
 def _system(path: epath.PathLike) -> tuple[Any, str]:
-    """The file system of a bucket, without its cache of listings, which grows and is not told of other writers."""
-    return fsspec.url_to_fs(os.fspath(path), use_listings_cache=False)
+    """The file system of a bucket, and the path in it."""
+    is_remote(path)
+    return fsspec.url_to_fs(os.fspath(path))
 
 
 class Facts(NamedTuple):
@@ -165,8 +195,9 @@ def names(directory: Place) -> dict[str, int]:
 def read_range(path: str, start: int, num_bytes: int) -> bytes:
     """Part of a file; shorter only where the file ends. In a bucket one request. Raises as its library does."""
     if is_remote(path):
-        system, inner = fsspec.url_to_fs(path)
-        return system.cat_file(inner, start, start + num_bytes)
+        system, inner = _system(path)
+        # By name: file systems have further parameters between the path and these, s3fs a `version_id`.
+        return system.cat_file(inner, start=start, end=start + num_bytes)
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
         return os.pread(descriptor, num_bytes, start)
@@ -178,9 +209,12 @@ def read_ranges(path: Place, starts: Sequence[int], sizes: Sequence[int]) -> Ite
     """Parts of a file; those of a bucket are asked for at once. Raises `OSError`, or `StorageError` of a bucket."""
     if is_remote(path):
         with explained(path):
-            system, inner = fsspec.url_to_fs(os.fspath(path))
+            system, inner = _system(path)
             ends = [start + size for start, size in zip(starts, sizes, strict=True)]
-            yield from system.cat_ranges([inner] * len(ends), list(starts), ends, on_error="raise")
+            for part in system.cat_ranges([inner] * len(ends), list(starts), ends, on_error="raise"):
+                if isinstance(part, BaseException):  # fsspec before June 2026 hands them over all the same
+                    raise part
+                yield part
         return
     with path.open("rb") as file:
         for start, size in zip(starts, sizes, strict=True):
@@ -188,12 +222,55 @@ def read_ranges(path: Place, starts: Sequence[int], sizes: Sequence[int]) -> Ite
             yield file.read(size)
 
 
+@contextlib.contextmanager
+def listed_at_once(folder: epath.PathLike) -> Iterator[None]:
+    """While it is entered, what libraries ask of the objects below a folder of a bucket is answered from one listing.
+
+    They ask for one after the other, and each would be a request. To be entered for reading only: what others write
+    meanwhile is not seen. Raises `StorageError`.
+    """
+    if not is_remote(folder):
+        yield
+        return
+    with explained(folder, "listed"):
+        system, inner = epath_backend.fsspec_backend.fs(folder), _system(folder)[1]
+        system.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            system.find(inner, detail=True)
+    try:
+        yield
+    finally:
+        system.invalidate_cache()
+
+
+def checksums(folder: epath.PathLike) -> dict[str, tuple[int, str]] | None:
+    """Size and checksum of every object below a folder of a bucket, by one listing; names are relative to the folder.
+
+    The checksum is what the store computed of the bytes that it received: `crc32c:BASE64` (Cloud Storage) or
+    `etag:TEXT` (S3). `None` where the store lists neither, or not of all. Raises `StorageError`.
+    """
+    with explained(folder, "listed"):
+        system, inner = _system(folder)
+        found: dict[str, tuple[int, str]] = {}
+        try:
+            objects = system.find(inner, detail=True)
+        except FileNotFoundError:  # nothing is there yet
+            return found
+        for path, info in objects.items():
+            crc, etag = info.get("crc32c"), info.get("ETag") or info.get("etag")
+            if not crc and (not etag or "generation" in info):
+                return None
+            name = path.removeprefix(inner.rstrip("/") + "/")
+            found[name] = int(info["size"]), f"crc32c:{crc}" if crc else f"etag:{str(etag).strip(chr(34))}"
+        return found
+
+
 def read_all(path: epath.PathLike) -> bytes:
     """A whole file; in a bucket by one request. Raises `OSError`, or `StorageError` of a bucket."""
     if not is_remote(path):
         return Path(path).read_bytes()
     with explained(path):
-        system, inner = fsspec.url_to_fs(os.fspath(path))
+        system, inner = _system(path)
         return system.cat_file(inner)
 
 
@@ -236,49 +313,68 @@ def open_forwards(path: Place, *, block: int = 16 << 20) -> IO[bytes]:
     return io.BufferedReader(_BucketFile(os.fspath(path), block)) if is_remote(path) else path.open("rb")
 
 
-@contextlib.contextmanager
-def atomic_file(path: Place) -> Iterator[Path]:
-    """A local path to write to, whose file gets its place as a whole when the block ends well.
-
-    A local one is synced and renamed; for a bucket it lies among the temporary files, and the object is there when its
-    upload is complete. Raises `OSError`, or `StorageError` of a bucket.
-    """
-    # Process and host keep two commands on the same directory from writing into one file.
-    name = f"{path.name}.{socket.gethostname()}-{os.getpid()}.tmp"
-    temporary = Path(tempfile.gettempdir(), name) if is_remote(path) else Path(path).with_name(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        if is_remote(path):
-            with explained(path, "written"):
-                system, inner = _system(path)
-                system.put_file(str(temporary), inner)
-                fsspec.url_to_fs(os.fspath(path))[0].invalidate_cache()  # of the one that etils reads through
-        else:
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _refuse_read_only(path: epath.PathLike) -> None:
+    if os.fspath(path).startswith("hf://"):
+        raise StorageError(
+            f"{os.fspath(path)}: hf:// is read, not written, since every file would be a commit of its own; write to a"
+            " folder, and hand it over with `hf upload`"
+        )
 
 
-def remove_abandoned(directory: Place) -> None:
-    """Removes what `atomic_file` began in a local directory in processes of this host that were killed."""
-    if is_remote(directory):
-        return
-    for path in Path(directory).glob(f"*.{glob.escape(socket.gethostname())}-*.tmp"):
-        process = path.name.removesuffix(".tmp").rpartition("-")[2]
-        if process.isdecimal() and not _is_running(int(process)):
-            path.unlink(missing_ok=True)
+def upload(file: Path, path: epath.PathLike) -> None:
+    """Copies a local file into a bucket, where the object appears once it is complete. Raises `StorageError`."""
+    _refuse_read_only(path)
+    with explained(path, "written"):
+        system, inner = _system(path)
+        system.put_file(str(file), inner)
 
 
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is somebody else's
+def create(path: epath.PathLike, content: bytes) -> bool:
+    """Writes an object of a bucket unless there is one of this name; whether it was written. Raises `StorageError`."""
+    _refuse_read_only(path)
+    with explained(path, "written"):
+        system, inner = _system(path)
+        try:
+            system.pipe_file(inner, content, mode="create")
+        except Exception:  # stores say in different ways that the object exists
+            if system.exists(inner):
+                return False
+            system.pipe_file(inner, content)  # a store without conditional writes; or it fails again, and says why
         return True
-    return True
+
+
+def remove(path: epath.PathLike) -> None:
+    """Removes a file if it is there. Raises `OSError`, or `StorageError` of a bucket."""
+    with contextlib.suppress(FileNotFoundError):
+        if not is_remote(path):
+            Path(path).unlink()
+            return
+        with explained(path, "removed"):
+            system, inner = _system(path)
+            system.rm_file(inner)
+
+
+def move_folder(source: epath.PathLike, target: epath.PathLike) -> None:
+    """Renames a folder; in a bucket, which has none, each object by itself. Raises `OSError`, or `StorageError`."""
+    if not is_remote(source):
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        Path(source).rename(target)
+        return
+    with explained(source, "moved"):
+        system, inner = _system(source)
+        _, to = _system(target)
+        for name in system.find(inner):
+            system.mv(name, to + name[len(inner) :])
+
+
+def check_bucket(path: epath.PathLike) -> None:
+    """Raises `StorageError` where the bucket that a path is in does not exist or cannot be seen."""
+    if is_remote(path):
+        scheme, _, inner = os.fspath(path).partition("://")
+        bucket = f"{scheme}://{inner.partition('/')[0]}"
+        with explained(bucket, "found"):
+            system, name = _system(bucket)
+            system.info(name)
 
 
 def make_folder(path: Place) -> None:

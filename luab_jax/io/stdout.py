@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import select
 import signal
@@ -12,7 +13,12 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_when_unread() -> Iterator[None]:
-    """Ends the process without a word, with the exit code of a SIGPIPE, once nobody reads its stdout."""
+    """Ends the process without a word, with the exit code of a SIGPIPE, once nobody reads its stdout.
+
+    A character that the terminal's encoding lacks is printed escaped: no name may cost a result.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             yield

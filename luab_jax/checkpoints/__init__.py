@@ -1,0 +1,1 @@
+"""Checkpoints: written and verified by a run, loaded by everything else."""

@@ -1,0 +1,1 @@
+"""Several devices and hosts: the mesh, hosts that watch each other, stopping together."""
