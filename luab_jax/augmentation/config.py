@@ -3,8 +3,6 @@
 Needs no jax, so that configs and command-line help stay quick to load.
 """
 
-# No `from __future__ import annotations`: ml_collections reads the types of the fields, not their names.
-
 import math
 from dataclasses import dataclass
 
@@ -30,11 +28,13 @@ class AugmentationConfig:
     erasing: float = 0.0
     """Probability of a rectangle of noise (Zhong et al. 2020; timm's mode `pixel`)."""
     mixup: float = 0.0
-    """α of the Beta distribution of a batch's λ (Zhang et al. 2018)."""
+    """α of the Beta distribution of λ (Zhang et al. 2018)."""
     cutmix: float = 0.0
     """The same for rectangles (Yun et al. 2019)."""
     mix_switch_probability: float = 0.5
     """Of cutmix instead of mixup where both are on."""
+    mix_draws: int = 1
+    """How often mixup or cutmix, λ and rectangle are drawn for a batch: 1, 2, 4 or 8, each for an equal part of it."""
     repeats: int = 1
     """Crops of an image that follow each other in the data order; an epoch stays as long, and sees 1 / `repeats` of the
     images (repeated augmentation: Hoffer et al. 2020; DeiT's RASampler)."""
@@ -49,6 +49,8 @@ class AugmentationConfig:
                 raise ValueError(f"augmentation.{name}={getattr(self, name)} is a probability: from 0 to 1")
         if not 0 <= self.rand_augment_magnitude <= 10:
             raise ValueError(f"augmentation.rand_augment_magnitude={self.rand_augment_magnitude} must be from 0 to 10")
+        if self.mix_draws not in (1, 2, 4, 8):
+            raise ValueError(f"augmentation.mix_draws={self.mix_draws} must be 1, 2, 4 or 8")
         if self.repeats < 1:
             raise ValueError(f"augmentation.repeats={self.repeats} must be 1 or more")
 

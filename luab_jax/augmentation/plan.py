@@ -3,8 +3,9 @@
 Byproducts decide the denominator of their loss over the global batch, so they are moved and weighed here, for all rows
 at once; `render.py` carries the plan out on pixels, perhaps microbatch by microbatch.
 
-Every image's random numbers hang on the step's key and its place in the data order alone; λ and the rectangle of a
-mixture are one per batch, as in DeiT.
+Every image's random numbers hang on the step's key and its place in the data order alone. Mixup or cutmix, λ and the
+rectangle are drawn once for each of `mix_draws` equal parts of the batch in that order, on any number of hosts: DeiT
+draws them once per process, four times for a batch of 1,024 on four GPUs.
 
 How byproducts live with mixing is a choice made here; the paper does not say. A target weighs what is to be seen of it:
 
@@ -48,7 +49,7 @@ class Erasing(NamedTuple):
 
 
 class Mixing(NamedTuple):
-    """Each image's share in itself; the rest is its partner's. The same for all rows of a batch."""
+    """Each image's share in itself; the rest is its partner's, who has the same draw where a batch divides by 16."""
 
     share: Float[Array, " b"]
     """λ, of the losses; where a rectangle is pasted, the share of the pixels outside of it."""
@@ -95,7 +96,7 @@ def make_plan(config: AugmentationConfig, key: Key[Array, ""], *, num_rows: int,
         layers=layers,
         lighting=_draw_lighting(config.lighting, keys["lighting"], rows) if config.lighting else None,
         erasing=_draw_erasing(config.erasing, keys, rows, side) if config.erasing else None,
-        mixing=_draw_mixing(config, keys, num_rows, side) if config.mixes else None,
+        mixing=_draw_mixing(config, keys, rows, side) if config.mixes else None,
     )
 
 
@@ -114,22 +115,35 @@ def _draw_erasing(probability: float, keys: dict[str, Array], rows: Int[np.ndarr
     return Erasing(rectangles, for_each_row(keys["noise"], rows, lambda key: key))
 
 
-def _draw_mixing(config: AugmentationConfig, keys: dict[str, Array], num_rows: int, side: int) -> Mixing:
-    """timm's Mixup in mode `batch`, with λ corrected where the rectangle was cut at the border."""
-    which, for_mixup, for_cutmix = jax.random.split(keys["mixing"], 3)
+def _draw_mixing(config: AugmentationConfig, keys: dict[str, Array], rows: Int[np.ndarray, " b"], side: int) -> Mixing:
+    """For every row the draw of its part of the batch; see the note above."""
+    draws = config.mix_draws
+    if draws == 1:
+        drawn = _draw_mixture(config, keys["mixing"], keys["pasting"], side)
+        part = np.zeros(len(rows), np.int32)
+    else:
+        one_each = jax.vmap(lambda number: _draw_mixture(config, *_folded(keys, number), side))
+        drawn = one_each(jnp.arange(draws))
+        part = rows * draws // len(rows)
+    return jax.tree.map(lambda values: jnp.atleast_1d(values)[part], drawn)
+
+
+def _folded(keys: dict[str, Array], number: Array) -> tuple[Array, Array]:
+    return jax.random.fold_in(keys["mixing"], number), jax.random.fold_in(keys["pasting"], number)
+
+
+def _draw_mixture(config: AugmentationConfig, key: Array, pasting: Array, side: int) -> Mixing:
+    """One draw, all scalars: timm's Mixup in mode `batch`, λ corrected where the rectangle was cut at the border."""
+    which, for_mixup, for_cutmix = jax.random.split(key, 3)
     pastes = jnp.asarray(config.cutmix > 0)
     if config.mixup and config.cutmix:
         pastes = jax.random.uniform(which) < config.mix_switch_probability
     blended = jax.random.beta(for_mixup, config.mixup, config.mixup) if config.mixup else jnp.ones(())
     kept = jax.random.beta(for_cutmix, config.cutmix, config.cutmix) if config.cutmix else jnp.ones(())
-    pasted = draw_pasted(keys["pasting"], side, jnp.where(pastes, kept, 1.0))
+    pasted = draw_pasted(pasting, side, jnp.where(pastes, kept, 1.0))
     share = jnp.where(pastes, 1.0 - pasted.area(side)[0], blended)
     outside = jnp.where(pastes, 1.0, blended)
-
-    def of_all(value: Array) -> Array:
-        return jnp.broadcast_to(value, (num_rows,))
-
-    return Mixing(of_all(share), of_all(outside), Rectangles(*(of_all(edge[0]) for edge in pasted)))
+    return Mixing(share, outside, Rectangles(*(edge[0] for edge in pasted)))
 
 
 def plan_targets(
@@ -138,7 +152,13 @@ def plan_targets(
     """The targets of a global batch after the plan: J = K, or 2 K with the partners' behind one's own.
 
     side: of the images, in pixels. groups: `rows.pair_groups` of the batch. Targets that are not valid may be anything.
+    A control point stays where it is in the crop, and weighs what the click behind it does; only the point is returned.
     """
+    if kind is TargetKind.CONTROL_POINT:
+        weights = plan_targets(plan, TargetKind.POINT, values[..., 2:], valid, side=side, groups=groups).weights
+        control = control_points(values, valid)
+        mixed = [control] if plan.mixing is None else [control, partners(control, groups)]
+        return Targets(jnp.concatenate(mixed, axis=1), weights)
     targets = Targets(jnp.where(valid[..., None], values, 0.0), valid.astype(jnp.float32))
     if plan.layers is not None:
         values, shown = moved(kind, targets.values, [sampling(layer) for layer in plan.layers])
@@ -151,6 +171,11 @@ def plan_targets(
     others = Targets(*(partners(column, groups) for column in targets))
     others = _shared(kind, others, plan.mixing, side, own=False)
     return Targets(*(jnp.concatenate(columns, axis=1) for columns in zip(own, others, strict=True)))
+
+
+def control_points(values: Float[Array, "b k 4"], valid: Array) -> Float[Array, "b k 2"]:
+    """The points of a control target without the clicks that decide whether they count."""
+    return jnp.where(valid[..., None], values[..., :2], 0.0)
 
 
 def _shared(kind: TargetKind | None, targets: Targets, mixing: Mixing, side: int, *, own: bool) -> Targets:

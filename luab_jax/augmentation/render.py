@@ -15,6 +15,7 @@ from luab_jax.augmentation.colour import jitter, light
 from luab_jax.augmentation.plan import Erasing, Mixing, Plan
 from luab_jax.augmentation.rand_augment import rand_augment
 from luab_jax.augmentation.rows import partners
+from luab_jax.models.inputs import normalise
 
 
 def render(
@@ -36,7 +37,7 @@ def render(
         pixels = jitter(pixels, plan.jitter.factors, plan.jitter.order)
     if plan.lighting is not None:
         pixels = light(pixels, plan.lighting)
-    pixels = (pixels / 255.0 - jnp.asarray(mean)) / jnp.asarray(std)
+    pixels = normalise(pixels, mean, std)
     if plan.erasing is not None:
         pixels = _erased(pixels, plan.erasing)
     if plan.mixing is not None:

@@ -1,6 +1,6 @@
 """What the D numbers of a target are, how many, and how they move with the crop.
 
-Losses and metrics follow from the kind too; they stand in `luab_jax/step.py`, since this room needs no jax.
+Losses and metrics follow from the kind too; they stand in `luab_jax/training/step.py`, since this room needs no jax.
 """
 
 from __future__ import annotations
@@ -12,8 +12,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from luab_jax.byproducts.geometry import Affine, clip_boxes, inside
+from luab_jax.byproducts.geometry import Affines, clip_boxes, inside
 from luab_jax.byproducts.statistics import TargetStatistics
+
+
+class RandomPoint(enum.Enum):
+    """How often the point of the control `random` is drawn."""
+
+    PER_IMAGE = "per_image"
+    """One place in the crop for all crops of an image."""
+    PER_CROP = "per_crop"
+    """Another place in every crop."""
 
 
 class TargetKind(enum.Enum):
@@ -21,6 +30,9 @@ class TargetKind(enum.Enum):
 
     POINT = "point"
     """x, y in fractions of the crop; smooth-L1."""
+    CONTROL_POINT = "control_point"
+    """Four numbers: a point of the crop that no annotator chose, then the annotator's, which decides whether it counts.
+    The head predicts the first two; smooth-L1."""
     BOX = "box"
     """x_min, y_min, x_max, y_max in fractions of the crop; smooth-L1."""
     NUMBER = "number"
@@ -39,6 +51,7 @@ class TargetSettings:
     """G, cells along each side."""
     statistics: TargetStatistics = field(default_factory=TargetStatistics)
     """Of the training split."""
+    random_point: RandomPoint = RandomPoint.PER_IMAGE
 
 
 DEFAULT_SETTINGS = TargetSettings()
@@ -46,10 +59,10 @@ DEFAULT_SETTINGS = TargetSettings()
 
 
 class TargetValues(NamedTuple):
-    """Z of one image; rows that are not valid hold zeros."""
+    """Z of one image, or of each of many; rows that are not valid hold zeros."""
 
-    values: Float[np.ndarray, "k d"]
-    valid: Bool[np.ndarray, " k"]
+    values: Float[np.ndarray, "*n k d"]
+    valid: Bool[np.ndarray, " *n k"]
 
 
 def width(kind: TargetKind, settings: TargetSettings) -> int:
@@ -57,7 +70,7 @@ def width(kind: TargetKind, settings: TargetSettings) -> int:
     match kind:
         case TargetKind.POINT:
             return 2
-        case TargetKind.BOX:
+        case TargetKind.BOX | TargetKind.CONTROL_POINT:
             return 4
         case TargetKind.DISTRIBUTION:
             return settings.heat_map_side**2
@@ -65,13 +78,16 @@ def width(kind: TargetKind, settings: TargetSettings) -> int:
             return 1
 
 
-def moved(kind: TargetKind, rows: Float[np.ndarray, "k d"], view: Affine) -> TargetValues:
-    """Rows as `view` shows them; NaN, and what it does not show, is not valid."""
+def moved(kind: TargetKind, rows: Float[np.ndarray, "n k d"], views: Affines) -> TargetValues:
+    """Rows of many images as the views show them; NaN, and what a view does not show, is not valid."""
     if kind is TargetKind.POINT:
-        shown = view.points(rows)
+        shown = views.points(rows)
         valid: np.ndarray = inside(shown)
+    elif kind is TargetKind.CONTROL_POINT:
+        clicks = views.points(rows[..., 2:])
+        shown, valid = np.concatenate([rows[..., :2], clicks], axis=-1), inside(clicks)
     elif kind is TargetKind.BOX:
-        shown, valid = clip_boxes(view.boxes(rows))
+        shown, valid = clip_boxes(views.boxes(rows))
     else:  # without a place, or made in the view
         shown, valid = rows, np.all(~np.isnan(rows), axis=-1)
-    return TargetValues(np.where(valid[:, None], shown, 0).astype(np.float32), valid)
+    return TargetValues(np.where(valid[..., None], shown, 0).astype(np.float32), valid)

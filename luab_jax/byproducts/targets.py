@@ -8,7 +8,8 @@ not count in the loss (the ImageNet loader of the paper masks it likewise: image
 | target          | Z                                                               | seed of the idea             |
 |-----------------|-----------------------------------------------------------------|------------------------------|
 | none            | nothing: the baseline, no head                                  | paper, no-AB row             |
-| random          | a random point in place of every point that was clicked         | paper, Rand row: as many     |
+| random          | a random point of the crop wherever click_last is in the crop   | control: as many, as often   |
+| random_in_image | a random point of every image that was clicked, moved as clicks | paper, Rand row: as many     |
 | click_last      | last click of each selected showing, mean over showings         | the last click is final      |
 | click_first     | first click of each selected showing, mean over showings        | the paper's loader           |
 | click_mean      | mean of the clicks of each selected showing, mean over showings | an annotator who toggled     |
@@ -28,21 +29,28 @@ supervise attention). [3] Tudor Ionescu et al., How hard can it be?, CVPR 2016. 
 count more, NIPS 2009 (difficulty of an image, skill of an annotator). [5] Dawid and Skene 1979; Rodrigues and Pereira,
 Deep learning from crowds, AAAI 2018; Geva et al., Are we modeling the task or the annotator?, EMNLP 2019.
 
-Images with one label have all but coco_*. Sets of labels have none, random, box, box_centre, coco_* and num_corrections
-(per class): COCO-AB records neither clicks nor traces, the time of an icon depends on the page of icons that it is on,
-and one annotator for all classes of an image is no target of K classes.
+Two controls regress points that no annotator chose. `random` is matched to the click (to coco_final's icons for sets of
+labels): it counts in exactly the crops, and under augmentation with exactly the weight, in which the click would. Its
+point is uniform over the crop, the same place in all crops of an image or another in each (`RandomPoint`).
+`random_in_image` is one uniform point of the whole image, which counts in other crops than the click, and in fewer,
+since clicks lie where crops overlap.
+
+Images with one label have all but coco_*. Sets of labels have none, random, random_in_image, box, box_centre, coco_*
+and num_corrections (per class): COCO-AB records neither clicks nor traces, the time of an icon depends on the page of
+icons that it is on, and one annotator for all classes of an image is no target of K classes.
 
 Rules: boxes are clipped to the crop (`trace_box` too: the box is moved, not made anew of the samples that are left).
 `responses.py` and `traces.py` say how times, corrections and dwell are counted. The two numbers are standardised by
 their mean and standard deviation over the training split. The class of an annotator is its place in the vocabulary of
 the training split, as a float in `[1, 1]`: the head has D = size of the vocabulary, one logit each.
-A next target is a row of `_TABLE` and a function; loss, metric and the head's width follow from its kind.
+A next target is a row of `_TABLE` and a function; loss, metric and the head's width follow from its kind. One that is
+standardised by a `Response` says so in its row.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,9 +58,17 @@ from jaxtyping import Bool, Float
 
 from luab_jax.byproducts import points, responses, traces
 from luab_jax.byproducts.columns import ByproductColumns
-from luab_jax.byproducts.geometry import Affine, inside
+from luab_jax.byproducts.geometry import Affine, Affines, inside
 from luab_jax.byproducts.icons import IconRule
-from luab_jax.byproducts.kinds import DEFAULT_SETTINGS, TargetKind, TargetSettings, TargetValues, moved, width
+from luab_jax.byproducts.kinds import (
+    DEFAULT_SETTINGS,
+    RandomPoint,
+    TargetKind,
+    TargetSettings,
+    TargetValues,
+    moved,
+    width,
+)
 from luab_jax.byproducts.responses import Response
 
 
@@ -61,6 +77,7 @@ class Target(enum.Enum):
 
     NONE = "none"
     RANDOM = "random"
+    RANDOM_IN_IMAGE = "random_in_image"
     CLICK_LAST = "click_last"
     CLICK_FIRST = "click_first"
     CLICK_MEAN = "click_mean"
@@ -97,6 +114,8 @@ class _Row(NamedTuple):
     """The rule for images with one label; `None` where the target does not exist for them."""
     of_classes: _Rule | None = None
     """The rule for sets of labels."""
+    response: Response | None = None
+    """Whose mean and standard deviation over the training split the rule needs."""
 
 
 def fits(target: Target, num_classes: int | None) -> bool:
@@ -126,9 +145,13 @@ def target_shape(
 def head_shape(
     target: Target, num_classes: int | None = None, settings: TargetSettings = DEFAULT_SETTINGS
 ) -> tuple[int, int] | None:
-    """(K, D) of what the head predicts: the target's, but for a class a logit for each."""
+    """(K, D) of what the head predicts: the target's, but for a class a logit for each, and for a control its point."""
     shape = target_shape(target, num_classes, settings)
-    if shape is None or kind_of(target) is not TargetKind.CLASS:
+    if shape is None:
+        return None
+    if kind_of(target) is TargetKind.CONTROL_POINT:
+        return (shape[0], 2)
+    if kind_of(target) is not TargetKind.CLASS:
         return shape
     if not settings.statistics.annotators:
         raise ValueError(f"target {target.value} needs the annotators of the training split")
@@ -137,7 +160,8 @@ def head_shape(
 
 def responses_of(target: Target) -> tuple[Response, ...]:
     """Those whose scale over the training split the target needs."""
-    return (Response(target.value),) if kind_of(target) is TargetKind.NUMBER else ()
+    response = None if target is Target.NONE else _TABLE[target].response
+    return () if response is None else (response,)
 
 
 def scored_target(target: Target, num_classes: int | None) -> Target:
@@ -146,9 +170,14 @@ def scored_target(target: Target, num_classes: int | None) -> Target:
     For a point the final click, or the final icons of sets of labels, whatever point the model was trained on: what a
     user asks is how far from the click it is. For all else the target itself.
     """
-    if kind_of(target) not in (None, TargetKind.POINT):
+    if kind_of(target) not in (None, TargetKind.POINT, TargetKind.CONTROL_POINT):
         return target
     return Target.CLICK_LAST if num_classes is None else Target.COCO_FINAL
+
+
+def predicts_point(target: Target) -> bool:
+    """Whether what the head predicts is one place in the image, which can be compared with a click."""
+    return kind_of(target) in (TargetKind.POINT, TargetKind.CONTROL_POINT)
 
 
 def _rule(target: Target, num_classes: int | None) -> _Rule | None:
@@ -171,19 +200,36 @@ def make_target(
     num_classes: int | None = None,
     settings: TargetSettings = DEFAULT_SETTINGS,
 ) -> TargetValues:
-    """Z of one image as `view` shows it, in fractions of the crop; `num_classes` as in `target_shape`.
+    """Z of one image as `view` shows it; see `make_targets`."""
+    many = make_targets(target, [byproducts], Affines.of([view]), seed=seed, num_classes=num_classes, settings=settings)
+    return TargetValues(many.values[0], many.valid[0])
 
-    `seed` matters for `random` only, whose points depend on it and on the image's name (and class), not on the crop.
+
+def make_targets(
+    target: Target,
+    byproducts: Sequence[ByproductColumns],
+    views: Affines,
+    *,
+    seed: int,
+    num_classes: int | None = None,
+    settings: TargetSettings = DEFAULT_SETTINGS,
+) -> TargetValues:
+    """Z of n images as the views show them, in fractions of the crop: `[n, K, D]` and `[n, K]`.
+
+    `num_classes` as in `target_shape`. `seed` matters for the random points only, which depend on it and on the image's
+    name (and class); that of `random` also on the crop if the settings say so.
     """
     shape = target_shape(target, num_classes, settings)
     if shape is None:
-        return TargetValues(np.zeros((0, 0), np.float32), np.zeros(0, bool))
+        return TargetValues(np.zeros((len(byproducts), 0, 0), np.float32), np.zeros((len(byproducts), 0), bool))
     rule = _rule(target, num_classes)
     assert rule is not None, target
-    rows = rule(byproducts, _Request(view, seed, shape[0], settings))
-    if rows is None:
-        return TargetValues(np.zeros(shape, np.float32), np.zeros(shape[0], bool))
-    return moved(_TABLE[target].kind, rows.reshape(shape), view)
+    rows = np.full((len(byproducts), *shape), np.nan)
+    for i, of_image in enumerate(byproducts):
+        found = rule(of_image, _Request(views[i], seed, shape[0], settings))
+        if found is not None:
+            rows[i] = found.reshape(shape)
+    return moved(_TABLE[target].kind, rows, views)
 
 
 _ICON_RULES = {Target.COCO_FINAL: IconRule.FINAL, Target.COCO_ADDED: IconRule.ADDED}
@@ -198,6 +244,31 @@ def classes_outside(
     """
     icons = points.icons(_ICON_RULES.get(target, IconRule.FINAL), byproducts, num_classes)
     return ~np.isnan(icons[:, 0]) & ~inside(view.points(icons))
+
+
+def _control_click(byproducts: ByproductColumns, request: _Request) -> Float[np.ndarray, " 4"] | None:
+    """A random point of the crop, and the last click, in fractions of the whole image."""
+    click = points.last_click(byproducts)
+    if click is None:
+        return None
+    return np.concatenate([points.random_point(_control_name(byproducts, request), request.seed), click])
+
+
+def _control_icons(byproducts: ByproductColumns, request: _Request) -> Float[np.ndarray, "classes 4"]:
+    icons = points.icons(IconRule.FINAL, byproducts, request.num_classes)
+    rows = np.concatenate([np.full_like(icons, np.nan), icons], axis=1)
+    name = _control_name(byproducts, request)
+    for label in np.flatnonzero(~np.isnan(icons[:, 0])).tolist():
+        rows[label, :2] = points.random_point(name, request.seed, label)
+    return rows
+
+
+def _control_name(byproducts: ByproductColumns, request: _Request) -> str:
+    """What the point is a function of, beside the seed."""
+    if request.settings.random_point is RandomPoint.PER_IMAGE:
+        return byproducts.file_name
+    view = np.concatenate([request.view.matrix.ravel(), request.view.offset]).astype("<f8")
+    return f"{byproducts.file_name}/{view.tobytes().hex()}"
 
 
 def _box_centre(byproducts: ByproductColumns, request: _Request) -> Float[np.ndarray, " 2"] | None:
@@ -233,7 +304,8 @@ def _annotator(byproducts: ByproductColumns, request: _Request) -> Float[np.ndar
 
 
 _TABLE: dict[Target, _Row] = {
-    Target.RANDOM: _Row(
+    Target.RANDOM: _Row(TargetKind.CONTROL_POINT, _control_click, _control_icons),
+    Target.RANDOM_IN_IMAGE: _Row(
         TargetKind.POINT,
         lambda byproducts, request: points.random_click(byproducts, request.seed),
         lambda byproducts, request: points.random_icons(byproducts, request.num_classes, request.seed),
@@ -264,9 +336,14 @@ _TABLE: dict[Target, _Row] = {
         TargetKind.DISTRIBUTION,
         lambda byproducts, request: traces.heat_map(byproducts, request.view, request.settings.heat_map_side),
     ),
-    Target.TIME_TO_CLICK: _Row(TargetKind.NUMBER, _standardised_response(Response.TIME_TO_CLICK)),
+    Target.TIME_TO_CLICK: _Row(
+        TargetKind.NUMBER, _standardised_response(Response.TIME_TO_CLICK), response=Response.TIME_TO_CLICK
+    ),
     Target.NUM_CORRECTIONS: _Row(
-        TargetKind.NUMBER, _standardised_response(Response.NUM_CORRECTIONS), _class_corrections
+        TargetKind.NUMBER,
+        _standardised_response(Response.NUM_CORRECTIONS),
+        _class_corrections,
+        response=Response.NUM_CORRECTIONS,
     ),
     Target.ANNOTATOR: _Row(TargetKind.CLASS, _annotator),
 }

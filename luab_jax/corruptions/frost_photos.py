@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class FrostPhotos:
     sizes: tuple[tuple[int, int], ...]
     """Height and width of each."""
 
+    @property
+    def digest(self) -> str:
+        """Tells these photos from others."""
+        return hashlib.blake2b(self.pixels.tobytes(), digest_size=6).hexdigest()
+
     def check_fit(self, height: int, width: int) -> None:
         """Raises `DataError` unless every photo is larger than such an image both ways."""
         for name, size in zip(NAMES, self.sizes, strict=False):
@@ -52,10 +58,11 @@ def read_photos(folder: Path) -> FrostPhotos:
 
 def _read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     try:
-        with Image.open(path) as photo:
+        with Image.open(path, formats=("JPEG", "PNG")) as photo:
             return np.asarray(photo.convert("RGB"))
-    except OSError as e:
-        raise DataError(f"{path}: no photograph of frost to be read ({e.strerror or e}); {_REMEDY}") from e
+    except Exception as e:  # damaged data makes Pillow's parsers raise nearly anything
+        cause = getattr(e, "strerror", None) or e
+        raise DataError(f"{path}: no photograph of frost to be read ({cause}); {_REMEDY}") from e
 
 
 @functools.cache

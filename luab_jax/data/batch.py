@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Int, UInt8
+
+
+class Column(NamedTuple):
+    """Targets of one byproduct beside the first."""
+
+    targets: Float[Any, "b k d"]
+    valid: Bool[Any, "b k"]
+    weights: Float[Any, " b"] | None = None
+    """As `Batch.target_weights`."""
 
 
 class Batch(NamedTuple):
@@ -22,3 +32,23 @@ class Batch(NamedTuple):
     """Position of the record in its split, to name it in messages."""
     weights: Float[Any, " b"] | None = None
     """Of the classification loss, not normalised; 0 for an image without one. `None` where nothing is weighted."""
+    target_weights: Float[Any, " b"] | None = None
+    """Of the byproduct's loss, not normalised; 0 for an image without one. `None` where nothing is weighted."""
+    more: tuple[Column, ...] = ()
+    """Of the byproducts after the first, in the config's order."""
+
+    @classmethod
+    def of(cls, rows: Mapping[str, Any]) -> Batch:
+        """Of arrays by name: the fields above, and `targets_1`, `valid_1`, `target_weights_1` of the second byproduct,
+        and so on."""
+        known = {name: values for name, values in rows.items() if name in cls._fields}
+        more = []
+        while (targets := rows.get(f"targets_{len(more) + 1}")) is not None:
+            suffix = f"_{len(more) + 1}"
+            more.append(Column(targets, rows[f"valid{suffix}"], rows.get(f"target_weights{suffix}")))
+        return cls(**known, more=tuple(more))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Of all byproducts; one without numbers for the baseline."""
+        return (Column(self.targets, self.valid, self.target_weights), *self.more)

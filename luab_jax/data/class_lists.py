@@ -6,15 +6,20 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from etils import epath
 
-from luab_jax.data import label_tables, storage
+from luab_jax.data import label_tables
+from luab_jax.data.texts import read_text
 from luab_jax.errors import DataError, UserError
 
 _IMAGENET_HASH = "385e02404994"
+_WNID = re.compile(r"n\d{8} ")
+_MAX_BYTES = 64 << 20
+"""Of a class list; the 21,841 classes of ImageNet take 0.7 MB with their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ def imagenet() -> ClassList:
     Read from the list that TFDS ships for `imagenet2012`, and checked, so that a changed file cannot change labels.
     """
     path = _in_tfds("imagenet2012", "labels.txt")
-    ids = tuple(path.read_text().split())
+    ids = tuple(path.read_text(encoding="utf-8").split())
     classes = ClassList(ids, ids)
     if classes.hash != _IMAGENET_HASH:
         raise UserError(f"{path}: not the list of ILSVRC2012 wnids that this version expects; reinstall the package")
@@ -66,7 +71,7 @@ def readable_names(classes: ClassList) -> tuple[str, ...]:
     path = _in_tfds("siscore", "labels.py")
     if classes.names != classes.ids or classes.hash != _IMAGENET_HASH or not path.exists():
         return classes.names
-    assigned = (node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign))
+    assigned = (node.value for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign))
     lists = (ast.literal_eval(value) for value in assigned if isinstance(value, ast.List))
     of_class = [names for names in lists if len(names) == len(classes)]
     if len(of_class) != 1:
@@ -80,16 +85,24 @@ def in9() -> ClassList:
     return ClassList(tuple(label_tables.IN9), tuple(name[3:] for name in label_tables.IN9))
 
 
+def sixteen() -> ClassList:
+    """The 16 categories of the cue-conflict images."""
+    return ClassList(tuple(label_tables.SIXTEEN), tuple(label_tables.SIXTEEN))
+
+
 def read_class_list(path: epath.PathLike) -> ClassList:
-    """Reads `id` or `id TAB name`, one class a line, in label order; `imagenet` names the built-in list."""
+    """Reads `id` or `id TAB name`, one class a line, in label order; `imagenet` names the built-in list.
+
+    A wnid may have a space behind it instead, as in ILSVRC's `LOC_synset_mapping.txt`.
+    """
     if str(path) == "imagenet":
         return imagenet()
     path = epath.Path(path)
     try:
-        lines = [line for line in storage.read_all(path).decode().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as e:
+        lines = [line for line in read_text(path, limit=_MAX_BYTES).splitlines() if line.strip()]
+    except (OSError, ValueError) as e:
         raise DataError(f"{path}: cannot be read as a class list ({e}); expected lines `id TAB name`") from e
-    pairs = [line.partition("\t") for line in lines]
+    pairs = [line.partition("\t" if "\t" in line or not _WNID.match(line) else " ") for line in lines]
     ids = tuple(first.strip() for first, _, _ in pairs)
     if not ids:
         raise DataError(f"{path}: holds no class; expected lines `id TAB name`, in label order")

@@ -19,12 +19,20 @@ import numpy as np
 from etils import epath
 
 from luab_jax.data import tfds_directory
+from luab_jax.data.arrays import read_arrays
 from luab_jax.data.class_lists import ClassList
-from luab_jax.data.tfrecord import RandomAccessTFRecords
+from luab_jax.data.texts import read_text
+from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, RandomAccessTFRecords
 from luab_jax.errors import DataError
+from luab_jax.io import storage
+from luab_jax.io.atomic import atomic_file
 
 MANIFEST_VERSION = 1
+DECODE_CHECK = "decode_check"
+"""The fact of a preparation that images were not decoded, so that damaged ones may be among them."""
 STORED_SMALLER = "stored_smaller"
+IMAGES_WITH_REAL_LABELS = "images_with_real_labels"
+"""Among the counts of a set that was prepared with ReaL's labels."""
 """The fact of a preparation that images are not stored as they came, and how."""
 
 
@@ -154,7 +162,7 @@ def index_path(directory: epath.PathLike, split: str) -> epath.Path:
 
 def write_index(path: epath.Path, offsets: Sequence[np.ndarray], lengths: Sequence[np.ndarray]) -> None:
     """Writes the index of a split from those of its shards, in shard order."""
-    with path.open("wb") as f:
+    with atomic_file(path) as temporary, temporary.open("wb") as f:
         np.savez(
             f,
             offsets=np.concatenate([np.zeros(0, np.uint64), *offsets]).astype(np.uint64),
@@ -168,6 +176,14 @@ def splits(directory: epath.PathLike) -> list[str]:
     try:
         return sorted(p.name.removesuffix(suffix) for p in epath.Path(directory).iterdir() if p.name.endswith(suffix))
     except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def folders_with_splits(directory: epath.PathLike) -> list[str]:
+    """Folders of a directory that hold prepared splits: what was meant where their parent was given."""
+    try:
+        return sorted(child.name for child in epath.Path(directory).iterdir() if splits(child))
+    except OSError:
         return []
 
 
@@ -195,14 +211,18 @@ def read_manifest(directory: epath.PathLike, split: str) -> Manifest:
     """Reads a split's manifest; raises `DataError` that says what is there instead."""
     path = manifest_path(directory, split)
     try:
-        text = path.read_text()
+        text = read_text(path)
     except (FileNotFoundError, NotADirectoryError) as e:
+        storage.check_bucket(directory)
         found = splits(directory)
         there = f"it has the split(s) {', '.join(found)}" if found else "it holds no prepared split"
+        if elsewhere := folders_with_splits(directory):
+            there += f", but its folder {elsewhere[0]} does: is it {os.fspath(directory).rstrip('/')}/{elsewhere[0]}?"
+            raise DataError(f"{os.fspath(directory)}: no prepared split {split!r}; {there}") from e
         raise DataError(
             f"{os.fspath(directory)}: no prepared split {split!r}; {there}. Prepare it with `python -m data_prep`"
         ) from e
-    except UnicodeDecodeError as e:
+    except ValueError as e:
         raise DataError(f"{path}: not a manifest of a prepared split ({e})") from e
     return Manifest.from_json(text, str(path))
 
@@ -218,17 +238,43 @@ def open_split(directory: epath.PathLike, split: str) -> PreparedSplit:
     manifest = read_manifest(directory, split)
     path = index_path(directory, split)
     try:
-        with path.open("rb") as f, np.load(f) as index:
-            offsets, lengths = index["offsets"], index["lengths"]
-            if any(array.ndim != 1 or array.dtype.kind not in "ui" for array in (offsets, lengths)):
-                raise ValueError("its arrays are no lists of numbers")
+        with path.open("rb") as f:
+            index = read_arrays(f, ("offsets", "lengths"))
+        offsets, lengths = index["offsets"], index["lengths"]
+        if any(array.ndim != 1 or array.dtype.kind not in "ui" for array in (offsets, lengths)):
+            raise ValueError("its arrays are no lists of numbers")
     except Exception as e:  # of a damaged file zipfile and numpy's parser of headers raise nearly anything
         raise DataError(f"{path}: cannot be read as an index ({e}); prepare the split again") from e
     counts = np.asarray([shard.num_records for shard in manifest.shards], np.int64)
-    if not len(offsets) == len(lengths) == counts.sum():
-        raise DataError(f"{path}: {len(offsets)} records, but the manifest has {counts.sum()}; prepare the split again")
+    if not len(offsets) == len(lengths) == manifest.num_records:
+        raise DataError(
+            f"{path}: {len(offsets)} records, but the manifest has {manifest.num_records}; prepare the split again"
+        )
+    if problem := _misplaced(offsets, lengths, manifest.shards):
+        raise DataError(f"{path}: {problem}; index and shards are of different preparations, prepare the split again")
     paths = [directory / shard.file_name for shard in manifest.shards]
     return PreparedSplit(directory, manifest, RandomAccessTFRecords(paths, offsets, lengths, counts))
+
+
+def _misplaced(offsets: np.ndarray, lengths: np.ndarray, shards: Sequence[Shard]) -> str:
+    """What of an index cannot be so: records follow each other from the first byte of a shard to its last."""
+    first = 0
+    for shard in shards:
+        own = slice(first, first + shard.num_records)
+        sizes = lengths[own].astype(np.uint64) + np.uint64(HEADER_BYTES + FOOTER_BYTES)
+        ends = np.cumsum(sizes, dtype=np.uint64)
+        wrong = offsets[own].astype(np.uint64) != ends - sizes
+        if wrong.any():
+            record = int(np.argmax(wrong))
+            return (
+                f"places record {record} of {shard.file_name} at byte {offsets[own][record]:,}, but the one before it"
+                f" ends at byte {(ends - sizes)[record]:,}"
+            )
+        end = int(ends[-1]) if len(ends) else 0
+        if end != shard.num_bytes:
+            return f"ends {shard.file_name} at byte {end:,}, but it has {shard.num_bytes:,} bytes"
+        first += shard.num_records
+    return ""
 
 
 def is_of_tfds(manifest: Manifest) -> bool:

@@ -217,7 +217,8 @@ class Example:
         return Size(self._features["width"].int64_list.value[0], self._features["height"].int64_list.value[0])
 
     @_of_schema
-    def _column(self, table: str, name: str) -> np.ndarray:
+    def column(self, table: str, name: str) -> np.ndarray:
+        """One column of a table, `[rows]`, in the type that `schema.TABLES` states."""
         feature = self._features[f"{table}/{name}"]
         dtype = TABLES[table][name]
         if dtype is np.object_:
@@ -227,42 +228,42 @@ class Example:
 
     @_of_schema
     def _table(self, table: str) -> list[dict[str, Any]]:
-        columns = {name: self._column(table, name).tolist() for name in TABLES[table]}
+        columns = {name: self.column(table, name).tolist() for name in TABLES[table]}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     @_of_schema
     def _points(self, table: str) -> Points:
-        xy = np.stack([self._column(table, "x"), self._column(table, "y")], axis=-1)
-        return Points(self._column(table, "showing"), self._column(table, "time_ms"), xy)
+        xy = np.stack([self.column(table, "x"), self.column(table, "y")], axis=-1)
+        return Points(self.column(table, "showing"), self.column(table, "time_ms"), xy)
 
     def byproducts(self) -> ByproductColumns:
         """The columns that targets are made of."""
         return ByproductColumns.read_by(
             file_name=lambda: self.file_name,
-            selected=lambda: self._column("showings", "selected"),
+            selected=lambda: self.column("showings", "selected"),
             clicks=lambda: self._points("clicks"),
             trace=lambda: self._points("trace"),
             boxes=self._corners,
-            box_labels=lambda: self._column("boxes", "label"),
+            box_labels=lambda: self.column("boxes", "label"),
             label=lambda: self.label,
             labels=lambda: self.labels,
             actions=self._actions,
-            hovers=lambda: Hovers(*(self._column("hovers", name) for name in ("showing", "time_ms", "entered"))),
-            worker_ids=lambda: self._column("showings", "worker_id"),
+            hovers=lambda: Hovers(*(self.column("hovers", name) for name in ("showing", "time_ms", "entered"))),
+            worker_ids=lambda: self.column("showings", "worker_id"),
         )
 
     @_of_schema
     def _actions(self) -> Actions:
         return Actions(
-            showing=self._column("actions", "showing"),
-            kind=self._column("actions", "kind"),
-            label=self._column("actions", "label"),
-            to_xy=np.stack([self._column("actions", "to_x"), self._column("actions", "to_y")], axis=-1),
+            showing=self.column("actions", "showing"),
+            kind=self.column("actions", "kind"),
+            label=self.column("actions", "label"),
+            to_xy=np.stack([self.column("actions", "to_x"), self.column("actions", "to_y")], axis=-1),
         )
 
     @_of_schema
     def _corners(self) -> np.ndarray:
-        return np.stack([self._column("boxes", name) for name in ("x_min", "y_min", "x_max", "y_max")], axis=-1)
+        return np.stack([self.column("boxes", name) for name in ("x_min", "y_min", "x_max", "y_max")], axis=-1)
 
     @_of_schema
     def record(self) -> ImageRecord:

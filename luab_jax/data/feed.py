@@ -40,7 +40,8 @@ class Feed:
     def _fill(self, batches: Iterator[Batch], sharding: NamedSharding) -> None:
         try:
             for batch in batches:
-                self._put((to_global(batch, sharding), batch.index))
+                # A copy: a view of the indices would keep the memory of the whole batch from being used again.
+                self._put((to_global(batch, sharding), batch.index.copy()))
                 if self._stop.is_set():
                     return
             self._put(StopIteration())

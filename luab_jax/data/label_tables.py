@@ -50,6 +50,56 @@ IMAGENET_R = _indices(
 )
 """200 classes. hendrycks/imagenet-r eval.py; the testbed of modestyachts agrees."""
 
+SIXTEEN: dict[str, tuple[int, ...]] = {
+    "airplane": _indices("404"),
+    "bear": _indices("294-297"),
+    "bicycle": _indices("444 671"),
+    "bird": _indices("8 10-16 18-20 22-24 80-83 87-96 98-100 127-133 135-145"),
+    "boat": _indices("472 554 625 814 914"),
+    "bottle": _indices("440 720 737 898-899 901 907"),
+    "car": _indices("436 511 817"),
+    "cat": _indices("281-286"),
+    "chair": _indices("423 559 765 857"),
+    "clock": _indices("409 530 892"),
+    "dog": _indices("152-191 193-203 205-226 228-241 243-250 252-257 259 261-263 265-268"),
+    "elephant": _indices("385-386"),
+    "keyboard": _indices("508 878"),
+    "knife": _indices("499"),
+    "oven": _indices("766"),
+    "truck": _indices("555 569 656 675 717 734 864 867"),
+}
+"""The 16 entry-level categories of the cue-conflict images. bethgelab/model-vs-human, helper/human_categories.py."""
+
+IMAGENET_D: dict[str, tuple[int, ...]] = {
+    name: tuple(map(int, indices.split("/")))
+    for name, indices in _pairs(
+        "alarm_clock=409/530 backpack=414 banana=954 band_aid=419 bath_towel=434 beer_bottle=440 bench=703 "
+        "bicycle=444/671 binder_closed=446 bottle_cap=455 bread_loaf=930 broom=462 bucket=463 can_opener=473 "
+        "candle=470 cellphone=487 chair=423/559/765 cleaver=499 clothes_hamper=588 coffee_or_french_press=550 "
+        "combination_lock=507 computer_mouse=673 desk_lamp=846 dishcloth=533 doormat=539 dress_shoe_men=630 "
+        "drill=740 drying_rack_for_plates=729 envelope=549 fan=545 frying_pan=567 gown=578 hair_dryer=589 hammer=587 "
+        "helmet=518/560 iron_for_clothes=606 jeans=608 keyboard=508 ladle=618 lampshade=619 laptop_open=620 "
+        "lemon=951 letter_opener=623 lighter=626 lipstick=629 matchstick=644 measuring_cup=647 microwave=651 "
+        "mixing_or_salad_bowl=659 monitor=664 mug=504 nail_fastener=677 necklace=679 orange=950 padlock=695 "
+        "paintbrush=696 paper_towel=700 pen=418/563/749 pill_bottle=720 pillow=721 pitcher=725 plastic_bag=728 "
+        "plate=923 plunger=731 pop_can=737 portable_heater=811 printer=742 remote_control=761 ruler=769 "
+        "running_shoe=770 safety_pin=772 salt_shaker=773 sandal=774 screw=783 shopping_basket=790 shovel=792 "
+        "skirt=601/655/689 sleeping_bag=797 soap_dispenser=804 sock=806 soup_bowl=809 spatula=813 speaker=632 "
+        "still_camera=732/759 strainer=828 suit_jacket=834 sunglasses=837 sweater=841 swimming_trunks=842 "
+        "t_shirt=610 tea_cup=968 teapot=849 teddy_bear=850 tennis_racket=752 tie=457/906 toaster=859 "
+        "toilet_paper_roll=999 trash_bin=412 tray=868 tv=851 umbrella=879 vacuum_cleaner=882 vase=883 wallet=893 "
+        "watch=531 water_bottle=898 weight_exercise=543 weight_scale=778 wheel=479/694 whistle=902 wine_bottle=907 "
+        "winter_glove=658 wok=909 "
+    )
+}
+"""113 folders. chenshuang-zhang/imagenet_d, preprocessing/imgnet_d2imgnet_id.txt."""
+
+FACTORS = (
+    *("pose", "background", "pattern", "color", "smaller", "shape", "partial_view", "subcategory", "texture", "larger"),
+    *("darker", "object_blocking", "person_blocking", "style", "brighter", "multiple_objects"),
+)
+"""What ImageNet-X says of an image. facebookresearch/imagenetx, imagenet_x/utils.py."""
+
 IN9: dict[str, tuple[int, ...]] = {
     "00_dog": _indices("151-170 173-268 "),
     "01_bird": _indices("7-24 87-100 127-146 "),
@@ -68,6 +118,21 @@ IN9: dict[str, tuple[int, ...]] = {
 }
 """Folder of the Backgrounds Challenge to the indices that count as its class; the other 630 are wrong for every class.
 MadryLab/backgrounds_challenge in_to_in9.json."""
+
+PERTURBATIONS = {
+    **dict.fromkeys(("gaussian_noise", "shot_noise", "motion_blur", "zoom_blur", "snow", "brightness"), 31),
+    "translate": 41,
+    "rotate": 31,
+    "tilt": 31,
+    "scale": 31,
+    **dict.fromkeys(("speckle_noise", "gaussian_blur", "spatter", "shear"), 31),
+}
+"""ImageNet-P: the frames of a video of each perturbation; the last four are what its authors call validation data.
+
+hendrycks/robustness, ImageNet-P/create_p/make_imagenet_p.py.
+"""
+PERTURBATION_SIDE = 224
+"""Pixels of a frame; the same file."""
 
 OBJECTNET: dict[str, tuple[int, ...]] = {
     folder: tuple(map(int, indices.split("/")))

@@ -29,7 +29,7 @@ class ResizeFilter(enum.Enum):
     BICUBIC = "bicubic"
     BILINEAR_PLAIN = "bilinear_plain"
     """Of the four nearest pixels at any scale, so that shrinking aliases; in training also from chroma that is not
-    smoothed. The fast mode."""
+    smoothed, unless a GPU decodes. The fast mode."""
 
 
 _PILLOW_FILTERS = {

@@ -12,6 +12,7 @@ bytes a record (of a bucket whole shards, several at a time), and its result, 12
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -25,11 +26,14 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from luab_jax.data import storage
+from luab_jax.data.arrays import read_arrays
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.coco_classes import coco
+from luab_jax.data.texts import read_text
 from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc32c
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, WriteError
+from luab_jax.io import storage
+from luab_jax.io.atomic import atomic_file
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _ALIASES = {"val": "validation"}
@@ -130,7 +134,7 @@ class _Info(NamedTuple):
 def _info(version: epath.Path) -> _Info:
     path = version / "dataset_info.json"
     try:
-        info = json.loads(path.read_text())
+        info = json.loads(read_text(path))
         if not isinstance(info, dict) or not isinstance(info.get("name"), str):
             raise ValueError("no object with a `name`")
         splits = {s["name"]: [int(n) for n in s.get("shardLengths", [])] for s in info.get("splits", [])}
@@ -199,8 +203,8 @@ def _names(version: epath.Path) -> tuple[str, ...]:
         path = version / f"{feature}.labels.txt"
         if path.exists():
             try:
-                names = tuple(path.read_text().split("\n"))
-            except UnicodeDecodeError as e:
+                names = tuple(read_text(path).split("\n"))
+            except ValueError as e:
                 raise DataError(f"{path}: cannot be read as names of labels ({e})") from e
             return names[:-1] if not names[-1] else names
     return ()
@@ -225,25 +229,29 @@ def _index(paths: list[epath.Path], counts: list[int], found: Sequence[storage.F
     names = map(str, paths)
     facts = [(name, of.size, of.version, count) for name, of, count in zip(names, found, counts, strict=True)]
     key = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "luab_jax" / f"tfds-{key}.npz"
-    try:
-        with np.load(cache) as arrays:
-            return arrays["offsets"], arrays["lengths"]
-    except Exception:  # of a damaged file numpy raises nearly anything
-        pass  # none yet, or a damaged one, which is written anew
+    cache = _cache_path(key)
+    # There is none yet, or a damaged one, of which numpy raises nearly anything.
+    with contextlib.suppress(Exception), Path(cache or "").open("rb") as file:
+        arrays = read_arrays(file, ("offsets", "lengths"))
+        return arrays["offsets"], arrays["lengths"]
     with ThreadPoolExecutor(_REQUESTS) as pool:
         rows = list(pool.map(_scan, paths, counts, (of.size for of in found)))
     offsets = np.concatenate([np.zeros(0, np.uint64), *(row[0] for row in rows)])
     lengths = np.concatenate([np.zeros(0, np.uint32), *(row[1] for row in rows)])
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_name(f"{cache.name}.{os.getpid()}.tmp")
-        with partial.open("wb") as file:
-            np.savez(file, offsets=offsets, lengths=lengths)
-        partial.replace(cache)
-    except OSError:
-        pass  # a cache that cannot be written costs the next run a pass
+    if cache is not None:
+        # One that cannot be written costs the next run a pass.
+        with contextlib.suppress(WriteError), atomic_file(cache, make_folder=True) as partial, partial.open("wb") as f:
+            np.savez(f, offsets=offsets, lengths=lengths)
     return offsets, lengths
+
+
+def _cache_path(key: str) -> Path | None:
+    """None for a user without a home, as in some containers."""
+    try:
+        folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return Path(folder) / "luab_jax" / f"tfds-{key}.npz"
 
 
 def _scan(path: epath.Path, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ all little-endian (tensorflow/core/lib/io/record_writer.h).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,8 @@ import google_crc32c
 import numpy as np
 from etils import epath
 
-from luab_jax.data import storage
 from luab_jax.errors import DataError, ShardError
+from luab_jax.io import storage
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -85,9 +86,20 @@ class RandomAccessTFRecords:
     without read-ahead. Nothing is cached in memory: the index costs 12 bytes per record.
     """
 
-    def __init__(self, paths: list[epath.Path], offsets: np.ndarray, lengths: np.ndarray, counts: np.ndarray):
-        """Takes shard paths `[s]`, frame offsets and data lengths `[n]` in shard order, and records per shard `[s]`."""
+    def __init__(
+        self,
+        paths: Sequence[epath.PathLike],
+        offsets: np.ndarray,
+        lengths: np.ndarray,
+        counts: np.ndarray,
+        copies: Sequence[str] = (),
+    ):
+        """Takes shard paths `[s]`, frame offsets and data lengths `[n]` in shard order, and records per shard `[s]`.
+
+        copies: Where whole shards may come to lie on this host, `[s]`; one that is there is read instead.
+        """
         self._paths = [os.fspath(path) for path in paths]
+        self._copies = list(copies)
         self._offsets = offsets
         self._lengths = lengths
         self._starts = np.concatenate([[0], np.cumsum(counts)])
@@ -107,16 +119,30 @@ class RandomAccessTFRecords:
     def take(self, indices: Sequence[int]) -> RandomAccessTFRecords:
         """These records alone, in this order."""
         shards = np.searchsorted(self._starts, indices, side="right") - 1
-        paths = [epath.Path(self._paths[shard]) for shard in shards]
+        paths = [self._paths[shard] for shard in shards]
+        copies = [self._copies[shard] for shard in shards] if self._copies else []
         chosen = np.asarray(indices, np.int64)
         ones = np.ones(len(chosen), np.int64)
-        return RandomAccessTFRecords(paths, self._offsets[chosen], self._lengths[chosen], ones)
+        return RandomAccessTFRecords(paths, self._offsets[chosen], self._lengths[chosen], ones, copies)
+
+    def with_copies(self, copies: Sequence[str]) -> RandomAccessTFRecords:
+        """The same records, read from copies of the shards where these are."""
+        return RandomAccessTFRecords(self._paths, self._offsets, self._lengths, self.counts, copies)
+
+    def shards_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The shard of every record, by its number."""
+        return np.searchsorted(self._starts, indices, side="right") - 1
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Records per shard `[s]`."""
+        return np.diff(self._starts)
 
     def __getitem__(self, index: int) -> bytes:
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         length = int(self._lengths[index])
         offset = int(self._offsets[index])
-        framed = _read(self._paths[shard], offset, HEADER_BYTES + length + FOOTER_BYTES)
+        framed = self._read(shard, offset, HEADER_BYTES + length + FOOTER_BYTES)
         where = f"{self._paths[shard]}: record {index - int(self._starts[shard])} at byte {offset}"
         if len(framed) >= HEADER_BYTES and framed[:HEADER_BYTES] != _header(length):
             raise ShardError(
@@ -124,6 +150,12 @@ class RandomAccessTFRecords:
                 " of different preparations: copy or prepare this split again"
             )
         return _checked(framed, HEADER_BYTES, length, where)
+
+    def _read(self, shard: int, start: int, num_bytes: int) -> bytes:
+        if self._copies:
+            with contextlib.suppress(FileNotFoundError):  # not fetched yet, or given up
+                return storage.read_range(self._copies[shard], start, num_bytes)
+        return _read(self._paths[shard], start, num_bytes)
 
 
 def _read(path: str, start: int, num_bytes: int) -> bytes:

@@ -5,25 +5,25 @@ crop is needed: only the crop is decoded. Evaluation resizes the whole image and
 is what torchvision and timm do, and the integer rounding between the steps is part of the protocol.
 """
 
-# No `from __future__ import annotations`: ml_collections reads the types of the fields, not their names.
-
-import io
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from luab_jax.byproducts import geometry
 from luab_jax.byproducts.geometry import Affine
 from luab_jax.byproducts.records import Size
-from luab_jax.data.region_jpeg import open_jpeg
+from luab_jax.data.decoding import decode
+from luab_jax.data.region_jpeg import RegionJpeg, open_jpeg
 from luab_jax.data.resampling import ResizeFilter, resize, resize_by_pillow
 from luab_jax.errors import DataError
 
+CROP_RATIO = (3 / 4, 4 / 3)
+"""Of a training crop's width and height."""
 _NUM_CROP_TRIES = 10
 _MAX_RESIZED_SIDES = 64
 """How many times as long as the input's side an evaluation image may be resized as a whole: 11 MB at 224 and 256."""
@@ -38,9 +38,30 @@ class Preprocessing:
     resize_side: int | None = 256
     """The short side before the centre crop, pixels; None feeds stored images of `image_size` as they are."""
     filter: ResizeFilter = ResizeFilter.BICUBIC
+    """How images are resized."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Of the channels, on [0, 1]; ImageNet's, as torchvision states them."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Of the channels, on [0, 1], likewise."""
+
+    def validate(self) -> None:
+        """Raises ValueError naming the field, its value and the remedy."""
+        for name, low in (("mean", 0.0), ("std", 1e-6)):
+            channels = getattr(self, name)
+            if all(low <= channel <= 1 for channel in channels):
+                continue
+            remedy = "; divide levels of 0 to 255 by 255" if max(channels) > 1 and min(channels) >= 0 else ""
+            sign = "positive " if low else ""
+            raise ValueError(
+                f"data.preprocessing.{name}={tuple(channels)} must be three {sign}numbers on [0, 1]: R, G, B{remedy}"
+            )
+        if self.image_size < 1:
+            raise ValueError(f"data.preprocessing.image_size={self.image_size} must be a positive number")
+        if self.resize_side is not None and self.resize_side < self.image_size:
+            raise ValueError(
+                f"data.preprocessing.resize_side={self.resize_side} is smaller than the crop of"
+                f" image_size={self.image_size}; set it to the same or more"
+            )
 
 
 class PixelBox(NamedTuple):
@@ -50,16 +71,6 @@ class PixelBox(NamedTuple):
     top: int
     width: int
     height: int
-
-
-def decode(image: bytes, file_name: str) -> Image.Image:
-    """Decodes to RGB (greyscale, CMYK and palette converted), EXIF orientation not applied."""
-    try:
-        return Image.open(io.BytesIO(image)).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise DataError(
-            f"{file_name}: the image cannot be decoded ({e}); `python -m data_prep verify` lists such"
-        ) from e
 
 
 class EncodedImage:
@@ -73,6 +84,11 @@ class EncodedImage:
         self._jpeg = open_jpeg(encoded)
         self._decoded: Image.Image | None = None
         self.size = self._jpeg.size if self._jpeg else Size(*self._whole().size)
+
+    @property
+    def jpeg(self) -> RegionJpeg | None:
+        """Its header; None where Pillow has to decode it."""
+        return self._jpeg
 
     def _whole(self) -> Image.Image:
         if self._decoded is None:
@@ -99,7 +115,7 @@ def sample_crop(
     rng: np.random.Generator,
     size: Size,
     scale: tuple[float, float],
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ratio: tuple[float, float] = CROP_RATIO,
 ) -> PixelBox:
     """The inception crop (Szegedy et al. 2015, §6), by torchvision's `RandomResizedCrop.get_params`.
 
@@ -126,17 +142,35 @@ def crop_and_resize(
     image: Image.Image | EncodedImage, box: PixelBox, side: int, filter: ResizeFilter, *, flip: bool
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Affine]:
     """Cuts `box`, resizes it to a square of `side` pixels, mirrors it if told; with the same map for points."""
+    pixels = np.empty((side, side, 3), np.uint8)
+    crop_and_resize_into(pixels, image, box, filter, flip=flip)
     width, height = image.size
     right, bottom = box.left + box.width, box.top + box.height
-    if isinstance(image, EncodedImage):
+    view = geometry.crop(box.left / width, box.top / height, right / width, bottom / height)
+    return pixels, view.then(geometry.flip_horizontal()) if flip else view
+
+
+def crop_and_resize_into(
+    row: UInt8[np.ndarray, "s s 3"],
+    image: Image.Image | EncodedImage,
+    box: PixelBox,
+    filter: ResizeFilter,
+    *,
+    flip: bool,
+    whole: UInt8[np.ndarray, "h w 3"] | None = None,
+) -> None:
+    """The pixels of `crop_and_resize`, written to a row of a batch. `whole`: All of them, if another decoded them."""
+    if whole is not None:
+        cut = whole[box.top : box.top + box.height, box.left : box.left + box.width]
+    elif isinstance(image, EncodedImage):
         cut = image.region(box, smooth_chroma=filter is not ResizeFilter.BILINEAR_PLAIN, transient=True)
     else:
-        cut = np.asarray(image.crop((box.left, box.top, right, bottom)))
-    pixels = resize(cut, Size(side, side), filter)
-    view = geometry.crop(box.left / width, box.top / height, right / width, bottom / height)
+        cut = np.asarray(image.crop((box.left, box.top, box.left + box.width, box.top + box.height)))
+    pixels = resize(cut, Size(*row.shape[:2]), filter)
     if flip:
-        return np.asarray(cv2.flip(pixels, 1)), view.then(geometry.flip_horizontal())
-    return pixels, view
+        cv2.flip(pixels, 1, dst=row)
+    else:
+        row[:] = pixels
 
 
 def resize_and_centre_crop(
@@ -165,8 +199,55 @@ def resize_and_centre_crop(
         left, top = (0, top) if width > height else (left, 0)
         right, bottom = left + side, top + side
     elif image.size != resized:
-        image = resize_by_pillow(image, resized, preprocessing.filter)
+        return _resize_and_cut(image, resized, PixelBox(left, top, side, side), preprocessing.filter), view
     return np.asarray(image.crop((left, top, right, bottom))), view
+
+
+def mask_input(mask: Bool[np.ndarray, "h w"], preprocessing: Preprocessing) -> Bool[np.ndarray, "side side"]:
+    """A mask resized and cut as its image is; true where at least half of what a pixel is made of was."""
+    white = Image.fromarray(np.repeat(mask[..., None], 3, axis=-1).astype(np.uint8) * 255)
+    return resize_and_centre_crop(white, preprocessing)[0][..., 0] > 127
+
+
+def _resize_and_cut(
+    image: Image.Image, resized: Size, box: PixelBox, filter: ResizeFilter
+) -> UInt8[np.ndarray, "h w 3"]:
+    """What lies in `box` of the image resized to `resized`: its very pixels, without all of the others.
+
+    Rows are resized before columns and each by itself, so rows that no pixel of the box needs may be left out. Of the
+    two sides Pillow computes a part where it can place that exactly; see `_exact_part`.
+    """
+    columns = _exact_part(image.width, resized.width, box.left, box.width)
+    rows = _exact_part(image.height, resized.height, box.top, box.height)
+    if filter is ResizeFilter.BILINEAR_PLAIN or (columns is None and rows is None):
+        image = resize_by_pillow(image, resized, filter)
+        return np.asarray(image.crop((box.left, box.top, box.left + box.width, box.top + box.height)))
+    width, (left, right) = (resized.width, (0.0, float(image.width))) if columns is None else (box.width, columns)
+    height, (top, bottom) = (resized.height, (0.0, float(image.height))) if rows is None else (box.height, rows)
+    if rows is not None:
+        reach = math.ceil(2 * max(image.height / resized.height, 1)) + 1  # bicubic's support is 2
+        start, end = max(0, math.floor(top) - reach), min(image.height, math.ceil(bottom) + reach)
+        image, top, bottom = image.crop((0, start, image.width, end)), top - start, bottom - start
+    narrow = resize_by_pillow(image, Size(width, image.height), filter, (left, 0.0, right, float(image.height)))
+    if columns is None:
+        narrow = narrow.crop((box.left, 0, box.left + box.width, narrow.height))
+    whole_rows = resize_by_pillow(narrow, Size(box.width, height), filter, (0.0, top, float(box.width), bottom))
+    if rows is None:
+        whole_rows = whole_rows.crop((0, box.top, box.width, box.top + box.height))
+    return np.asarray(whole_rows)
+
+
+def _exact_part(length: int, resized: int, first: int, count: int) -> tuple[float, float] | None:
+    """From where to where of a side of `length` the pixels `first` ... of `resized` reach; None where that is no part.
+
+    Pillow takes the ends as 32-bit floats and places every pixel from them. Where the scale is a fraction over a power
+    of two, as for a short side of 256, nothing of that is rounded, so that the places are those in the whole.
+    """
+    denominator = resized // math.gcd(length, resized)
+    if denominator & (denominator - 1) or first < 0 or first + count > resized:
+        return None
+    start, end = first * length / resized, (first + count) * length / resized
+    return (start, end) if all(float(np.float32(edge)) == edge for edge in (start, end)) else None
 
 
 def _resize_middle(image: Image.Image, resized: Size, box: PixelBox, filter: ResizeFilter) -> Image.Image:
