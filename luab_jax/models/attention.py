@@ -1,13 +1,15 @@
 """Attention by the fastest kernel that a device has."""
 
-from typing import NamedTuple
+import functools
+from typing import Literal, NamedTuple
 
 import jax
 import jax.extend
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from luab_jax.models.config import Attention
+from luab_jax.models import gpu
+from luab_jax.models.choices import Attention
 
 _CUDNN_CHANNELS = 128
 """Of a head, at most: cuDNN's limit before Hopper."""
@@ -28,12 +30,15 @@ def attend(
     value: Float[Array, "b n heads d"],
     *,
     kernel: Attention,
+    tokens: int | None = None,
 ) -> Float[Array, "b n heads d"]:
-    """softmax(query key^T / sqrt(d)) value for every head; the softmax in float32."""
-    if kernel is Attention.AUTO:
-        kernel = Attention.CUDNN if _cudnn_fits(query) else Attention.XLA
-    if kernel is Attention.CUDNN:
-        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    """softmax(query key^T / sqrt(d)) value for every head; the softmax in float32.
+
+    tokens: so many are attended to, the first ones (default: all); less than n only where `takes_pairs`.
+    """
+    if chosen(kernel, query.dtype, query.shape[-1]) is Attention.CUDNN:
+        return attend_by_pairs(query, key, value, tokens=tokens, implementation="cudnn")
+    assert tokens is None or tokens == query.shape[1]
     if fills_lanes(query.shape[-2] * query.shape[-1]):
         return _attend_by_products(query, key, value)
     return jax.nn.dot_product_attention(query, key, value, implementation="xla")
@@ -46,6 +51,74 @@ def fills_lanes(channels: int) -> bool:
     row by row; that of ViT-Ti, whose 192 channels leave a quarter of such rows empty, as the compiler would have it.
     """
     return channels % 128 == 0
+
+
+def chosen(kernel: Attention, dtype: jnp.dtype, channels: int) -> Attention:
+    """The kernel for heads of so many channels where the config leaves it open."""
+    if kernel is Attention.AUTO:
+        return Attention.CUDNN if _cudnn_fits(dtype, channels) else Attention.XLA
+    return kernel
+
+
+def takes_pairs(kernel: Attention, dtype: jnp.dtype, channels: int) -> bool:
+    """Whether a network should run on an even number of tokens throughout; see `attend_by_pairs`."""
+    return gpu.is_tuned_for() and chosen(kernel, dtype, channels) is Attention.CUDNN
+
+
+def attend_by_pairs(
+    query: Float[Array, "b n heads d"],
+    key: Float[Array, "b n heads d"],
+    value: Float[Array, "b n heads d"],
+    *,
+    tokens: int | None = None,
+    implementation: Literal["cudnn", "xla"],
+) -> Float[Array, "b n heads d"]:
+    """`jax.nn.dot_product_attention` with an even number of tokens; an odd number gets one more that nobody attends to.
+
+    jax checks every training step by the rule for a bias, which wants even numbers, whether or not there is a bias
+    (`check_is_flash_attention`, jax 0.10 and 0.11), and refuses the 197 tokens of 224 px.
+
+    tokens: of an even n, so many are attended to; what comes behind them gets an output of no meaning, and no gradient
+    unless that output has one.
+    """
+    batch, n = query.shape[:2]
+    if tokens is not None and tokens < n:
+        lengths = jnp.full((batch,), tokens, jnp.int32)
+        return jax.nn.dot_product_attention(
+            query,
+            _no_gradient_behind(key, tokens),  # pyright: ignore[reportArgumentType]
+            _no_gradient_behind(value, tokens),  # pyright: ignore[reportArgumentType]
+            key_value_seq_lengths=lengths,
+            implementation=implementation,
+        )
+    tokens = n
+    if tokens % 2 == 0:
+        return jax.nn.dot_product_attention(query, key, value, implementation=implementation)
+    query, key, value = (jnp.pad(rows, ((0, 0), (0, 1), (0, 0), (0, 0))) for rows in (query, key, value))
+    lengths = jnp.full((batch,), tokens, jnp.int32)
+    padded = jax.nn.dot_product_attention(
+        query, key, value, query_seq_lengths=lengths, key_value_seq_lengths=lengths, implementation=implementation
+    )
+    return padded[:, :tokens]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _no_gradient_behind(rows: Float[Array, "b n heads d"], tokens: int) -> Float[Array, "b n heads d"]:
+    """Rows as they are; cuDNN promises nothing about the gradients of keys and values behind the given lengths."""
+    del tokens
+    return rows
+
+
+def _rows_and_nothing(rows: Float[Array, "b n heads d"], tokens: int) -> tuple[Float[Array, "b n heads d"], None]:
+    del tokens
+    return rows, None
+
+
+def _zeros_behind(tokens: int, _: None, gradient: Float[Array, "b n heads d"]) -> tuple[Float[Array, "b n heads d"]]:
+    return (jax.lax.dynamic_update_slice(gradient, jnp.zeros_like(gradient[:, tokens:]), (0, tokens, 0, 0)),)
+
+
+_no_gradient_behind.defvjp(_rows_and_nothing, _zeros_behind)
 
 
 class _Kept(NamedTuple):
@@ -109,9 +182,6 @@ def _has_cuda() -> bool:
     return "cuda" in jax.extend.backend.get_backend().platform_version
 
 
-def _cudnn_fits(query: Float[Array, "b n heads d"]) -> bool:
+def _cudnn_fits(dtype: jnp.dtype, channels: int) -> bool:
     """cuDNN's flash attention takes 16-bit types, and channels in eights (jax: `check_is_flash_attention`)."""
-    channels = query.shape[-1]
-    return (
-        _has_cuda() and query.dtype in (jnp.bfloat16, jnp.float16) and channels % 8 == 0 and channels <= _CUDNN_CHANNELS
-    )
+    return _has_cuda() and dtype in (jnp.bfloat16, jnp.float16) and channels % 8 == 0 and channels <= _CUDNN_CHANNELS

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, UInt8
 
 
 def normalise(
-    images: UInt8[Array, "b h w 3"], mean: tuple[float, ...], std: tuple[float, ...]
+    pixels: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float[Array, "b h w 3"]:
-    """uint8 pixels to (x / 255 - mean) / std, on the device: a quarter of the bytes cross the bus."""
-    return (images.astype(jnp.float32) / 255.0 - jnp.asarray(mean)) / jnp.asarray(std)
+    """Levels of 0 to 255 to (x / 255 - mean) / std, on the device: as uint8 a quarter of the bytes cross the bus."""
+    return (pixels.astype(jnp.float32) / 255.0 - jnp.asarray(mean)) / jnp.asarray(std)

@@ -1,20 +1,28 @@
 """What timm states for its models: which of ours each one is, and how its images are prepared.
 
-The `default_cfg` of every pretrained tag of the plain ResNets and ViTs that classify ImageNet's 1,000 classes, as of
-timm 1.0 (huggingface/pytorch-image-models, timm/models/resnet.py, vision_transformer.py, deit.py).
+From the tables of the families. Those of DINOv2 have no classifier.
 """
 
 from __future__ import annotations
 
 import difflib
+import enum
 from typing import NamedTuple
 
-from luab_jax.models.config import PRESETS, ModelConfig, Pool, ResNetPreset, Stem, resnet_preset, vit_preset
+from luab_jax.models.config import ModelConfig, family_of
+from luab_jax.models.families import FAMILIES
+from luab_jax.models.family import IMAGENET_STATISTICS, Statistics, TimmImages
 
-IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+__all__ = ["IMAGENET_STATISTICS", "TIMM_MODELS", "TimmModel", "TimmSize", "timm_call", "timm_model"]
 
-Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+class TimmSize(enum.Enum):
+    """Which of the two input sizes that timm states for some weights; their names are those of `--timm_size`."""
+
+    TEST = "test"
+    """`test_input_size` and `test_crop_pct`, which timm's own validation takes and published accuracies belong to."""
+    TRAIN = "train"
+    """`input_size` and `crop_pct`, those of the training."""
 
 
 class TimmModel(NamedTuple):
@@ -24,74 +32,41 @@ class TimmModel(NamedTuple):
     """With its tag, as in `resnet50.tv_in1k`."""
     preset: str
     """The model's name here."""
-    image_size: int
-    """Side of the input, pixels."""
-    crop_ratio: float
-    """Side of the centre crop over the short side of the resized image."""
-    filter: str
-    statistics: Statistics
-    """Mean and standard deviation of the channels, on [0, 1]."""
+    images: TimmImages
 
     @property
-    def resize_side(self) -> int:
+    def statistics(self) -> Statistics:
+        return self.images.statistics
+
+    @property
+    def filter(self) -> str:
+        return self.images.filter
+
+    @property
+    def has_test_size(self) -> bool:
+        """Whether timm evaluates it at another size than it was trained at."""
+        return self.images.test_size is not None
+
+    def image_size(self, size: TimmSize) -> int:
+        """Side of the input, pixels."""
+        return (size is TimmSize.TEST and self.images.test_size) or self.images.image_size
+
+    def crop_ratio(self, size: TimmSize) -> float:
+        """Side of the centre crop over the short side of the resized image."""
+        return (size is TimmSize.TEST and self.images.test_crop_ratio) or self.images.crop_ratio
+
+    def resize_side(self, size: TimmSize) -> int:
         """Short side before the crop, pixels; rounded down, as timm does."""
-        return int(self.image_size / self.crop_ratio)
+        return int(self.image_size(size) / self.crop_ratio(size))
 
 
-class _Images(NamedTuple):
-    image_size: int
-    crop_ratio: float
-    filter: str
-    statistics: Statistics = IMAGENET_STATISTICS
-
-
-_WIDE = _Images(224, 0.95, "bicubic")
-_PLAIN = _Images(224, 0.875, "bicubic")
-_TORCHVISION = _Images(224, 0.875, "bilinear")
-_VIT = _Images(224, 0.9, "bicubic", _HALF)
-
-_TAGS: dict[str, _Images] = {
-    **dict.fromkeys(("tv_in1k", "fb_ssl_yfcc100m_ft_in1k", "fb_swsl_ig1b_ft_in1k"), _TORCHVISION),
-    "tv2_in1k": _Images(176, 0.875, "bilinear"),
-    **dict.fromkeys(("gluon_in1k", "bt_in1k", "am_in1k", "ra_in1k", "ram_in1k"), _PLAIN),
-    **dict.fromkeys(("a1_in1k", "a1h_in1k", "a2_in1k", "d_in1k"), _WIDE),
-    **dict.fromkeys(("b1k_in1k", "b2k_in1k", "c1_in1k", "c2_in1k"), _WIDE),
-    "a3_in1k": _Images(160, 0.95, "bicubic"),
-    "ra4_e3600_r224_in1k": _VIT,
-    **dict.fromkeys(("augreg_in1k", "augreg_in21k_ft_in1k", "augreg2_in21k_ft_in1k"), _VIT),
-    **dict.fromkeys(("orig_in21k_ft_in1k", "sam_in1k"), _VIT),
-    "fb_in1k": _Images(224, 0.9, "bicubic"),
-}
-_EXCEPTIONS = {"resnet50.a1h_in1k": _Images(176, 0.9, "bicubic")}
-
-_ALL_RESNETS = "tv_in1k gluon_in1k a1_in1k a2_in1k a3_in1k"
-_SEMI = "fb_ssl_yfcc100m_ft_in1k fb_swsl_ig1b_ft_in1k"
-_ARCHITECTURES: dict[str, tuple[str, str]] = {
-    "resnet18": ("resnet18", f"a1_in1k {_ALL_RESNETS} {_SEMI}"),
-    "resnet34": ("resnet34", f"a1_in1k {_ALL_RESNETS} bt_in1k ra4_e3600_r224_in1k"),
-    "resnet50": (
-        "resnet50",
-        f"a1_in1k {_ALL_RESNETS} {_SEMI} tv2_in1k a1h_in1k am_in1k b1k_in1k b2k_in1k bt_in1k c1_in1k c2_in1k d_in1k"
-        " ra_in1k ram_in1k",
-    ),
-    "resnet101": ("resnet101", f"a1h_in1k {_ALL_RESNETS} tv2_in1k"),
-    "resnet152": ("resnet152", f"a1h_in1k {_ALL_RESNETS} tv2_in1k"),
-    "vit_tiny_patch16_224": ("vit_ti", "augreg_in21k_ft_in1k"),
-    "vit_small_patch16_224": ("vit_s", "augreg_in21k_ft_in1k augreg_in1k"),
-    "vit_base_patch16_224": (
-        "vit_b",
-        "augreg2_in21k_ft_in1k augreg_in1k augreg_in21k_ft_in1k orig_in21k_ft_in1k sam_in1k",
-    ),
-    "deit_tiny_patch16_224": ("vit_ti", "fb_in1k"),
-    "deit_small_patch16_224": ("vit_s", "fb_in1k"),
-    "deit_base_patch16_224": ("vit_b", "fb_in1k"),
-}
-"""timm's architecture to ours and to its tags; the first is the one that a name without a tag means."""
+_ARCHITECTURES = {name: row for family in FAMILIES.values() for name, row in family.timm_architectures.items()}
 
 
 def _row(architecture: str, tag: str) -> TimmModel:
-    name = f"{architecture}.{tag}"
-    return TimmModel(name, _ARCHITECTURES[architecture][0], *_EXCEPTIONS.get(name, _TAGS[tag]))
+    name, preset = f"{architecture}.{tag}", _ARCHITECTURES[architecture][0]
+    images = next(family.timm_images for family in FAMILIES.values() if architecture in family.timm_architectures)
+    return TimmModel(name, preset, images.get(name, images.get(tag)))  # pyright: ignore[reportArgumentType]
 
 
 TIMM_MODELS: dict[str, TimmModel] = {
@@ -118,14 +93,10 @@ def timm_model(name: str) -> TimmModel:
 
 def timm_call(config: ModelConfig, *, num_classes: int, image_size: int) -> str | None:
     """The call that makes timm's network of the same shape; None where timm has none under a name."""
-    name = next(architecture for architecture, (preset, _) in _ARCHITECTURES.items() if preset == config.name)
-    if isinstance(PRESETS[config.name], ResNetPreset):
-        if resnet_preset(config) != PRESETS[config.name] or config.stem is not Stem.IMAGENET:
-            return None
-        return f"create_model('{name}', num_classes={num_classes})"
-    if vit_preset(config) != PRESETS[config.name]:
+    family = family_of(config)
+    options = family.timm_options(config, image_size)
+    if options is None:
         return None
-    options = {"img_size": image_size, "patch_size": config.patch_size}
-    changed = "".join(f", {k}={v}" for k, v in options.items() if v != {"img_size": 224, "patch_size": 16}[k])
-    pool = ", global_pool='avg'" if config.pool is Pool.MEAN else ""
-    return f"create_model('{name}', num_classes={num_classes}{changed}{pool})"
+    name = next(name for name, (preset, _) in family.timm_architectures.items() if preset == config.name)
+    given = "".join(f", {option}={value!r}" for option, value in options.items())
+    return f"create_model('{name}', num_classes={num_classes}{given})"

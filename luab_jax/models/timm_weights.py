@@ -1,6 +1,6 @@
 """Parameters to and from the names and layouts of timm (PyTorch), both ways without loss.
 
-One table per family maps our module paths to timm's; the way back is that table applied to every
+A table of each family maps our module paths to timm's; the way back is that table applied to every
 name of the model at hand and turned round, so the two directions cannot disagree. The byproduct
 head is no part of timm weights.
 
@@ -14,36 +14,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 import safetensors.numpy
 from etils import epath
 
+from luab_jax.io.atomic import write_bytes
 from luab_jax.models import transfer
+from luab_jax.models.families import FAMILIES
 from luab_jax.models.functional import BatchStats, Model, Params, param_name
 
 Weights = dict[str, np.ndarray]
-
-# (our module path, timm's module path); \1 … are the groups of the left side.
-_RESNET = (
-    (r"backbone/stem/conv", r"conv1"),
-    (r"backbone/stem/norm", r"bn1"),
-    (r"backbone/stage(\d+)/(\d+)/conv(\d)", r"layer\1.\2.conv\3"),
-    (r"backbone/stage(\d+)/(\d+)/norm(\d)", r"layer\1.\2.bn\3"),
-    (r"backbone/stage(\d+)/(\d+)/shortcut/conv", r"layer\1.\2.downsample.0"),
-    (r"backbone/stage(\d+)/(\d+)/shortcut/norm", r"layer\1.\2.downsample.1"),
-    (r"classifier", r"fc"),
-)
-_VIT = (
-    (r"backbone/patch_embed", r"patch_embed.proj"),
-    (r"backbone/blocks/(\d+)/(norm\d)", r"blocks.\1.\2"),
-    (r"backbone/blocks/(\d+)/attention/qkv", r"blocks.\1.attn.qkv"),
-    (r"backbone/blocks/(\d+)/attention/out", r"blocks.\1.attn.proj"),
-    (r"backbone/blocks/(\d+)/mlp/(fc\d)", r"blocks.\1.mlp.\2"),
-    (r"backbone/norm", r"norm"),
-    (r"classifier", r"head"),
-)
-# With the mean of the patch tokens timm calls the last norm by another name (`global_pool='avg'`).
-_VIT_MEAN = ((r"backbone/norm", r"fc_norm"), *_VIT)
 
 # Last word of the name: ours, timm's, and by number of axes how they are permuted on the way out
 # (convolution HWIO -> OIHW, linear IO -> OI); no entry means as they are.
@@ -53,9 +34,8 @@ _LEAVES: dict[str, tuple[str, dict[int, tuple[int, ...]]]] = {
     "bias": ("bias", {}),
     "mean": ("running_mean", {}),
     "var": ("running_var", {}),
+    "gamma": ("gamma", {}),
 }
-# Parameters that belong to no layer of their own.
-_WHOLE = {"backbone/class_token": "cls_token", "backbone/position_embed": "pos_embed"}
 
 _IGNORED = "num_batches_tracked"
 
@@ -79,6 +59,7 @@ def from_timm(model: Model, weights: Mapping[str, np.ndarray], *, classifier: bo
     """
     params, batch_stats = model.abstract()
     params.pop("byproduct_head", None)
+    params.pop("byproduct_heads", None)
     if not classifier:
         params.pop("classifier")
     targets = {}
@@ -105,12 +86,9 @@ def from_timm(model: Model, weights: Mapping[str, np.ndarray], *, classifier: bo
 
 
 def save_timm(path: epath.PathLike, model: Model, params: Params, batch_stats: BatchStats) -> None:
-    """Writes a `.safetensors` file that timm reads; local or gs:// path. A file is there whole or not at all."""
-    target = epath.Path(path)
-    part = target.with_name(target.name + ".tmp")
+    """Writes a `.safetensors` file that timm reads; local or gs:// path. Raises `WriteError`."""
     # Loaders of torch files look for this entry.
-    part.write_bytes(safetensors.numpy.save(to_timm(model, params, batch_stats), metadata={"format": "pt"}))
-    part.replace(target)
+    write_bytes(path, safetensors.numpy.save(to_timm(model, params, batch_stats), metadata={"format": "pt"}))
 
 
 def load_timm(path: epath.PathLike, model: Model) -> tuple[Params, BatchStats]:
@@ -124,13 +102,16 @@ def load_timm(path: epath.PathLike, model: Model) -> tuple[Params, BatchStats]:
 
 def num_classes(weights: Mapping[str, np.ndarray]) -> int | None:
     """How many classes timm's classifier has; None if there is none by a name that we know."""
-    head = next((weights[name] for name in ("fc.weight", "head.weight") if name in weights), None)
+    tables = [table for family in FAMILIES.values() for table in family.timm_layers]
+    names = [f"{theirs}.weight" for ours, theirs in tables if ours == "classifier"]
+    head = next((weights[name] for name in names if name in weights), None)
     return None if head is None else len(head)
 
 
 def pools_mean(weights: Mapping[str, np.ndarray]) -> bool:
     """Whether timm's ViT averages its patch tokens (`global_pool='avg'`)."""
-    return "fc_norm.weight" in weights
+    pooled = [f"{theirs}.weight" for family in FAMILIES.values() for _, theirs in family.timm_pooled_layers]
+    return any(name in weights for name in pooled)
 
 
 def patches_per_side(weights: Mapping[str, np.ndarray]) -> int | None:
@@ -140,11 +121,71 @@ def patches_per_side(weights: Mapping[str, np.ndarray]) -> int | None:
 
 
 def read_weights(path: epath.PathLike) -> Weights:
-    """The arrays of a `.safetensors` file; raises OSError, or ValueError if it is none."""
+    """The floating-point arrays of a `.safetensors` file as float32; raises OSError, or ValueError if it is none.
+
+    safetensors' own reader for numpy fails on types that numpy does not know, bfloat16 among them. Half precision and
+    bfloat16 become float32 exactly. Integers are kept as they are: BatchNorm's counters, which nothing reads.
+    """
+    content = epath.Path(path).read_bytes()
+    if _is_pickled(content):
+        raise ValueError(
+            f"{path} is a file of torch.save: reading it unpickles, which can run any code, and is not done here."
+            " Convert it where you trust it: safetensors.torch.save_file(torch.load(PATH, weights_only=True), OUT)"
+        )
     try:
-        return safetensors.numpy.load(epath.Path(path).read_bytes())
+        entries = safetensors.deserialize(content)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    unknown = sorted({entry["dtype"] for _, entry in entries} - _FLOATS.keys() - _INTEGERS.keys())
+    if unknown:
+        name = next(name for name, entry in entries if entry["dtype"] == unknown[0])
+        raise ValueError(
+            f"{path}: {name} has the type {unknown[0]}; types that are read are {', '.join(_FLOATS)}."
+            " Convert quantised weights to one of these first"
+        )
+    return {name: _array(entry) for name, entry in entries}
+
+
+_FLOATS = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
+_INTEGERS = {"I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_}
+"""safetensors' names of types, and numpy's or ml_dtypes' types."""
+
+
+def _array(entry: Mapping[str, Any]) -> np.ndarray:
+    is_float = entry["dtype"] in _FLOATS
+    dtype = (_FLOATS if is_float else _INTEGERS)[entry["dtype"]]
+    array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    return array.astype(np.float32) if is_float else array
+
+
+def _is_pickled(content: bytes) -> bool:
+    """What torch.save writes: a zip file with a pickle in it, or, before torch 1.6, a bare pickle of protocol 2."""
+    return content.startswith((b"PK\x03\x04", b"\x80\x02"))
+
+
+WRAPPERS = {
+    "module.": "torch's DataParallel",
+    "_orig_mod.": "torch.compile",
+    "model.": "a training framework's module",
+}
+"""Prefixes of names, and what saves them."""
+
+
+def without_wrappers(weights: Mapping[str, np.ndarray]) -> tuple[Weights, str]:
+    """The weights under the network's own names, and the prefix that all of them had; empty if there was none."""
+    names, prefix = list(weights), ""
+    while found := next((p for p in WRAPPERS if names and all(name.startswith(p) for name in names)), None):
+        names, prefix = [name.removeprefix(found) for name in names], prefix + found
+    return dict(zip(names, weights.values(), strict=True)), prefix
+
+
+def timm_shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """timm's name to the shape in timm's layout, of every array of a model but its byproduct heads."""
+    shapes = {}
+    for name, leaf in _named_leaves(*model.abstract()):
+        timm_name, axes = _translate(model, name, leaf.ndim)
+        shapes[timm_name] = tuple(leaf.shape[a] for a in axes) if axes else leaf.shape
+    return shapes
 
 
 def timm_name(model: Model, name: str) -> str:
@@ -154,16 +195,17 @@ def timm_name(model: Model, name: str) -> str:
 
 def _translate(model: Model, name: str, ndim: int) -> tuple[str, tuple[int, ...] | None]:
     """(timm's name, permutation of the axes from ours to timm's or None)."""
-    if name in _WHOLE:
-        return _WHOLE[name], None
+    family = FAMILIES[model.family]
+    if name in family.timm_arrays:
+        return family.timm_arrays[name], None
     module, _, leaf = name.rpartition("/")
-    table = _RESNET if model.family == "resnet" else _VIT_MEAN if model.pools_mean else _VIT
+    table = (*family.timm_pooled_layers, *family.timm_layers) if model.pools_mean else family.timm_layers
     for pattern, template in table:
         match = re.fullmatch(pattern, module)
         if match:
             timm_leaf, permutations = _LEAVES[leaf]
             return f"{match.expand(template)}.{timm_leaf}", permutations.get(ndim)
-    raise AssertionError(f"{name} is in no table; add its row beside the layer.")
+    raise AssertionError(f"{name} is in no table; add its row to the family's `timm_layers`.")
 
 
 def _copy(array: np.ndarray) -> np.ndarray:
@@ -173,7 +215,7 @@ def _copy(array: np.ndarray) -> np.ndarray:
 
 def _named_leaves(params: Params, batch_stats: BatchStats) -> list[tuple[str, Any]]:
     """Names and arrays, of any library, or their shapes."""
-    params = {part: tree for part, tree in params.items() if part != "byproduct_head"}
+    params = {part: tree for part, tree in params.items() if not part.startswith("byproduct_head")}
     pairs = [pair for tree in (params, batch_stats) for pair in jax.tree_util.tree_flatten_with_path(tree)[0]]
     return [(param_name(path), leaf) for path, leaf in pairs]
 
@@ -195,8 +237,20 @@ def _check(model: Model, weights: Mapping[str, np.ndarray], shapes: Mapping[str,
         lambda n: f"{n} {weights[n].shape} where the model has {shapes[n]}",
     )
     if problems:
+        if prefix := _prefix_of(list(weights), list(shapes)):
+            problems.insert(0, f"names begin with {prefix!r}, without which they would be those of this network")
         raise ValueError(
             f"timm weights do not fit this {model.family} of {model.num_classes} classes at"
             f" {model.image_size} px; choose the model, num_classes and image_size that they were"
             f" made for. {'; '.join(problems)}"
         )
+
+
+def _prefix_of(names: list[str], wanted: list[str]) -> str:
+    """What most of the wanted names would have to begin with to be found; empty if nothing would do."""
+    there = set(names)
+    for last in wanted[:3]:
+        for prefix in (name.removesuffix(last) for name in names if name.endswith(f".{last}")):
+            if 2 * sum(prefix + name in there for name in wanted) > len(wanted):
+                return prefix
+    return ""

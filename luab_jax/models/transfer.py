@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from luab_jax.models.config import PRESETS, ModelConfig, ViTPreset, vit_preset
+from luab_jax.models.config import ModelConfig, filled_preset
 from luab_jax.models.functional import BatchStats, Model, Params, param_name
 
 POSITIONS = "position_embed"
@@ -26,25 +26,29 @@ class Backbone(NamedTuple):
 
 
 def patches_per_side(num_tokens: int) -> int:
-    """Of a square grid behind a class token; raises ValueError for any other number of tokens."""
-    side = math.isqrt(max(0, num_tokens - 1))
-    if num_tokens < 2 or side * side != num_tokens - 1:
-        raise ValueError(f"{num_tokens} position embeddings are not a class token's and those of a square grid")
-    return side
+    """Of a square grid, behind a class token or alone; raises ValueError for any other number of tokens."""
+    for patches in (num_tokens - 1, num_tokens):
+        side = math.isqrt(max(0, patches))
+        if num_tokens > 1 and side * side == patches:
+            return side
+    raise ValueError(
+        f"{num_tokens} position embeddings are neither those of a square grid nor a class token's and those of one"
+    )
 
 
 def resample_positions(
     positions: Float[Array, "1 n c"] | Float[np.ndarray, "1 n c"], side: int
 ) -> Float[np.ndarray, "1 m c"]:
-    """Embeddings of the class token and a square grid, for `side` x `side` patches.
+    """Embeddings of a square grid, and of a class token before it where there is one, for `side` x `side` patches.
 
     Bicubic (Keys, a = -0.5) and antialiased, the class token untouched: timm's `resample_abs_pos_embed`.
     """
     old = patches_per_side(positions.shape[1])
-    channels = positions.shape[2]
-    grid = jnp.asarray(positions[:, 1:], jnp.float32).reshape(old, old, channels)
+    extra, channels = positions.shape[1] - old * old, positions.shape[2]
+    grid = jnp.asarray(positions[:, extra:], jnp.float32).reshape(old, old, channels)
     grid = jax.image.resize(grid, (side, side, channels), "cubic", antialias=True)
-    return np.concatenate([np.asarray(positions[:, :1]), np.asarray(grid).reshape(1, side * side, channels)], axis=1)
+    resampled = np.asarray(grid).reshape(1, side * side, channels)
+    return np.concatenate([np.asarray(positions[:, :extra]), resampled], axis=1)
 
 
 def fit_backbone(model: Model, params: Params, batch_stats: BatchStats) -> Backbone:
@@ -88,5 +92,5 @@ def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def num_heads(config: ModelConfig) -> int | None:
-    """Attention heads of a ViT, which no shape tells; None for a ResNet."""
-    return vit_preset(config).num_heads if isinstance(PRESETS[config.name], ViTPreset) else None
+    """Attention heads of a ViT, which no shape tells; None for a network without."""
+    return getattr(filled_preset(config), "num_heads", None)

@@ -6,13 +6,30 @@ padding is explicit, because 'SAME' pads a strided window on the right only, whe
 sides.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from luab_jax.models.config import Remat, ResNetPreset, Stem
-from luab_jax.models.layers import BatchNorm, DropPath, drop_path_rates, rematerialised, set_num_replicas
+from luab_jax.models import gpu
+from luab_jax.models.choices import BatchNorm as Statistics
+from luab_jax.models.choices import ByproductPool, Remat, Stem
+from luab_jax.models.families.resnet.family import ResNetFamily, ResNetPreset
+from luab_jax.models.layers import (
+    BatchNorm,
+    DropPath,
+    Tap,
+    drop_path_rates,
+    rematerialised,
+    set_convolution,
+    set_statistics,
+)
+
+HEAD_STDDEV = 0.01
+"""Standard deviation of the heads' initial weights: Goyal et al. 2017 (section 5.1)."""
 
 # He et al. 2015 (arXiv:1502.01852), as in torchvision: variance 2 / (out channels * kernel area).
 _he_fan_out = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -56,10 +73,13 @@ class StemLayers(_ConvNorm):
         self.pool = kind is Stem.IMAGENET
 
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b i j c"]:
+        if not self.pool:
+            return nnx.relu(super().__call__(x, train=train))
+        if gpu.is_tuned_for() and x.shape[1] % 2 == x.shape[2] % 2 == 0:
+            x = self.norm(gpu.convolve_by_twos(self.conv, x), use_running_average=not train)
+            return gpu.max_pool(nnx.relu(x))
         x = nnx.relu(super().__call__(x, train=train))
-        if self.pool:
-            x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=[(1, 1), (1, 1)])  # pyright: ignore[reportArgumentType]
-        return x
+        return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=[(1, 1), (1, 1)])  # pyright: ignore[reportArgumentType]
 
 
 class _Block(nnx.Module):
@@ -140,6 +160,7 @@ class ResNet(nnx.Module):
         drop_path: float,
         zero_init_residual: bool,
         num_replicas: int = 1,
+        unbiased_variance: bool = False,
         remat: Remat = Remat.NONE,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -163,19 +184,70 @@ class ResNet(nnx.Module):
             setattr(self, f"stage{stage_index + 1}", nnx.List(blocks))
         self.num_features = inputs
         self.dropout = nnx.Dropout(dropout)
-        set_num_replicas(self, num_replicas)
+        set_statistics(self, num_replicas, unbiased=unbiased_variance)
+        set_convolution(self, remat)
 
     def blocks(self) -> list[_Block]:
         """All residual blocks in the order in which they run."""
         return [b for i in range(self.num_stages) for b in getattr(self, f"stage{i + 1}")]
 
     def __call__(
-        self, images: Float[Array, "b h w 3"], *, train: bool, rngs: nnx.Rngs | None = None
-    ) -> tuple[Float[Array, "b f"], Float[Array, "b f"]]:
+        self,
+        images: Float[Array, "b h w 3"],
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None = None,
+        taps: tuple[Tap, ...] = (),
+    ) -> tuple[Float[Array, "b f"], Float[Array, "b f"], list[Array]]:
+        """The classifier's features, the byproduct head's, which are the same, and those of `taps`."""
         x = self.stem(images, train=train)
         run = rematerialised(self.remat)
-        for block in self.blocks():
+        after: dict[int, Array] = {}
+        tapped = {tap.block for tap in taps}
+        for number, block in enumerate(self.blocks(), 1):
             x = run(block, x, rngs, train=train)
+            if number in tapped:
+                after[number] = x
+        found = [_tapped(x if tap.block is None else after[tap.block], tap) for tap in taps]
         features = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
         features = self.dropout(features, deterministic=not train, rngs=rngs)
-        return features, features
+        return features, features, found
+
+
+def _tapped(x: Float[Array, "b h w c"], tap: Tap) -> Float[Array, "b c"] | Float[Array, "b h w c"]:
+    if tap.pool is ByproductPool.MAP:
+        return x.astype(jnp.float32)
+    return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+
+
+def build(
+    config: Any, *, image_size: int, handed: ByproductPool, num_replicas: int, dtype: jnp.dtype
+) -> Callable[[nnx.Rngs], ResNet]:
+    """See `families/README.md`."""
+    del image_size, handed  # one pool, for images of any size
+    preset = ResNetFamily().filled(config)
+    return lambda rngs: ResNet(
+        preset,
+        config.stem,
+        dropout=config.dropout,
+        drop_path=config.drop_path,
+        zero_init_residual=config.zero_init_residual,
+        num_replicas=1 if config.batch_norm is Statistics.GLOBAL else num_replicas,
+        unbiased_variance=config.batch_norm_unbiased,
+        remat=config.remat,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def localise(
+    backbone: ResNet, kernel: Float[Array, "f c"], images: Float[Array, "b h w 3"], labels: Int[Array, " b"]
+) -> Float[Array, "b i j"]:
+    """Σ_f kernel[f, label] · features_f(i, j), whose mean over all positions and the class's bias make its logit.
+
+    A class activation map (Zhou et al. 2016).
+    """
+    features = backbone.stem(images, train=False)
+    for block in backbone.blocks():
+        features = block(features, train=False)
+    return jnp.einsum("bijf,fb->bij", features.astype(jnp.float32), kernel[:, labels])

@@ -1,0 +1,1 @@
+"""ResNets: He et al. 2015."""

@@ -1,0 +1,1 @@
+"""Vision Transformers: DeiT's, those of DeiT III and DINOv2."""
