@@ -1,91 +1,182 @@
-"""How every command of luab_jax starts and ends: flags, one clear message, an exit code."""
+"""How every command of luab_jax starts and ends: its own flags, one clear message, an exit code.
+
+A command is a module with a `Command` and a `main(argv)`. Flags belong to the command, not to absl's global set, so all
+commands can be imported in one process and called in it one after the other; absl's own (--verbosity) still work.
+"""
 
 from __future__ import annotations
 
-import difflib
-import os
+import contextlib
 import re
-import runpy
 import signal
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+import textwrap
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from luab_jax.config import flatten
-from luab_jax.errors import ExitCode, UserError
-from luab_jax.pipes import quiet_when_unread
+from luab_jax.errors import ExitCode, UsageError, UserError, WorkerLostError, options_are_flags
+from luab_jax.io import retries
+from luab_jax.io.stdout import quiet_when_unread
+
+_INDENT = " " * 6
+_HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 
 
-def run(main: Callable[..., ExitCode], *, takes_arguments: bool = False, unparsed: str | None = None) -> None:
-    """Parses the flags, calls `main`, exits. A `UserError` is one line on stderr; other errors keep their traceback.
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What stands on a command line beside the flags."""
 
-    Flags that begin with `unparsed` are left to `main`, after the arguments.
-    """
+    names: tuple[str, ...] = ()
+    """What has no dash."""
+    overrides: tuple[str, ...] = ()
+    """`--config.FIELD=VALUE`, for `config_flags.load_config`."""
 
-    def guarded(argv: list[str]) -> None:
-        if len(argv) > 1 and not takes_arguments:
-            usage(f"unexpected argument {argv[1]!r}; options are written --name=value")
-        if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # Orbax tells a page of details per checkpoint
-        signal.signal(signal.SIGTERM, _interrupt)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Command:
+    """The flags of a command, and what --help says of it."""
+
+    name: str
+    """As it is started: `python -m luab_jax.evaluate`."""
+    summary: str
+    """What it does, in two lines."""
+    examples: tuple[str, ...]
+    """What follows the name."""
+    takes_names: bool = False
+    takes_config: bool = False
+    required: tuple[str, ...] = ()
+    """Options that the command asks for itself, for --help; of the others absl knows which must be given."""
+    lists: Callable[[], str] | None = None
+    """Values that flags may have, for the end of --help; called only then, since it may load jax."""
+    flags: flags.FlagValues = field(default_factory=flags.FlagValues)
+
+    def run(self, act: Callable[[Arguments], ExitCode], argv: Sequence[str] | None = None) -> ExitCode:
+        """Parses the flags and calls `act`. `argv` is what follows the name; None takes the process's own.
+
+        A `UserError` is one line on stderr; other errors keep their traceback.
+        """
+        argv = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
+        retries.forget()  # of a command that this process ran before
         try:
-            code = main(argv[1:]) if takes_arguments else main()
+            if any(argument in _HELP for argument in argv):
+                print(self.help())
+                return ExitCode.DONE
+            arguments = self._parse(argv)
+            with retries.told(), _sigterm_interrupts(), options_are_flags():
+                return act(arguments)
+        except UsageError as e:
+            print(f"error: {e}\n(--help lists the options)", file=sys.stderr)
+            return ExitCode.USAGE
+        except WorkerLostError as e:
+            print(f"error: {e}", file=sys.stderr)
+            return ExitCode.STOPPED_RESUMABLE
         except UserError as e:
             print(f"error: {e}", file=sys.stderr)
-            code = ExitCode.FAILED
+            return ExitCode.FAILED
         except KeyboardInterrupt:
             print("interrupted; the same command continues from what was saved", file=sys.stderr)
-            code = ExitCode.STOPPED_RESUMABLE
-        sys.exit(int(code))
+            return ExitCode.STOPPED_RESUMABLE
 
-    with quiet_when_unread():
-        app.run(guarded, flags_parser=lambda argv: _parse(argv, unparsed))
+    def _parse(self, argv: Sequence[str]) -> Arguments:
+        overrides: list[str] = []
+        self.flags.unparse_flags()  # of a call before this one
+        try:
+            left = self.flags.read_flags_from_files([self.name, *argv], force_gnu=False)
+            if self.takes_config:
+                from luab_jax.config_flags import split_overrides  # needs the config, which other commands do not
+
+                left, overrides = split_overrides(left)
+            left = self.flags(left, known_only=True)
+            left = _parse_absl(left)
+        except flags.Error as e:
+            missing = re.search(r"Flag --(\w+) must have a value other than None", str(e))
+            raise UsageError(f"--{missing[1]}=... is missing" if missing else str(e)) from e
+        names = left[1:]
+        if names and not self.takes_names:
+            raise UsageError(f"unexpected argument {names[0]!r}; options are written --name=value")
+        return Arguments(tuple(names), tuple(overrides))
+
+    def help(self) -> str:
+        """What --help prints."""
+        own = [self.flags[name] for name in self.flags if self.flags[name].name == name]
+        options = [_option(flag, required=flag.name in self.required or _must_be_given(flag)) for flag in own]
+        if self.takes_config:
+            options.append(
+                "  --config.FIELD=VALUE\n      Any field of the config; --print_config of luab_jax.main lists them."
+            )
+        examples = [f"  {self.name} {example}" for example in self.examples]
+        parts = [self.summary, "\n".join(["Examples:", *examples]), "\n".join(["Options:", *options])]
+        return "\n\n".join(parts + ([self.lists()] if self.lists else []))
+
+
+def _must_be_given(flag: flags.Flag) -> bool:
+    """Whether it was defined with `required=True`, of which absl keeps a validator."""
+    return any(f"Flag --{flag.name} must have a value" in validator.message for validator in flag.validators)
+
+
+def _option(flag: flags.Flag, *, required: bool) -> str:
+    kind = f", --no{flag.name}" if flag.boolean else f"={_values(flag)}"
+    default = str(bool(flag.default)).lower() if flag.boolean else (flag.default_as_str or "").strip("'")
+    text, _, _ = " ".join((flag.help or "").split()).partition("; repeat this option")
+    text = re.sub(r"^<[^>]*>: ", "", text)  # absl's choices, which stand behind the name
+    ending = "Required." if required else f"Default:\xa0{default if default not in ('', '[]') else 'none'}."
+    text = f"{text} {ending}"  # a default is not to be broken from its value
+    wrapped = textwrap.fill(text, 100, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
+    wrapped = wrapped.replace("\xa0", " ")
+    return f"  --{flag.name}{kind}\n{wrapped}"
+
+
+def _values(flag: flags.Flag) -> str:
+    choices = getattr(flag.parser, "enum_values", None) or getattr(flag.parser, "enum_class", None)
+    if choices is not None:
+        return "|".join(str(getattr(choice, "value", choice)) for choice in choices)
+    kind = flag.flag_type()
+    if "multi" in kind:
+        return "TEXT (may be repeated)"
+    return {"string": "TEXT", "int": "NUMBER", "float": "NUMBER"}.get(kind, "A,B,C")
+
+
+def _parse_absl(argv: list[str]) -> list[str]:
+    """Takes absl's own flags, and those of libraries; what is left are arguments."""
+    first = not flags.FLAGS.is_parsed()
+    left = flags.FLAGS(argv)
+    if first and not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells a page of details per checkpoint
+    return left
+
+
+tell_repeated_requests = retries.tell
+"""For commands that print an error and go on to another exit code."""
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """A scheduler's request to stop ends a command as Ctrl-C does; training has a handler of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
-    """A scheduler's request to stop ends a command as Ctrl-C does; training has a handler of its own."""
     raise KeyboardInterrupt
 
 
-def _parse(argv: list[str], unparsed: str | None) -> list[str]:
-    check_overrides(argv)
-    left = [argument for argument in argv[1:] if unparsed and argument.startswith(unparsed)]
-    try:
-        return flags.FLAGS([argument for argument in argv if argument not in left]) + left
-    except flags.Error as e:
-        missing = re.search(r"Flag --(\w+) must have a value other than None", str(e))
-        usage(f"--{missing[1]}=... is missing" if missing else str(e))
+def run_program(main: Callable[[], Any]) -> NoReturn:
+    """Runs the `main` of a module that was started by itself, and exits with its code."""
+    logging.use_absl_handler()
+    with quiet_when_unread():
+        sys.exit(int(main()))
 
 
 def usage(message: str) -> NoReturn:
-    """Exits with the code for wrong usage."""
-    print(f"error: {message}\n(--help lists the options)", file=sys.stderr)
-    sys.exit(int(ExitCode.USAGE))
-
-
-def check_overrides(argv: list[str]) -> None:
-    """Exits with the nearest name if `--config.some.field` does not exist, or the config file is not there.
-
-    ml_collections would end in a traceback from its own depths.
-    """
-    paths = [a.partition("=")[2] for a in argv if a.lstrip("-").startswith("config=")]
-    if not paths:
-        return
-    for path in paths:
-        if os.path.exists(path):
-            continue
-        folder = os.path.dirname(path) or "."
-        there = sorted(f for f in os.listdir(folder) if f.endswith(".py")) if os.path.isdir(folder) else []
-        near = difflib.get_close_matches(os.path.basename(path), there, n=1, cutoff=0.5)
-        hint = f"; did you mean {os.path.join(folder, near[0])}?" if near else "; configs/ holds the experiments"
-        usage(f"--config={path}: no such file{hint}")
-    known = flatten(runpy.run_path(paths[-1])["get_config"]())
-    for argument in argv:
-        name = argument.lstrip("-").partition("=")[0]
-        if argument.startswith("-") and name.startswith("config."):
-            field = name.removeprefix("config.")
-            if field not in known:
-                near = difflib.get_close_matches(field, known, n=1, cutoff=0.0)
-                usage(f"--{name}: the config has no field {field!r}; did you mean --config.{near[0]}?")
+    """Ends a command as wrongly used."""
+    raise UsageError(message)

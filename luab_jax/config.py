@@ -6,8 +6,6 @@ Fields are overridden on the command line by their path; `--print_config` shows 
 that follow from others (steps, warm-up) are functions here and never fields, so an override cannot contradict them.
 """
 
-# No `from __future__ import annotations`: ml_collections reads the types of the fields, not their names.
-
 import dataclasses
 import enum
 import hashlib
@@ -19,10 +17,14 @@ from typing import Any
 
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.byproducts.responses import Response, SampleWeight
-from luab_jax.byproducts.targets import Target, fits, responses_of
+from luab_jax.byproducts.targets import Target, responses_of
+from luab_jax.config_byproduct import Byproduct, ByproductConfig, check_byproducts, several
+from luab_jax.config_types import check_types, inner, is_optional
+from luab_jax.data.gpu_jpeg import JpegDecoder
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import ConfigError
-from luab_jax.models.config import ModelConfig
+from luab_jax.io.host_cache import parse as parse_cache
+from luab_jax.models.config import PRESETS, BatchNorm, ModelConfig
 
 
 class Task(enum.Enum):
@@ -39,6 +41,19 @@ class Optimizer(enum.Enum):
     ADAMW = "adamw"
 
 
+class Schedule(enum.Enum):
+    """How the learning rate warms up and falls; all are half cosines behind a linear warm-up."""
+
+    PER_STEP = "per_step"
+    """A new rate at every step; the cosine begins where the warm-up ends (ReLabel's utils/optimizers.py)."""
+    TIMM = "timm"
+    """One rate per epoch, by the epoch's number; the cosine runs over the whole run and the warm-up replaces its first
+    epochs, so at its end the rate drops to the cosine's (timm's CosineLRScheduler, as timm's train.py calls it)."""
+    DEIT = "deit"
+    """The same by the number of the epoch before: DeiT's main.py steps the scheduler with the epoch that has ended, so
+    the first two epochs have the warm-up's first rate."""
+
+
 class WeightDecayMask(enum.Enum):
     """Which parameters decay."""
 
@@ -51,69 +66,68 @@ class WeightDecayMask(enum.Enum):
 @dataclass(slots=True, kw_only=True)
 class DataConfig:
     root: str = ""
-    """Prepared directory, local or gs://."""
+    """Prepared directory, local or in a bucket."""
+    cache: str = ""
+    """A local folder that keeps whole shards, fetched once per host: `DIR`, or `DIR:SIZE` as in /mnt/ssd:200GB, which
+    is kept by evicting shards that nobody reads. Changes no batch; empty reads every image from `root`."""
+    shuffle_shards: int = 0
+    """How many shards are shuffled together; 0 shuffles the whole split, in one order of all its records. A set larger
+    than the disk of `cache` passes through it block by block: two blocks must fit."""
     train_split: str = "train"
+    """Name of the split that is trained on."""
     eval_split: str = "val"
+    """Name of the split that is evaluated on."""
     num_classes: int | None = None
     """Checked against the data; None takes the data's."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Share of the area that a training crop takes."""
     crop_filter: ResizeFilter = ResizeFilter.BICUBIC
+    """How training crops are resized."""
+    decoder: JpegDecoder = JpegDecoder.CPU
+    """What decodes JPEGs for training: `nvjpeg` decodes on the host's GPUs, whose pixels are slightly others.
+    Evaluation always decodes on the CPU."""
     flip: bool = True
+    """Whether half of the training crops are mirrored, points with them."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     """Evaluation's; `image_size`, `mean` and `std` are also training's."""
     num_threads: int = 0
     """Decoding threads per host; 0 takes one per core."""
+    workers: int = 0
+    """Decoding processes per host in place of the threads: for more than two or three cores, of which threads make
+    little use. -1 takes one per core, 0 none. Each takes about 100 MB."""
     prefetch_examples: int = 512
     """Decoded examples in waiting per host."""
 
 
 @dataclass(slots=True, kw_only=True)
-class ByproductConfig:
-    target: Target = Target.CLICK_LAST
-    """`none` gives the baseline, `random` the Rand control."""
-    weight: float = 1.0
-    """λ of the combined loss. What suits depends on the target: an early smooth-L1 of places is about 0.1, that of
-    standardised numbers 0.4, a divergence or cross-entropy 2 and more."""
-    smooth_l1_beta: float = 1.0
-    """Where smooth-L1 turns from quadratic to linear, in fractions of the crop (of numbers: in standard deviations); 1
-    is torch's default."""
-    label_follows_point: bool = False
-    """For sets of labels: a class whose icon lies outside of the training crop gets label 0, a class without an icon
-    keeps its 1. The paper's COCO loader (coco_dataloader.ipynb) does so, since a crop at 8 % of the area often loses
-    the object; its ImageNet loader only masks the regression. Off by default: with it labels come from byproducts too,
-    in the baseline (target `none`) as well, and a gain of LUAB would mix with that of cleaner labels. A class of which
-    another instance is still in the crop loses its label wrongly."""
-    heat_map_side: int = 7
-    """G of `trace_heat_map`: the crop is cut into G² cells."""
-    min_annotator_images: int = 20
-    """`annotator`: those who selected fewer images of the training split are no class of their own, nor of another."""
-    max_annotators: int = 4096
-    """`annotator`: at most so many classes, those with most images."""
-    sample_weight: SampleWeight = SampleWeight.NONE
-    """By what the classification loss of an image with one label is weighted: quick, uncorrected answers weigh more.
-    w = 1 / (1 + t / τ), τ the geometric mean of the training split's times to click, or w = 1 / (1 + corrections);
-    scaled to mean one over the images of the global batch that have a byproduct, 1 for those without. Independent of
-    the target. That easy examples teach more is an assumption (Bengio et al., Curriculum Learning, ICML 2009), and so
-    is that a corrected click marks a doubtful label."""
-
-
-@dataclass(slots=True, kw_only=True)
 class OptimConfig:
     name: Optimizer = Optimizer.SGD
+    """The optimiser."""
     learning_rate: float = 0.1
     """Peak, for the global batch as it is: no scaling rule is applied."""
     final_learning_rate: float = 0.0
+    """Where the cosine ends."""
+    schedule: Schedule = Schedule.PER_STEP
+    """How the cosine follows steps and epochs."""
     warmup_epochs: float = 5.0
+    """Length of the linear warm-up."""
+    warmup_learning_rate: float = 1e-6
+    """Where the warm-up starts (timm's default), but no more than the peak. At 0 the first step would change no
+    parameter."""
     weight_decay: float = 1e-4
+    """Decoupled for AdamW; for SGD added to the gradient, as in torch."""
     weight_decay_mask: WeightDecayMask = WeightDecayMask.ALL
+    """Which parameters decay."""
     momentum: float = 0.9
     """SGD's."""
     nesterov: bool = True
+    """SGD's: Nesterov momentum."""
     beta1: float = 0.9
+    """AdamW's decay of the mean gradient."""
     beta2: float = 0.999
+    """AdamW's decay of the mean squared gradient."""
     epsilon: float = 1e-8
-    """AdamW's, as are the betas."""
+    """AdamW's, added to the root of the mean squared gradient."""
     clip_norm: float | None = None
     """Gradients are scaled down to this global norm."""
     ema_decay: float = 0.0
@@ -132,15 +146,21 @@ class MeshConfig:
 @dataclass(slots=True, kw_only=True)
 class CheckpointConfig:
     every_epochs: float = 1.0
+    """How often a checkpoint is saved."""
+    every_minutes: float | None = None
+    """Also when so many minutes have passed since the last save, so that a preemption costs no more. On several hosts
+    the first one's clock decides, at steps that are logged (`log.every_steps`)."""
     keep_last: int = 2
+    """How many of the latest checkpoints are kept."""
     keep_best: int = 1
-    """By `eval/top1`, or by `eval/map` for sets of labels; by the moving average's (`eval/ema_top1`, `eval/ema_map`)
-    where the run keeps one."""
+    """By `eval/top1`, or by `eval/map` for sets of labels: the raw weights' scores, also where the run keeps a moving
+    average (docs/recipes.md says why)."""
 
 
 @dataclass(slots=True, kw_only=True)
 class EvalConfig:
     every_epochs: float = 1.0
+    """How often the evaluation split is evaluated; at the end always."""
     batch_size: int | None = None
     """Global; None takes the training batch."""
 
@@ -148,8 +168,11 @@ class EvalConfig:
 @dataclass(slots=True, kw_only=True)
 class LogConfig:
     every_steps: int = 50
+    """How often metrics are logged."""
     tensorboard: bool = True
     """Where tensorboardX is installed (extra `tensorboard`)."""
+    input_check: bool = True
+    """Says once, after some steps, how many images a second a step takes and the loader gives, and what to do."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,7 +184,9 @@ class DistributedConfig:
     coordinator_address: str = ""
     """`host:port` of process 0, where the platform does not tell."""
     num_processes: int | None = None
+    """How many hosts there are, where the platform does not tell."""
     process_id: int | None = None
+    """Which of them this host is, from 0, where the platform does not tell."""
     timeout_s: int = 300
     """To wait for all hosts at the start."""
     heartbeat_timeout_s: int = 100
@@ -171,7 +196,9 @@ class DistributedConfig:
 @dataclass(slots=True, kw_only=True)
 class Config:
     seed: int = 0
+    """Decides data order, crops, augmentation, random targets, initial weights and dropout."""
     epochs: float = 90.0
+    """Passes over the training split."""
     total_steps: int | None = None
     """Overrides `epochs`."""
     batch_size: int = 1024
@@ -179,15 +206,25 @@ class Config:
     accumulation_steps: int = 1
     """The batch is taken in so many microbatches, one after the other, for models whose activations do not fit."""
     task: Task = Task.SINGLE_LABEL
+    """What an image's labels are."""
     label_smoothing: float = 0.0
+    """Share of the label that is spread evenly over all classes."""
+    loss: str = ""
+    """A loss of one's own: `python:MODULE:FUNCTION`, where MODULE is one that can be imported or a file `.py`.
+    `FUNCTION(config)` returns a function of a step's outputs and of the combined loss, which takes its place."""
+    loss_argument: str = ""
+    """For the function that `loss` names, which finds it in the config: the place of a teacher, say."""
     init_from: str = ""
     """Weights to begin with: `timm:NAME:FILE.safetensors`, or `WORKDIR[:STEP][:raw|ema]` of another run (a step,
-    `latest` or `best`; without one `latest`, and the moving average where that run keeps one). Read before step 1 only;
-    empty draws them all."""
+    `latest` or `best`; without one `latest`; `ema` for the moving average of a run that keeps one). Read before step 1
+    only; empty draws them all."""
+    extended_at: tuple[int, ...] = ()
+    """Steps at which a run was given more epochs (`--extend`), and so another schedule; not to be set by hand."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     byproduct: ByproductConfig = field(default_factory=ByproductConfig)
+    """One byproduct, or a list of them: `config_byproduct.several`."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -197,33 +234,40 @@ class Config:
     compilation_cache: str = "~/.cache/luab_jax"
     """Folder of compiled programs, kept between runs; empty turns it off."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """`config.byproduct` takes a list of byproducts too."""
+        if name == "byproduct" and isinstance(value, list | tuple) and all(isinstance(v, Byproduct) for v in value):
+            value = several(*value)
+        object.__setattr__(self, name, value)
+
     def validate(self) -> None:
         """Raises `ConfigError` naming the field, its value and the remedy. Call after overrides."""
+        check_types(self)
         try:
             self.model.validate()
+            self.data.preprocessing.validate()
         except ValueError as e:
-            raise ConfigError(str(e)) from e
+            raise ConfigError(f"config.{e}") from e
         self._validate_augmentation()
+        if self.data.cache:
+            parse_cache(self.data.cache)
         self._check_numbers()
         if not 0 <= self.optim.ema_decay < 1:
             raise ConfigError(f"config.optim.ema_decay={self.optim.ema_decay} must lie in [0, 1); 0 keeps no average")
+        for name in ("momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self.optim, name) < 1:
+                raise ConfigError(f"config.optim.{name}={getattr(self.optim, name)} must lie in [0, 1)")
+        if self.mesh.data < 1 and self.mesh.data != -1:
+            raise ConfigError(f"config.mesh.data={self.mesh.data} must be 1 or more, or -1 for those left")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"config.seed={self.seed} must lie in [0, 2**32)")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"config.label_smoothing={self.label_smoothing} must lie in [0, 1)")
         self._validate_task()
         scale = self.data.crop_scale
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
             raise ConfigError(f"config.data.crop_scale={scale} must be two numbers, 0 < low <= high <= 1")
-        for name in ("mean", "std"):
-            channels = getattr(self.data.preprocessing, name)
-            if len(channels) != 3 or (name == "std" and not min(channels) > 0):
-                sign = "positive " if name == "std" else ""
-                raise ConfigError(f"config.data.preprocessing.{name}={channels} must be three {sign}numbers: R, G, B")
-        resize = self.data.preprocessing.resize_side
-        if resize is not None and resize < self.data.preprocessing.image_size:
-            raise ConfigError(
-                f"config.data.preprocessing.resize_side={resize} is smaller than the crop of"
-                f" image_size={self.data.preprocessing.image_size}; set it to the same or more"
-            )
+        self._validate_batch_norm()
 
     def _validate_augmentation(self) -> None:
         try:
@@ -236,6 +280,17 @@ class Config:
                 f" pairs of images; take {self.batch_size + 1}, or set both to 0"
             )
 
+    def _validate_batch_norm(self) -> None:
+        images = self.batch_size // self.accumulation_steps
+        if self.model.batch_norm is not BatchNorm.GROUPS or images <= self.model.batch_norm_images:
+            return
+        if images % self.model.batch_norm_images:
+            raise ConfigError(
+                f"config.model.batch_norm_images={self.model.batch_norm_images} does not divide the {images} images"
+                " that a step takes at once (config.batch_size over config.accumulation_steps); choose a divisor of it,"
+                " or config.model.batch_norm=global"
+            )
+
     def _check_numbers(self) -> None:
         positive = {
             "batch_size": self.batch_size,
@@ -243,26 +298,38 @@ class Config:
             "total_steps": self.total_steps,
             "accumulation_steps": self.accumulation_steps,
             "log.every_steps": self.log.every_steps,
-            "byproduct.smooth_l1_beta": self.byproduct.smooth_l1_beta,
             "byproduct.min_annotator_images": self.byproduct.min_annotator_images,
             "optim.learning_rate": self.optim.learning_rate,
             "optim.clip_norm": self.optim.clip_norm,
             "data.preprocessing.image_size": self.data.preprocessing.image_size,
             "checkpoint.every_epochs": self.checkpoint.every_epochs,
+            "checkpoint.every_minutes": self.checkpoint.every_minutes,
             "checkpoint.keep_last": self.checkpoint.keep_last,
             "eval.every_epochs": self.eval.every_epochs,
             "eval.batch_size": self.eval.batch_size,
+            "optim.epsilon": self.optim.epsilon,
+            "mesh.fsdp": self.mesh.fsdp,
+            "distributed.timeout_s": self.distributed.timeout_s,
             "distributed.heartbeat_timeout_s": self.distributed.heartbeat_timeout_s,
+            "distributed.num_processes": self.distributed.num_processes,
         }
         not_negative = {
-            "byproduct.weight": self.byproduct.weight,
             "optim.final_learning_rate": self.optim.final_learning_rate,
             "optim.warmup_epochs": self.optim.warmup_epochs,
+            "optim.warmup_learning_rate": self.optim.warmup_learning_rate,
             "optim.weight_decay": self.optim.weight_decay,
             "data.num_threads": self.data.num_threads,
+            "data.shuffle_shards": self.data.shuffle_shards,
             "data.prefetch_examples": self.data.prefetch_examples,
             "checkpoint.keep_best": self.checkpoint.keep_best,
         }
+        if self.data.workers < -1:
+            raise ConfigError(f"config.data.workers={self.data.workers} must be 0 or more, or -1 for one per core")
+        if self.data.workers and self.data.decoder is JpegDecoder.NVJPEG:
+            raise ConfigError(
+                f"config.data.workers={self.data.workers} cannot decode on a GPU, of which each process would take"
+                " memory of its own: set it to 0 for config.data.decoder=nvjpeg, or the decoder to cpu"
+            )
         for name, value in positive.items():
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"config.{name}={value} must be a positive number")
@@ -287,12 +354,7 @@ class Config:
         for name in ("heat_map_side", "max_annotators"):
             if getattr(self.byproduct, name) < 2:
                 raise ConfigError(f"config.byproduct.{name}={getattr(self.byproduct, name)} must be 2 or more")
-        if not fits(self.byproduct.target, 1 if multi_label else None):
-            kinds = ", ".join(t.value for t in Target if fits(t, 1 if multi_label else None))
-            raise ConfigError(
-                f"config.byproduct.target={self.byproduct.target.value} does not exist for config.task="
-                f"{self.task.value}; choose one of {kinds}"
-            )
+        check_byproducts(self.byproduct, self.model, multi_label=multi_label)
 
 
 def label_set_size(config: Config, num_classes: int) -> int | None:
@@ -302,8 +364,10 @@ def label_set_size(config: Config, num_classes: int) -> int | None:
 
 def needed_responses(config: Config) -> tuple[Response, ...]:
     """Those whose scale over the training split target or sample weight needs."""
-    weighting = config.byproduct.sample_weight.response
-    wanted = {*responses_of(config.byproduct.target), *([weighting] if weighting else [])}
+    entries = config.byproduct.entries
+    weightings = (config.byproduct.sample_weight, *(entry.target_sample_weight for entry in entries))
+    wanted = {response for entry in entries for response in responses_of(entry.target)}
+    wanted |= {weighting.response for weighting in weightings if weighting.response}
     return tuple(response for response in Response if response in wanted)
 
 
@@ -313,9 +377,12 @@ def steps_per_epoch(config: Config, num_examples: int) -> float:
 
 def total_steps(config: Config, num_examples: int) -> int:
     """Length of the run."""
-    if config.total_steps is not None:
-        return config.total_steps
-    return max(1, round(config.epochs * steps_per_epoch(config, num_examples)))
+    steps = config.total_steps
+    if steps is None:
+        steps = max(1, round(config.epochs * steps_per_epoch(config, num_examples)))
+    if steps >= 2**31:
+        raise ConfigError(f"config.epochs={config.epochs}: {steps:.3g} steps are more than can be counted; lower it")
+    return steps
 
 
 def warmup_steps(config: Config, num_examples: int) -> int:
@@ -338,7 +405,7 @@ def to_dict(config: Any) -> dict[str, Any]:
         elif isinstance(value, enum.Enum):
             value = value.value
         elif isinstance(value, tuple):
-            value = list(value)
+            value = [to_dict(item) if dataclasses.is_dataclass(item) else item for item in value]
         elif hint in (float, float | None) and value is not None:
             value = float(value)
         values[name] = value
@@ -357,20 +424,30 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
 
 
 def _from_plain(hint: Any, value: Any) -> Any:
+    if is_optional(hint):
+        return None if value is None else _from_plain(inner(hint), value)
+    if hint is ByproductConfig and isinstance(value, list | tuple):
+        return several(*(from_dict(Byproduct, item) for item in value))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value)
+    if typing.get_args(hint)[:1] == (Byproduct,):
+        return tuple(from_dict(Byproduct, item) for item in value)
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         try:
             return hint(value)
         except ValueError as e:
             raise ConfigError(f"{e}: written by another version of luab_jax") from e
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     return tuple(value) if isinstance(value, list) else value
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"optim.learning_rate": 0.1, ...}`."""
+    """`{"optim.learning_rate": 0.1, ...}`; of a list of byproducts each under its target, as in `more.box.weight`."""
     flat: dict[str, Any] = {}
     for name, value in (config if isinstance(config, dict) else to_dict(config)).items():
+        if isinstance(value, list) and value and all(isinstance(item, dict) and "target" in item for item in value):
+            value = {str(item["target"]): item for item in value}
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")
         else:
@@ -380,7 +457,9 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 _OPERATIONAL = (
     "data.root",
+    "data.cache",
     "data.num_threads",
+    "data.workers",
     "data.prefetch_examples",
     "mesh.",
     "checkpoint.",
@@ -394,33 +473,75 @@ _OPERATIONAL = (
 """Fields that may change when a run resumes: where and how it runs, not what it computes."""
 
 
-_ADDED: dict[str, Any] = {
+VALUES_BEFORE: dict[str, Any] = {
     "accumulation_steps": 1,
+    "extended_at": [],
+    "data.workers": 0,
+    "data.decoder": "cpu",
+    "log.input_check": True,
     "optim.ema_decay": 0.0,
+    "optim.schedule": "per_step",
+    "optim.warmup_learning_rate": 0.0,
     "model.batch_norm": "global",
+    "model.batch_norm_images": 256,
+    "model.batch_norm_unbiased": False,
+    "model.classifier_init": "normal",
+    "model.patch_embed_init": "normal",
     "byproduct.heat_map_side": 7,
     "byproduct.min_annotator_images": 20,
     "byproduct.max_annotators": 4096,
     "byproduct.sample_weight": "none",
+    "byproduct.more": [],
+    "byproduct.weight_schedule": "constant",
+    "byproduct.weight_epochs": None,
+    "byproduct.head": None,
+    "byproduct.hidden": None,
+    "byproduct.pool": None,
+    "byproduct.block": None,
+    "byproduct.heat_sigma": 0.1,
+    "byproduct.target_sample_weight": "none",
+    "model.registers": None,
+    "model.mlp": None,
+    "model.layer_scale": None,
     "model.byproduct_head": "linear",
     "model.byproduct_hidden": None,
     "model.byproduct_pool": "classifier",
     "init_from": "",
+    "loss": "",
+    "loss_argument": "",
+    "data.cache": "",
+    "data.shuffle_shards": 0,
     **flatten(AugmentationConfig(), "augmentation."),
 }
-"""Fields that came after the first release, with the value that runs from before it have; that value is left out, so
-that such runs resume, and keep the hash of their config."""
+"""Fields that came after the first release, with the value that runs from before it have. Where a config has that value
+it is left out of the experiment, so that such runs resume and keep the hash of their config."""
 
 
 def scientific_fields(config: Any) -> dict[str, Any]:
     """The fields that decide what a run computes."""
-    fields = {k: v for k, v in flatten(config).items() if not k.startswith(_OPERATIONAL)}
-    return {k: v for k, v in fields.items() if k not in _ADDED or v != _ADDED[k]}
+    flat = flatten(config)
+    if flat.get("model.patch_size", 0) is None and getattr(PRESETS.get(flat["model.name"]), "patch_size", 16) == 16:
+        flat["model.patch_size"] = 16  # as every run of earlier versions has it
+    fields = {k: v for k, v in flat.items() if not k.startswith(_OPERATIONAL) and k not in _without_effect(flat)}
+    return {k: v for k, v in fields.items() if k not in VALUES_BEFORE or v != VALUES_BEFORE[k]}
+
+
+def _without_effect(flat: dict[str, Any]) -> set[str]:
+    """Fields that another field makes meaningless."""
+    idle = set()
+    if flat.get("optim.warmup_epochs") == 0:
+        idle.add("optim.warmup_learning_rate")
+    if flat.get("model.batch_norm") != BatchNorm.GROUPS.value:
+        idle.add("model.batch_norm_images")
+    targets = [name for name in flat if name.startswith("byproduct.") and name.endswith("target")]
+    if Target.RANDOM.value not in {flat[name] for name in targets}:
+        idle.add("byproduct.random_point")
+    return idle
 
 
 def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
     """Scientific fields in which two configs differ: name to (old, new)."""
-    a, b = _ADDED | scientific_fields(old), _ADDED | scientific_fields(new)
+    a, b = VALUES_BEFORE | scientific_fields(old), VALUES_BEFORE | scientific_fields(new)
     return {k: (a.get(k), b.get(k)) for k in sorted(a | b) if a.get(k) != b.get(k)}
 
 

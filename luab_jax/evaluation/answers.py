@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -64,6 +64,11 @@ def own_label(truth: Truth) -> tuple[int, ...]:
 def label_set(truth: Truth) -> tuple[int, ...]:
     """Any of the image's labels; an image without any is left out."""
     return truth.labels
+
+
+def first_label(truth: Truth) -> tuple[int, ...]:
+    """The first of the image's labels, in the order of the suite's own table."""
+    return truth.labels[:1]
 
 
 _IN9 = tuple(label_tables.IN9.values())
@@ -141,16 +146,25 @@ def codes(names: Sequence[str]) -> tuple[list[str], Int[np.ndarray, " n"]]:
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """How unsure a model was of each image."""
+    """How unsure a model was of each image, by three scores."""
 
     values: Float[np.ndarray, " n"]
+    """By the largest softmax."""
+    energy: Float[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0))
+    """The negative logarithm of the sum of the exponentials of the logits (Liu et al. 2020); empty if not kept."""
+    max_logit: Float[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0))
+    """The negative of the largest logit (Hendrycks et al. 2022); empty if not kept."""
 
     def __len__(self) -> int:
         return len(self.values)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Doubts]) -> Doubts:
-        return cls(np.concatenate([part.values for part in parts]))
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.energy for part in parts]),
+            np.concatenate([part.max_logit for part in parts]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +179,13 @@ class Doubt:
     def __call__(self, predictions: Predictions) -> Doubts:
         known = _known(self.outputs)
         rows = [i for i, t in enumerate(predictions.truths) if not self.only_these or t.label in known]
-        return Doubts(-log_confidence(predictions.logits[rows][:, self.outputs]))
+        logits = predictions.logits[rows][:, self.outputs].astype(np.float64)
+        doubts = -log_confidence(logits)
+        if not logits.size:
+            return Doubts(doubts, np.zeros(len(rows)), np.zeros(len(rows)))
+        largest = logits.max(axis=-1)
+        # log Σ exp z = max z - log of the largest softmax
+        return Doubts(doubts, -(largest + doubts), -largest)
 
 
 def log_confidence(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.pipeline import Truth
 from luab_jax.evaluation.answers import Answers, Doubts
+from luab_jax.evaluation.decisions import Decisions
 from luab_jax.evaluation.predictions import Predictions
 
 Columns = dict[str, np.ndarray]
@@ -24,8 +25,10 @@ def texts(values: Sequence[str]) -> UInt8[np.ndarray, " bytes"]:
     return np.frombuffer("".join(f"{value}\0" for value in values).encode(), np.uint8)
 
 
-def as_texts(column: UInt8[np.ndarray, " bytes"]) -> list[str]:
-    """The inverse of `texts`; equal ones are one object."""
+def as_texts(column: np.ndarray) -> list[str]:
+    """The inverse of `texts`, and of a numpy array of strings; equal ones are one object."""
+    if column.dtype.kind == "U":
+        return [sys.intern(value) for value in column.tolist()]
     return [sys.intern(value) for value in column.tobytes().decode().split("\0")[:-1]]
 
 
@@ -52,7 +55,7 @@ class Truths:
 
     def __init__(self, columns: Mapping[str, np.ndarray]):
         self._columns = columns
-        self._names = columns["file_names"].tobytes().decode().split("\0")[:-1]
+        self._names = as_texts(columns["file_names"])
         self._groups = as_texts(columns["group"])
         self._ends = np.cumsum(columns["num_labels"])
 
@@ -75,10 +78,18 @@ class Truths:
         )
 
 
-def of_kept(kept: Answers | Doubts | Predictions) -> Columns:
+def of_kept(kept: Answers | Decisions | Doubts | Predictions) -> Columns:
     """What a `Part.reduce` gave."""
     if isinstance(kept, Doubts):
-        return {"doubts": kept.values}
+        return {"doubts": kept.values, "energy": kept.energy, "max_logit": kept.max_logit}
+    if isinstance(kept, Decisions):
+        return {
+            "decision": kept.decision,
+            "shape": kept.shape,
+            "texture": kept.texture,
+            "images": texts(kept.images),
+            "humans": texts(kept.humans),
+        }
     if isinstance(kept, Answers):
         return {
             "rank": kept.rank,
@@ -87,8 +98,22 @@ def of_kept(kept: Answers | Doubts | Predictions) -> Columns:
             "images": texts(kept.images),
             "num_left_out": np.asarray([kept.num_left_out], np.int64),
         }
-    byproduct = {} if kept.byproduct is None else {"byproduct": kept.byproduct}
-    return {"logits": kept.logits, **byproduct, **of_truths(kept.truths)}
+    return {"logits": kept.logits, **of_heads(kept), **of_truths(kept.truths)}
+
+
+_HEAD = "byproduct"
+
+
+def of_heads(predictions: Predictions) -> Columns:
+    """What the byproduct heads predicted: `byproduct` of the first, `byproduct.box` of another."""
+    first = {} if predictions.byproduct is None else {_HEAD: predictions.byproduct}
+    return first | {f"{_HEAD}.{name}": values for name, values in predictions.more.items()}
+
+
+def further_heads(columns: Mapping[str, np.ndarray]) -> Columns:
+    """Those of the heads after the first, by their targets' names."""
+    start = f"{_HEAD}."
+    return {name.removeprefix(start): column for name, column in columns.items() if name.startswith(start)}
 
 
 def as_answers(columns: Mapping[str, np.ndarray]) -> Answers:
@@ -101,13 +126,18 @@ def as_answers(columns: Mapping[str, np.ndarray]) -> Answers:
     )
 
 
-def as_kept(columns: Mapping[str, np.ndarray], target: Target | None) -> Answers | Doubts | Predictions:
+def as_kept(columns: Mapping[str, np.ndarray], target: Target | None) -> Answers | Decisions | Doubts | Predictions:
     """The inverse of `of_kept`; `target` is what the model's byproduct head predicts."""
     if "doubts" in columns:
-        return Doubts(columns["doubts"])
+        missing = np.zeros(0)
+        return Doubts(columns["doubts"], columns.get("energy", missing), columns.get("max_logit", missing))
+    if "decision" in columns:
+        images = as_texts(columns["images"])
+        humans = as_texts(columns["humans"]) if "humans" in columns else []
+        return Decisions(columns["decision"], columns["shape"], columns["texture"], images, humans)
     if "rank" in columns:
         return as_answers(columns)
-    return Predictions(columns["logits"], columns.get("byproduct"), Truths(columns)[:], target)
+    return Predictions(columns["logits"], columns.get("byproduct"), Truths(columns)[:], target, further_heads(columns))
 
 
 def under(prefix: str, columns: Mapping[str, np.ndarray]) -> Columns:

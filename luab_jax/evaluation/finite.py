@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from luab_jax.errors import CheckpointError
-from luab_jax.evaluation.suite_run import Evaluated
+from luab_jax.errors import CheckpointError, option
+from luab_jax.evaluation.accumulator import Evaluated
 
 
 def check_finite(loaded: Evaluated, outputs: Float[np.ndarray, "n ..."], images: Sequence[str]) -> None:
@@ -25,7 +25,9 @@ def check_all(loaded: Evaluated, is_finite: Bool[np.ndarray, " n"], images: Sequ
     if is_finite.all():
         return
     step = loaded.identity.get("step")
-    at, remedy = ("", "") if step is None else (f", step {step},", ". Evaluate one from before that (--step)")
+    at, remedy = (
+        ("", "") if step is None else (f", step {step},", f". Evaluate one from before that ({option('step')})")
+    )
     raise CheckpointError(
         f"the checkpoint {loaded.name}{at} has outputs that are NaN or infinite, first for"
         f" {images[int(np.argmin(is_finite))]}: it diverged or overflows, and has no score here{remedy}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,6 +23,8 @@ class Predictions:
     truths: list[Truth]
     target: Target | None = None
     """What `byproduct` is; where that is not known, its shape tells."""
+    more: Mapping[str, Float[np.ndarray, "n ..."]] = field(default_factory=dict)
+    """`[n, K, D]` of each byproduct head after the first, by its target's name."""
 
     @property
     def labels(self) -> Int[np.ndarray, " n"]:
@@ -38,7 +41,13 @@ class Predictions:
             np.concatenate(byproducts) if byproducts else None,
             [truth for part in parts for truth in part.truths],
             parts[0].target,
+            {name: np.concatenate([part.more[name] for part in parts]) for name in parts[0].more},
         )
+
+    def rows(self, rows: Sequence[int] | Int[np.ndarray, " m"]) -> tuple[Any, dict[str, Any]]:
+        """What the heads predicted for some images: the first, and the others by name."""
+        first = None if self.byproduct is None else self.byproduct[rows]
+        return first, {name: values[rows] for name, values in self.more.items()}
 
 
 def whole(predictions: Predictions) -> Predictions:

@@ -1,25 +1,31 @@
-"""results.json: what is finished, and what it was computed on."""
+"""Writes results.json as suites are done, and the answers beside it; see `luab_jax/results` for what they hold."""
 
 from __future__ import annotations
 
+import datetime
 import json
-import math
-import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import msgspec
 from etils import epath
 
-from luab_jax import checkpoint as checkpoint_lib
-from luab_jax.errors import UserError
-from luab_jax.evaluation.saved import preprocessing_json
-from luab_jax.evaluation.suite_run import Evaluated
-from luab_jax.evaluation.unfinished import Unfinished
+from luab_jax.checkpoints import store as checkpoint_lib
+from luab_jax.errors import UserError, option
+from luab_jax.evaluation.accumulator import Evaluated
+from luab_jax.evaluation.entries import dtype_of
+from luab_jax.evaluation.resume import Unfinished
+from luab_jax.evaluation.saved_predictions import preprocessing_json
+from luab_jax.io.atomic import write_text
+from luab_jax.io.console import say
+from luab_jax.results.answers import Answered, Answers, Sample, answers_path, read_answers, write_answers
+from luab_jax.results.architecture import changes
+from luab_jax.results.format import VERSION, File, Suite, to_json
+from luab_jax.results.read import read_results
 
-RESULTS_VERSION = 1
 COMPILATIONS = "compilations"
-_OF_THE_LAST_RUN = (COMPILATIONS,)
 
 
 class Results:
@@ -28,81 +34,99 @@ class Results:
     With several hosts all have the same, and the first one writes.
     """
 
-    def __init__(self, path: epath.PathLike, loaded: Evaluated, *, overwrite: bool = False):
-        """Continues the file of the same checkpoint; refuses another's unless told to overwrite it."""
-        self._path = epath.Path(path)
-        self.content: dict[str, Any] = {
-            "results_version": RESULTS_VERSION,
+    def __init__(self, path: epath.PathLike | None, loaded: Evaluated, *, overwrite: bool = False):
+        """Continues the file of the same checkpoint; refuses another's unless told to overwrite it.
+
+        Without a path results are in memory only.
+        """
+        self._path = None if path is None else epath.Path(path)
+        identity = json.loads(json.dumps(loaded.identity))
+        self.content = File(
+            results_version=VERSION,
+            checkpoint=identity,
+            suites={},
+            name=loaded.name,
+            preprocessing=json.loads(json.dumps(preprocessing_json(loaded.preprocessing))),
+            dtype=dtype_of(loaded.identity),
+            architecture=changes(loaded.identity.get("experiment", {})),
+            versions=checkpoint_lib.versions(),
+            command=list(sys.argv),
+        )
+        self._answers = Answers(identity)
+        if self._path is not None and self._path.exists() and not overwrite:
+            self._continue(self._path, _read(self._path))
+        facts = {
+            "results_version": 1,  # what is unfinished did not change with version 2
             "checkpoint": loaded.identity,
             "name": loaded.name,
             "preprocessing": preprocessing_json(loaded.preprocessing),
-            "suites": {},
-            "versions": checkpoint_lib.versions(),
+            "versions": self.content.versions,
         }
-        if self._path.exists() and not overwrite:
-            old = read_results(self._path)
-            if old["checkpoint"] != json.loads(json.dumps(loaded.identity)):
-                raise UserError(
-                    f"{path}: holds results of {_other(old['checkpoint'])}; choose another --out, or --overwrite"
-                )
-            self.content["suites"] = old["suites"]
-            self.content |= {name: old[name] for name in _OF_THE_LAST_RUN if name in old}
-        facts = {name: value for name, value in self.content.items() if name not in ("suites", *_OF_THE_LAST_RUN)}
         self.unfinished = Unfinished(self._path, facts)
 
-    @property
-    def suites(self) -> dict[str, dict[str, Any]]:
-        return self.content["suites"]
-
-    def add(self, name: str, scores: Mapping[str, Any]) -> None:
-        self.suites[name] = dict(scores)
-        self._write()
-
-    def note(self, name: str, value: Mapping[str, Any]) -> None:
-        """How the run went that computed something last."""
-        assert name in _OF_THE_LAST_RUN
-        self.content[name] = dict(value)
-        self._write()
-
-    def _write(self) -> None:
-        if jax.process_index() != 0:
+    def _continue(self, results: epath.Path, old: File) -> None:
+        if _with_defaults(old.checkpoint) != _with_defaults(self.content.checkpoint):
+            raise UserError(
+                f"{results}: holds results of {_other(old.checkpoint)}; choose another {option('out')}, or"
+                f" {option('overwrite', True)}"
+            )
+        self.content.suites, self.content.compilations = old.suites, old.compilations
+        path = answers_path(results)
+        if not epath.Path(path).exists():
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            part = self._path.with_name(self._path.name + ".tmp")
-            part.write_text(json.dumps(self.content, indent=1) + "\n")
-            part.replace(self._path)
-        except OSError as e:
-            raise UserError(f"{os.fspath(self._path)}: cannot be written ({e.strerror or e})") from e
+            answers = read_answers(path)
+        except UserError as e:
+            say(f"{e}; they are written anew", active=jax.process_index() == 0)
+            return
+        if _with_defaults(answers.checkpoint) == _with_defaults(self.content.checkpoint):
+            self._answers = answers
+
+    @property
+    def suites(self) -> dict[str, Suite]:
+        return self.content.suites
+
+    def add(self, name: str, entry: Suite, samples: Mapping[str, Sample] | None = None) -> None:
+        """A suite that is done. Its answers are written first, so that every result has its own."""
+        data = entry.data.identity or {}
+        self._answers.suites[name] = {score: Answered(sample, data) for score, sample in (samples or {}).items()}
+        self.suites[name] = entry
+        self._write(answers=True)
+
+    def note(self, name: str, value: Mapping[str, float | int]) -> None:
+        """How the run went that computed something last."""
+        assert name == COMPILATIONS
+        self.content.compilations = {fact: float(number) for fact, number in value.items()}
+        self._write()
+
+    def _write(self, *, answers: bool = False) -> None:
+        if jax.process_index() != 0:
+            return
+        self.content.date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        # What cannot be read again must not be written.
+        msgspec.convert(msgspec.to_builtins(self.content), File)
+        if self._path is None:
+            return
+        if answers:
+            write_answers(answers_path(self._path), self._answers)
+        write_text(self._path, to_json(self.content), make_folder=True)
 
 
-_STATED: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("model", "target", "chosen", "dataset", "class_list_hash", "workdir"), str),
-    **dict.fromkeys(("seed", "step"), int),
-    "weight": (int, float),
-    "experiment": dict,
-}
-"""What a table needs of a checkpoint."""
+def _read(path: epath.Path) -> File:
+    """Raises `UserError` that says how to evaluate although the file there is damaged or of a newer version."""
+    try:
+        return read_results(path)
+    except UserError as e:
+        raise UserError(
+            f"{e}; evaluate with another {option('out')}, or replace the file with {option('overwrite', True)}"
+        ) from e
 
 
-def _check(content: Mapping[str, Any]) -> None:
-    """Raises `KeyError`, `TypeError`, `ValueError` or `AttributeError` for what no table could be made of."""
-    checkpoint = content["checkpoint"]
-    for name, kind in _STATED.items():
-        if not isinstance(checkpoint[name], kind):
-            raise TypeError(f"`checkpoint` has {name}: {checkpoint[name]!r}")
-    for name, scores in content["suites"].items():
-        if not isinstance(scores["n"], int):
-            raise TypeError(f"suite {name}: n is {scores['n']!r}")
-        for group, value in scores.get("groups", {}).items():
-            if not math.isfinite(value):
-                raise ValueError(f"suite {name}: {group} is {value}")
-        for score, (low, high) in scores.get("intervals", {}).items():
-            if low > high:
-                raise ValueError(f"suite {name}: the interval of {score} is [{low}, {high}]")
-        for of_part in scores.get("data_notes", {}).values():
-            sum(of_part.get("skipped", {}).values())
-        scores.get("protocols", {}).items()
+def _with_defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """With what older versions did not say: they evaluated timm's weights in float32, runs as they were trained."""
+    of_timm = identity.get("target") == "timm"
+    trained_in = identity.get("experiment", {}).get("model.compute_dtype", "bfloat16")
+    return {"dtype": "float32" if of_timm else trained_in} | dict(identity)
 
 
 def _other(identity: Mapping[str, Any]) -> str:
@@ -110,31 +134,7 @@ def _other(identity: Mapping[str, Any]) -> str:
     changed = identity.get("preprocessing_override")
     return (
         f"another checkpoint or preprocessing ({identity.get('workdir')}, step {identity.get('step')},"
-        f" weights {identity.get('weights_hash', 'of unknown hash')},"
+        f" weights {identity.get('weights_hash', 'of unknown hash')}, {_with_defaults(identity)['dtype']},"
         f" preprocessing {f'changed by {changed}' if changed else 'as it states'}"
         f"{', from saved predictions' if identity.get('from_saved_predictions') else ''})"
     )
-
-
-def read_results(path: epath.PathLike) -> dict[str, Any]:
-    """Reads results.json; raises `UserError` if it is none or of another version."""
-    try:
-        content = json.loads(epath.Path(path).read_text())
-        version = content["results_version"]
-        if version == RESULTS_VERSION:
-            _check(content)
-    except OSError as e:
-        raise UserError(f"{os.fspath(path)}: cannot be read ({e.strerror or e})") from e
-    except json.JSONDecodeError as e:
-        raise UserError(
-            f"{os.fspath(path)}: not a results file of luab_jax.evaluate, or one that was cut off as the machine or its"
-            f" disk failed ({e}); {_ANEW}"
-        ) from e
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise UserError(f"{os.fspath(path)}: not a results file of luab_jax.evaluate ({e}); {_ANEW}") from e
-    if version != RESULTS_VERSION:
-        raise UserError(f"{os.fspath(path)}: results version {version}, this version reads {RESULTS_VERSION}; {_ANEW}")
-    return content
-
-
-_ANEW = "evaluate with another --out, or with --overwrite, which loses it"

@@ -11,10 +11,11 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 
 from luab_jax.errors import DataError
 from luab_jax.evaluation.scores import intervals
+from luab_jax.results.score import Direction, Score
 
 _NAMES = ("v_min", "v_avg", "v_avg_of_scores")
 
@@ -51,30 +52,29 @@ def context_violations(
         raise DataError("no image has two classes that could be removed, so there is no context to judge")
     values, image_codes = np.asarray(pairs), np.unique(of_image, return_inverse=True)[1]
     classes, class_codes = np.unique(of_class, return_inverse=True)
-    num_images = int(image_codes.max()) + 1
-
-    def resampled(rng: np.random.Generator) -> dict[str, float]:
-        times = rng.multinomial(num_images, np.full(num_images, 1 / num_images))
-        return _means(values, class_codes, times[image_codes])
-
+    found: dict[str, Any] = {}
+    for name, column in zip(_NAMES, values.T, strict=True):
+        found[name] = _mean(column, image_codes, np.zeros(len(column), np.int64))
+    for name, column in zip(_NAMES, values.T, strict=True):
+        found[f"{name}_by_class"] = _mean(column, image_codes, class_codes)
     return {
-        **_means(values, class_codes, np.ones(len(values))),
+        **found,
         "n": len(values),
-        "n_images": num_images,
+        "n_images": int(image_codes.max()) + 1,
         "n_classes": len(classes),
-        "intervals": intervals.of_resamples(resampled),
-        "interval_method": intervals.bootstrap(),
     }
 
 
-def _means(
-    values: Float[np.ndarray, "p 3"], classes: Int[np.ndarray, " p"], times: Num[np.ndarray, " p"]
-) -> dict[str, float]:
-    """Over all pairs, each taken so many times; and over classes, of those that are taken at all."""
-    micro = times @ values / times.sum()
-    count = np.bincount(classes, times)
-    shown = count > 0
-    sums = np.stack([np.bincount(classes, times * column) for column in values.T], axis=-1)
-    macro = np.mean(sums[shown] / count[shown, None], axis=0)
-    by_class = {f"{name}_by_class": float(value) for name, value in zip(_NAMES, macro, strict=True)}
-    return {name: float(value) for name, value in zip(_NAMES, micro, strict=True)} | by_class
+def _mean(values: Float[np.ndarray, " p"], images: Int[np.ndarray, " p"], groups: Int[np.ndarray, " p"]) -> Score:
+    """The mean over groups of the means of their pairs; a group that an image alone has is not there without it."""
+    shape = (int(images.max()) + 1, int(groups.max()) + 1)
+    place = np.ravel_multi_index((images, groups), shape)
+    size = shape[0] * shape[1]
+    sums = np.bincount(place, values, size).reshape(shape)
+    counts = np.bincount(place, minlength=size).reshape(shape)
+    mean = float(np.mean(sums.sum(axis=0) / counts.sum(axis=0)))
+    left = counts.sum(axis=0) - counts
+    of_groups = np.divide(sums.sum(axis=0) - sums, left, out=np.zeros(shape), where=left > 0)
+    some = (left > 0).sum(axis=1)
+    without = np.divide(of_groups.sum(axis=1), some, out=np.full(shape[0], np.nan), where=some > 0)
+    return intervals.jackknife(mean, without, Direction.LOWER)

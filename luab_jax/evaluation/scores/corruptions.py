@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float
 
 from luab_jax.evaluation.answers import Answers
 from luab_jax.evaluation.scores import intervals
 from luab_jax.evaluation.scores.classification import Scores, calibration, group_means
+from luab_jax.evaluation.scores.shift import by_severity
+from luab_jax.results.answers import Kind, Sample
+from luab_jax.results.score import FRACTION, Direction, Score
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -42,30 +46,38 @@ def corruptions(parts: Mapping[str, Answers]) -> Scores:
     answers = parts["test"]
     per_group, weights = group_means(answers)
     per_kind = _by_kind(per_group)
-    scores: Scores = {"top1": float(np.mean(list(per_group.values())))}
-    shown = {"top1": intervals.of_mean_accuracy(answers.right, weights, answers.images)}
+    scores: Scores = {"top1": intervals.mean_accuracy(answers.right, weights, answers.images)}
     missing = [name for kind in ALEXNET_ERROR for s in SEVERITIES if (name := _group(kind, s)) not in per_group]
     if missing:
         scores |= {"partial": True, "groups_missing": missing}
     else:
-        scores["mce"] = float(np.mean([(1 - per_kind[kind]) / error for kind, error in ALEXNET_ERROR.items()]))
-        alexnet = np.asarray([ALEXNET_ERROR[group.partition(",")[0]] for group in answers.groups])
-        shown["mce"] = intervals.of_weighted_sum(1.0 - answers.right, weights / alexnet, answers.images)
+        scores["mce"] = _mce(answers, weights)
     extra: dict[str, float] = {}
     if "extra" in parts and len(parts["extra"]):
         extra, _ = group_means(parts["extra"])
         all_kinds = [*per_kind.values(), *_by_kind(extra).values()]
-        scores |= {"top1_with_extra": float(np.mean(all_kinds)), "kinds_extra": _by_kind(extra)}
+        with_extra = Score(float(np.mean(all_kinds)), FRACTION, Direction.HIGHER)
+        scores |= {"top1_with_extra": with_extra, "kinds_extra": _by_kind(extra)}
     return {
         **scores,
         "kinds": per_kind,
         "groups": per_group | extra,
         **calibration(answers),
+        **by_severity(answers),
         "n": len(answers),
         "n_images": len(set(answers.images)),
-        "intervals": shown,
-        "interval_method": intervals.CLUSTERED,
     }
+
+
+def _mce(answers: Answers, weights: Float[np.ndarray, " n"]) -> Score:
+    alexnet = np.asarray([ALEXNET_ERROR[group.partition(",")[0]] for group in answers.groups])
+    names, of_image = intervals.per_image(1.0 - answers.right, weights / alexnet, answers.images)
+    low, high = intervals.of_weighted_sum(1.0 - answers.right, weights / alexnet, answers.images)
+    value = float(of_image.mean())
+    # Errors are no less than 0; of a single image nothing is known.
+    bounds = (max(0.0, low), high) if np.isfinite(high) else None
+    sample = Sample(Kind.MEANS, of_image, names)
+    return Score(value, FRACTION, Direction.LOWER, bounds, intervals.CLUSTERED, sample=sample)
 
 
 def _group(kind: str, severity: int) -> str:

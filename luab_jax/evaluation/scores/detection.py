@@ -5,15 +5,19 @@ The definitions of hendrycks/natural-adv-examples calibration_tools.py; out-of-d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
 
 from luab_jax.errors import DataError
 from luab_jax.evaluation.answers import Doubts
 from luab_jax.evaluation.scores import intervals
 from luab_jax.evaluation.scores.classification import Scores
+from luab_jax.metrics.average_precision import average_precision_without_each
+from luab_jax.results.answers import Kind, Sample
+from luab_jax.results.score import FRACTION, Direction, Score
 
 _RECALL = 0.95
 
@@ -26,18 +30,72 @@ def detection(parts: Mapping[str, Doubts]) -> Scores:
     if not (np.all(np.isfinite(out)) and np.all(np.isfinite(known))):
         raise DataError("the predictions are not finite, so nothing can be detected by them")
 
-    def resampled(rng: np.random.Generator) -> dict[str, float]:
-        draws = (rng.choice(values, len(values)) for values in (out, known))
-        return detection_scores(*draws)
-
+    others: dict[str, Score] = {}
+    for name in ("energy", "max_logit"):
+        of_out, of_known = getattr(parts["out"], name), getattr(parts["in"], name)
+        if len(of_out) and len(of_known):
+            found = scores_with_intervals(of_out, of_known, ("aupr", "auroc"))
+            others |= {f"{score}_{name}": value for score, value in found.items()}
     return {
-        **detection_scores(out, known),
+        **scores_with_intervals(out, known),
+        **others,
         "n": len(out) + len(known),
         "n_out": len(out),
         "n_in": len(known),
-        "intervals": intervals.of_resamples(resampled),
-        "interval_method": intervals.bootstrap(),
+        "n_tied_in_float32": int(np.sum(np.exp(-np.concatenate([out, known])).astype(np.float32) == 1)),
     }
+
+
+def scores_with_intervals(
+    out: Float[np.ndarray, " n"], known: Float[np.ndarray, " m"], names: Sequence[str] | None = None
+) -> dict[str, Score]:
+    """Of `detection_scores`, all or some; the images of either kind are drawn on their own."""
+    found = detection_scores(out, known)
+    return {name: WITH_INTERVAL[name](found[name], out, known) for name in names or WITH_INTERVAL}
+
+
+def _aupr(score: float, out: Float[np.ndarray, " n"], known: Float[np.ndarray, " m"]) -> Score:
+    _, without = average_precision_without_each(
+        np.concatenate([out, known]), np.arange(len(out) + len(known)) < len(out)
+    )
+    return intervals.jackknife(score, without, Direction.HIGHER, _strata(out))
+
+
+def _auroc(score: float, out: Float[np.ndarray, " n"], known: Float[np.ndarray, " m"]) -> Score:
+    without = _auroc_without_each(out, known)
+    return intervals.jackknife(score, without, Direction.HIGHER, _strata(out), method=intervals.DELONG)
+
+
+def _fpr95(score: float, out: Float[np.ndarray, " n"], known: Float[np.ndarray, " m"]) -> Score:
+    """It goes by one threshold, for which no jackknife holds."""
+
+    def again(rng: np.random.Generator) -> float:
+        return detection_scores(*(rng.choice(values, len(values)) for values in (out, known)))["fpr95"]
+
+    replicates = intervals.resampled(again)
+    bounds = intervals.on_logit_scale(score, float(replicates.std()), len(known))
+    sample = Sample(Kind.RESAMPLES, replicates)
+    return Score(score, FRACTION, Direction.LOWER, bounds, intervals.BOOTSTRAP_LOGIT, sample=sample)
+
+
+WITH_INTERVAL = {"aupr": _aupr, "auroc": _auroc, "fpr95": _fpr95}
+"""From a score, the doubts of images of no known class and those of others to the score with its interval."""
+
+
+def _strata(out: Float[np.ndarray, " n"]) -> tuple[slice, slice]:
+    return slice(None, len(out)), slice(len(out), None)
+
+
+def _auroc_without_each(out: Float[np.ndarray, " n"], known: Float[np.ndarray, " m"]) -> Float[np.ndarray, " nm"]:
+    """AUROC is a mean over pairs, so leaving an image out leaves its own pairs out (DeLong et al. 1988)."""
+    n, m = len(out), len(known)
+    ranks = scipy.stats.rankdata(np.concatenate([out, known]))
+    of_out = (ranks[:n] - scipy.stats.rankdata(out)) / m  # the share of the other kind that each exceeds
+    of_known = 1 - (ranks[n:] - scipy.stats.rankdata(known)) / n
+    area = float(of_out.mean())
+    if min(n, m) < 2:
+        return np.full(n + m, np.nan)
+    return np.concatenate([(n * area - of_out) / (n - 1), (m * area - of_known) / (m - 1)])
 
 
 def detection_scores(positive: Float[np.ndarray, " n"], negative: Float[np.ndarray, " m"]) -> dict[str, float]:

@@ -1,0 +1,379 @@
+"""One compiled predict for all suites, and its way through a prepared split."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
+
+from luab_jax.checkpoints.loaded import LoadedModel
+from luab_jax.data.dataset import PreparedSplit
+from luab_jax.data.pipeline import Reading, Truth, eval_batches
+from luab_jax.data.transforms import ANY_SIZE, Preprocessing, Stored
+from luab_jax.distributed import sharding
+from luab_jax.errors import DataError, UserError
+from luab_jax.evaluation.accumulator import Evaluated
+from luab_jax.evaluation.predict_together import Asked, predict_together
+from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.suite import Need, View
+from luab_jax.io.console import compiling
+from luab_jax.models.config import Dtype, HeadSpec
+from luab_jax.models.heads import heat_map_points
+from luab_jax.models.inputs import normalise
+from luab_jax.models.maps import MAPS, localise
+
+Output = tuple[Array | np.ndarray, Array | np.ndarray | tuple[Array | np.ndarray, ...] | None]
+"""Logits and byproduct of a batch, on the device, then fetched; of several heads a tuple, the first one first."""
+
+
+EvaluatedT = TypeVar("EvaluatedT", bound=Evaluated)
+
+
+class Rows(NamedTuple):
+    """A batch of a split on its way: pixels of this host, truths of all."""
+
+    images: UInt8[np.ndarray, "l h w 3"]
+    """This host's share, padded."""
+    mask: Bool[np.ndarray, " l"]
+    own: list[Truth]
+    """Of the rows of `images` that are no padding."""
+    truths: list[Truth]
+    """Of the whole batch, in the order of the records."""
+    order: Int[np.ndarray, " n"]
+    """Where the rows of `truths` stand in the outputs of the whole batch."""
+
+
+class BatchPredictor(ABC, Generic[EvaluatedT]):
+    """Goes through a prepared split, whatever it is that predicts a batch."""
+
+    loaded: EvaluatedT
+    batch_size: int
+    reading: Reading
+    further_heads: tuple[str, ...] = ()
+    """Names of the byproduct heads after the first."""
+
+    @property
+    @abstractmethod
+    def gives(self) -> frozenset[Need]:
+        """What suites may ask for."""
+
+    @property
+    @abstractmethod
+    def map_kind(self) -> str:
+        """What `maps` are, beside every result made from them; empty where there are none."""
+
+    @abstractmethod
+    def maps(self, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n i j"]:
+        """Where the classes `labels` are seen on at most `batch_size` inputs, larger where more; the same on every
+        host. Only of a predictor that gives them."""
+
+    def features(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n f"]:
+        """What the classifier reads of at most `batch_size` inputs, the same on every host. Only of a predictor that
+        gives them."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def place(self, images: UInt8[np.ndarray, "l h w 3"] | UInt8[Array, "l h w 3"]) -> Any:
+        """This host's rows of a batch, as `outputs_of` takes them."""
+
+    @abstractmethod
+    def outputs_of(self, images: Any, view: View) -> Output:
+        """Of a whole batch of `batch_size` images, padding included."""
+
+    def index_of_all(self, index: Int[np.ndarray, " l"]) -> Int[np.ndarray, " b"]:
+        """Of the rows of all hosts, from those of this one."""
+        return index
+
+    def logits(self, images: UInt8[np.ndarray, "n h w 3"] | UInt8[Array, "n h w 3"]) -> Float[np.ndarray, "n c"]:
+        """Of at most `batch_size` inputs, the same on every host, by the same program as everything else."""
+        logits, _ = self.outputs_of(self.place_whole(self.padded(np.asarray(images))), View.PLAIN)
+        return np.asarray(logits)[: len(images)]
+
+    def place_whole(self, images: UInt8[np.ndarray, "b h w 3"]) -> Any:
+        """A whole batch, the same on every host, as `outputs_of` takes it."""
+        return images
+
+    def padded(self, rows: Shaped[np.ndarray, "n ..."]) -> Shaped[np.ndarray, "b ..."]:
+        """To `batch_size` rows, by zeros."""
+        padded = np.zeros((self.batch_size, *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)] = rows
+        return padded
+
+    def __call__(
+        self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE
+    ) -> dict[View, Predictions]:
+        """A whole split at once."""
+        batches = list(self.stream(split, views, stored))
+        return {view: Predictions.concatenate([batch[view] for batch in batches]) for view in views}
+
+    def stream(
+        self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE, start: int = 0
+    ) -> Iterator[dict[View, Predictions]]:
+        """Decodes every image from `start` on once and predicts it in each view, batch by batch.
+
+        Raises `DataError` at a record that cannot be read, after all batches before.
+        """
+        for _, seen in predict_together(split, [Asked(self, views, start)], stored):
+            if isinstance(seen, UserError):
+                raise seen
+            yield seen
+
+    def sees_as(self, other: BatchPredictor[Any], stored: Stored) -> bool:
+        """Whether both are fed the same pixels of files stored so, in batches of the same size."""
+        ours, theirs = (p.preprocessing_for(stored) for p in (self, other))
+        fields = ("image_size", "resize_side", "filter")
+        same = all(getattr(ours, field) == getattr(theirs, field) for field in fields)
+        return same and self.batch_size == other.batch_size
+
+    def preprocessing_for(self, stored: Stored) -> Preprocessing:
+        """The checkpoint's, at the side that files of a suite are fed at."""
+        return dataclasses.replace(self.loaded.preprocessing, image_size=self.loaded.side_for(stored))
+
+    def batches(
+        self, split: PreparedSplit, preprocessing: Preprocessing, stored: Stored = ANY_SIZE, start: int = 0
+    ) -> Iterator[Rows]:
+        """The records from `start` on. An error of one host is raised on all, for they go on together or not at all."""
+        batches = eval_batches(
+            split,
+            preprocessing=preprocessing,
+            stored=stored,
+            batch_size=self.batch_size,
+            start=start,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            reading=self.reading,
+        )
+        while True:
+            try:
+                batch, own = next(batches)
+                found: list[tuple[int, Truth]] | str = list(zip(batch.index[batch.mask].tolist(), own, strict=True))
+            except StopIteration:
+                return
+            except DataError as e:
+                if jax.process_count() == 1:
+                    raise
+                batch, own, found = None, [], str(e)
+            everyones = self._exchange(found)
+            if errors := [of_host for of_host in everyones if isinstance(of_host, str)]:
+                raise DataError(errors[0])
+            assert batch is not None
+            truths = [truth for _, truth in sorted((pair for of_host in everyones for pair in of_host), key=_index)]
+            index = self.index_of_all(batch.index)
+            order = np.argsort(index, kind="stable")[-len(truths) :]  # padding is -1
+            yield Rows(batch.images, batch.mask, own, truths, order)
+
+    def _exchange(self, own: Any) -> list[Any]:
+        """What every host has, in the order of hosts."""
+        if jax.process_count() == 1:
+            return [own]
+        return [pickle.loads(message) for message in sharding.gather_bytes(pickle.dumps(own))]
+
+    def logits_of(self, rows: Rows, images: UInt8[np.ndarray, "l h w 3"] | UInt8[Array, "l h w 3"]) -> np.ndarray:
+        """Of a batch whose pixels this host has changed: `[n, c]`, in the order of `rows.truths`."""
+        logits, _ = self.outputs_of(self.place(images), View.PLAIN)
+        return np.asarray(logits)[rows.order]
+
+
+Programs = dict[tuple[Any, ...], Any]
+"""Compiled functions, by what they do, the architecture and the shape of a batch; parameters are arguments."""
+
+
+def _architecture(loaded: LoadedModel) -> tuple[str, ...]:
+    """What decides a program besides the shape of a batch: the network, the shapes of its weights, what is done to its
+    input."""
+    shapes = jax.tree_util.tree_leaves_with_path((loaded.params, loaded.batch_stats))
+    leaves = [f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}" for path, leaf in shapes]
+    model = loaded.model
+    facts = (model.family, model.num_classes, model.image_size, model.heads, model.pools_mean)
+    statistics = (loaded.preprocessing.mean, loaded.preprocessing.std)
+    return (repr(loaded.config), repr(facts), repr(statistics), *leaves)
+
+
+class Predictor(BatchPredictor[LoadedModel]):
+    """A network, compiled once per image size; views differ in arguments only, not in program.
+
+    With several hosts each reads its share of a batch, all predict it together, and every host has all predictions.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, mesh: Mesh, batch_size: int, reading: Reading, programs: Programs | None = None
+    ):
+        """`batch_size` is rounded up to a multiple of the devices; `programs` are shared with other predictors on the
+        same mesh."""
+        self.batch_size = -(-batch_size // mesh.size) * mesh.size
+        self.loaded = loaded
+        self.further_heads = tuple(spec.name for spec in loaded.model.heads[1:])
+        self.mesh = mesh
+        self.reading = reading
+        self.rows = sharding.batch_sharding(mesh)
+        self.whole = sharding.replicated(mesh)
+        several_hosts = jax.process_count() > 1
+        self.outputs = self.whole if several_hosts else self.rows
+        """Where outputs go: with several hosts each needs all of them."""
+        self._programs = Programs() if programs is None else programs
+        self._architecture = _architecture(loaded)
+        self._shapes: set[tuple[int, ...]] = set()
+        """Of the batches that were predicted."""
+        self._everywhere = jax.jit(lambda rows: rows, in_shardings=self.rows, out_shardings=self.outputs)
+
+    @property
+    def gives(self) -> frozenset[Need]:
+        head = {Need.BYPRODUCT_HEAD} if self.loaded.has_byproduct_head else set()
+        return frozenset({Need.LOGITS, Need.MAP, Need.GRADIENT, Need.FEATURES} | head)
+
+    @property
+    def map_kind(self) -> str:
+        return MAPS[self.loaded.model.family]
+
+    @property
+    def num_programs(self) -> int:
+        """How many programs predict; one, unless images of other sizes were given."""
+        return len(self._shapes)
+
+    def place(self, images: UInt8[np.ndarray, "l h w 3"] | UInt8[Array, "l h w 3"]) -> Array:
+        """On the devices of all hosts."""
+        if jax.process_count() == 1:
+            return jax.device_put(images, self.rows)
+        return jax.make_array_from_process_local_data(self.rows, np.asarray(images))
+
+    def index_of_all(self, index: Int[np.ndarray, " l"]) -> Int[np.ndarray, " b"]:
+        """Exchanged between the hosts."""
+        if jax.process_count() == 1:
+            return index
+        return np.asarray(self._everywhere(jax.make_array_from_process_local_data(self.rows, index)))
+
+    def outputs_of(self, images: Array, view: View) -> Output:
+        """Of a whole batch on the devices, padding included."""
+        arguments = (self.loaded.params, self.loaded.batch_stats, images, *occlusion(view, images.shape[1]))
+        self._shapes.add(images.shape)
+        key = ("predict", self._architecture, images.shape)
+        if key not in self._programs:
+            predict = jax.jit(
+                _make_predict(self.loaded),
+                in_shardings=(self.whole, self.whole, self.rows, self.whole, self.whole),
+                out_shardings=self.outputs,
+            )
+            what = f"the prediction of {len(images):,} images of {images.shape[1]} px"
+            with compiling(what, active=jax.process_index() == 0):
+                self._programs[key] = predict.lower(*arguments).compile()
+        return self._programs[key](*arguments)
+
+    def place_whole(self, images: UInt8[np.ndarray, "b h w 3"]) -> Array:
+        return sharding.put(images, self.rows)
+
+    def features(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n f"]:
+        placed = self.place_whole(self.padded(images))
+        arguments = (self.loaded.params, self.loaded.batch_stats, placed)
+        key = ("features", self._architecture, placed.shape)
+        if key not in self._programs:
+            features_of = jax.jit(
+                _make_features(self.loaded),
+                in_shardings=(self.whole, self.whole, self.rows),
+                out_shardings=self.outputs,
+            )
+            with compiling(f"the features of {images.shape[1]} px", active=jax.process_index() == 0):
+                self._programs[key] = features_of.lower(*arguments).compile()
+        return np.asarray(self._programs[key](*arguments), np.float32)[: len(images)]
+
+    def maps(self, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n i j"]:
+        """Of a class activation map or attention rollout, see `models.maps`."""
+        placed = sharding.put((self.padded(images), self.padded(labels.astype(np.int32))), self.rows)
+        arguments = (self.loaded.params, self.loaded.batch_stats, *placed)
+        key = ("maps", self._architecture, placed[0].shape)
+        if key not in self._programs:
+            maps_of = jax.jit(
+                _make_maps(self.loaded),
+                in_shardings=(self.whole, self.whole, self.rows, self.rows),
+                out_shardings=self.outputs,
+            )
+            with compiling(f"the maps of {images.shape[1]} px", active=jax.process_index() == 0):
+                self._programs[key] = maps_of.lower(*arguments).compile()
+        return np.asarray(self._programs[key](*arguments), np.float32)[: len(images)]
+
+
+def _index(pair: tuple[int, Truth]) -> int:
+    return pair[0]
+
+
+def products(loaded: LoadedModel) -> AbstractContextManager[Any]:
+    """To be entered where a model is traced: float32 means float32.
+
+    By default a TPU multiplies float32 in bfloat16, and an NVIDIA GPU in TF32.
+    """
+    return jax.default_matmul_precision("highest" if loaded.config.compute_dtype is Dtype.FLOAT32 else "default")
+
+
+def occlusion(view: View, side: int) -> tuple[Bool[np.ndarray, "h w"], np.bool_]:
+    """The hidden pixels of a view, and whether they are black rather than the mean colour.
+
+    The centre square has half the side: rows and columns 56 to 167 of 224.
+    """
+    hidden = np.zeros((side, side), bool)
+    if view is not View.PLAIN:
+        hole = side // 2
+        start = (side - hole) // 2
+        hidden[start : start + hole, start : start + hole] = True
+    return hidden, np.bool_(view is View.CENTRE_BLACK)
+
+
+def _make_maps(loaded: LoadedModel) -> Callable[..., Array]:
+    preprocessing = loaded.preprocessing
+
+    def maps_of(
+        params: dict[str, Any], batch_stats: dict[str, Any], images: UInt8[Array, "b h w 3"], labels: Int[Array, " b"]
+    ) -> Float[Array, "b i j"]:
+        with products(loaded):
+            normalised = normalise(images, preprocessing.mean, preprocessing.std)
+            return localise(loaded.model, params, batch_stats, normalised, labels)
+
+    return maps_of
+
+
+def _make_features(loaded: LoadedModel) -> Callable[..., Array]:
+    preprocessing = loaded.preprocessing
+
+    def features_of(
+        params: dict[str, Any], batch_stats: dict[str, Any], images: UInt8[Array, "b h w 3"]
+    ) -> Float[Array, "b f"]:
+        with products(loaded):
+            normalised = normalise(images, preprocessing.mean, preprocessing.std)
+            return loaded.model.apply(params, batch_stats, normalised, train=False, head=False)[0].features
+
+    return features_of
+
+
+def _make_predict(loaded: LoadedModel) -> Callable[..., Output]:
+    preprocessing = loaded.preprocessing
+
+    def predict(
+        params: dict[str, Any],
+        batch_stats: dict[str, Any],
+        images: UInt8[Array, "b h w 3"],
+        hidden: Bool[Array, "h w"],
+        black: Bool[Array, ""],
+    ) -> Output:
+        normalised = normalise(images, preprocessing.mean, preprocessing.std)
+        pixel = normalise(jnp.zeros((1, 1, 1, 3), jnp.uint8), preprocessing.mean, preprocessing.std)
+        fill = jnp.where(black, pixel, 0.0)
+        seen = jnp.where(hidden[None, :, :, None], fill, normalised)
+        with products(loaded):
+            outputs, _ = loaded.model.apply(params, batch_stats, seen, train=False)
+        heads = tuple(itertools.starmap(_decoded, zip(loaded.model.heads, outputs.byproducts, strict=True)))
+        return outputs.logits, heads if len(heads) > 1 else heads[0] if heads else None
+
+    return predict
+
+
+def _decoded(spec: HeadSpec, predicted: Float[Array, "b k h"]) -> Float[Array, "b k d"]:
+    """The point that a dense head's map stands for, where it stands for one; else as the head gives it."""
+    return heat_map_points(predicted) if spec.dense and spec.shape[1] == 2 else predicted

@@ -1,0 +1,257 @@
+"""One source, decoded and predicted once for all suites that read it; what an earlier run did of it is taken up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+
+import jax
+from etils import epath
+
+from luab_jax.data.copies import SplitCache
+from luab_jax.data.dataset import PreparedSplit, open_split
+from luab_jax.data.transforms import Stored
+from luab_jax.distributed import sharding
+from luab_jax.errors import CheckpointError, DataError, StorageError, UserError, WorkerLostError
+from luab_jax.evaluation.accumulator import Evaluated, Missing, Predicts, Source, SuiteRun
+from luab_jax.evaluation.columns import Columns, as_texts, below, of_heads, texts, under
+from luab_jax.evaluation.finite import check_finite
+from luab_jax.evaluation.predict_together import Asked, predict_together
+from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.predictor import BatchPredictor
+from luab_jax.evaluation.resume import Unfinished
+from luab_jax.evaluation.saved_predictions import PredictionWriter, compacted, describe
+from luab_jax.evaluation.suite import Need, View
+
+Writers = Mapping[View, PredictionWriter]
+
+
+class _OtherSuitesError(Exception):
+    """What an earlier run kept is not what is asked for now."""
+
+
+class SourceReading:
+    """A source on its way to the suites that read it."""
+
+    def __init__(
+        self,
+        source: Source,
+        readers: Iterable[SuiteRun],
+        loaded: Evaluated,
+        unfinished: Unfinished,
+        save_to: epath.PathLike | None = None,
+    ):
+        """Raises `DataError` if the source cannot be opened."""
+        self._source, self._loaded, self._save_to = source, loaded, save_to
+        self.opened = open_split(source.directory, source.split)
+        self.missing: list[Missing] = []
+        """The suites that the data is not for."""
+        self._runs: list[SuiteRun] = []
+        for run in readers:
+            try:
+                run.check(self.opened, source, loaded)
+            except DataError as e:
+                self.missing.append(Missing(run.suite, str(e)))
+            else:
+                self._runs.append(run)
+        self._writers: Writers = {}
+        self._stack = ExitStack()
+        self._start, self.done = 0.0, 0
+        self.views: list[View] = []
+        """That its suites want; known once it has begun."""
+        name = f"{self.opened.manifest.dataset}-{source.split}"
+        facts = {"stored": str(source.stored), "predictions": save_to is not None}
+        self.work = unfinished.work(name, {source.split: self.opened}, **facts)
+
+    def begin(self) -> None:
+        """Takes up what an earlier run kept; until `end` what comes is written."""
+        wanted = {view for run in self._runs for view in run.views(self._source)}
+        self.views = sorted(wanted, key=lambda view: view.value)
+        for _ in range(2):  # what is of other suites is forgotten, and the work begins anew
+            with ExitStack() as stack:
+                writers: dict[View, PredictionWriter] = {}
+                if self._save_to is not None and jax.process_index() == 0:
+                    about = describe(self._loaded)
+                    writers = {
+                        v: stack.enter_context(PredictionWriter(self._save_to, self.opened, v, about))
+                        for v in self.views
+                    }
+                stack.enter_context(self.work)
+                try:
+                    self.done = self._take_up(writers)
+                except _OtherSuitesError:
+                    pass
+                else:
+                    self._writers, self._stack = writers, stack.pop_all()
+                    break
+            self.work.remove()
+            for run in self._runs:
+                run.forget(self._source)
+        sharding.agree({f"data in {self._source.directory}": self.opened.manifest.fingerprint, "done": self.done})
+        self._start = time.monotonic()
+
+    @property
+    def asks(self) -> bool:
+        """Whether any image is still to be predicted."""
+        return bool(self.views) and (not self.done or self.done < len(self.opened.records))
+
+    def take(self, predictions: Mapping[View, Predictions]) -> bool:
+        """Keeps what each suite needs of a batch; False if no suite wants more."""
+        views = list(predictions)
+        columns = self._keep(predictions)
+        for view, writer in self._writers.items():
+            compact = compacted(predictions[view])
+            writer.add(compact)
+            columns |= under(f"saved/{view.value}", compact)
+        self.work.add(len(predictions[views[0]]), columns)
+        return bool(self._runs)
+
+    def end(self, error: UserError | None = None) -> UserError | None:
+        """Writes what waits, after an error too; returns it as the work tells it. Without one the suites have their
+        source."""
+        if error is not None:
+            try:
+                with self._stack:
+                    raise error
+            except UserError as e:
+                return e
+        self._stack.close()
+        seconds = self.work.seconds + time.monotonic() - self._start
+        for run in self._runs:
+            run.finish(self._source, self.opened, seconds)
+        return None
+
+    def close(self) -> None:
+        """After an interruption: what waits is written."""
+        self._stack.close()
+
+    def _take_up(self, writers: Writers) -> int:
+        """Keeps again what an earlier run kept; returns of how many images."""
+        done = 0
+        for step in self.work.done():
+            for run in list(self._runs):
+                if (message := step.columns.get(f"failed/{run.suite.name}")) is not None:
+                    self._drop(run, as_texts(message)[0])
+                elif not run.keep_again(self._source, step.columns, self._loaded.target):
+                    raise _OtherSuitesError
+            for view, writer in writers.items():
+                if not (compact := below(f"saved/{view.value}", step.columns)):
+                    raise _OtherSuitesError
+                writer.add(compact)
+            done = step.stop
+        return done
+
+    def _keep(self, predictions: Mapping[View, Predictions]) -> Columns:
+        columns: Columns = {}
+        for run in list(self._runs):
+            try:
+                for view in run.views(self._source):
+                    self._check(predictions[view], with_byproduct=Need.BYPRODUCT_HEAD in run.suite.needs)
+                columns |= run.keep(self._source, predictions)
+            except (CheckpointError, DataError) as e:
+                self._drop(run, str(e))
+                columns[f"failed/{run.suite.name}"] = texts([str(e)])
+        return columns
+
+    def _check(self, predictions: Predictions, *, with_byproduct: bool) -> None:
+        images = [truth.file_name for truth in predictions.truths]
+        check_finite(self._loaded, predictions.logits, images)
+        for values in of_heads(predictions).values() if with_byproduct else ():
+            check_finite(self._loaded, values, images)
+
+    def _drop(self, run: SuiteRun, message: str) -> None:
+        self.missing.append(Missing(run.suite, message))
+        self._runs.remove(run)
+
+
+def read_together(
+    readings: Sequence[SourceReading],
+    predictors: Sequence[Predicts],
+    stored: Stored,
+    cache: SplitCache | None = None,
+) -> list[UserError | None]:
+    """Reads a source for models that see the same pixels, so that each image is decoded once; of each the error that
+    it ended with.
+
+    An error of the data is one of all, a model's is its own alone.
+    """
+    errors: list[UserError | None] = [None] * len(readings)
+    with ExitStack() as interrupted:
+        for reading in readings:
+            reading.begin()
+            interrupted.callback(reading.close)
+        asking = [number for number, reading in enumerate(readings) if reading.asks]
+        try:
+            _predict([readings[i] for i in asking], [predictors[i] for i in asking], stored, cache, asking, errors)
+        except DataError as e:
+            errors = [error or (e if i in asking else None) for i, error in enumerate(errors)]
+        return [_end(reading, error, alone=len(readings) == 1) for reading, error in zip(readings, errors, strict=True)]
+
+
+def _end(reading: SourceReading, error: UserError | None, *, alone: bool) -> UserError | None:
+    """Beside others a model whose work cannot be written is stopped alone; on several hosts this one knows, the others
+    do not."""
+    try:
+        return reading.end(error)
+    except StorageError as e:
+        if alone or jax.process_count() > 1:
+            raise
+        return e
+
+
+def _predict(
+    readings: Sequence[SourceReading],
+    predictors: Sequence[Predicts],
+    stored: Stored,
+    cache: SplitCache | None,
+    numbers: Sequence[int],
+    errors: list[UserError | None],
+) -> None:
+    """The images after what each has; a model that fails leaves its error at its place of `errors`."""
+    if cache is not None and any(isinstance(predictor, BatchPredictor) for predictor in predictors):
+        with cache.reading(readings[0].opened) as split:
+            _predict_split(split, readings, predictors, stored, numbers, errors)
+    elif readings:
+        _predict_split(readings[0].opened, readings, predictors, stored, numbers, errors)
+
+
+def _predict_split(
+    split: PreparedSplit,
+    readings: Sequence[SourceReading],
+    predictors: Sequence[Predicts],
+    stored: Stored,
+    numbers: Sequence[int],
+    errors: list[UserError | None],
+) -> None:
+    """From the one split that all of them read."""
+    if len(readings) == 1:
+        [reading], [predictor] = readings, predictors
+        try:
+            for predictions in predictor.stream(split, reading.views, stored, reading.done):
+                if not reading.take(predictions):
+                    break
+        except (DataError, StorageError, WorkerLostError):  # of no model
+            raise
+        except UserError as e:
+            errors[numbers[0]] = e
+        return
+    asked = [
+        Asked(predictor, reading.views, reading.done)
+        for reading, predictor in zip(readings, predictors, strict=True)
+        if isinstance(predictor, BatchPredictor)
+    ]
+    assert len(asked) == len(readings), "what was kept of a model decodes nothing, and is read by itself"
+    for one, seen in predict_together(split, asked, stored):
+        number = asked.index(one)
+        if isinstance(seen, UserError):
+            errors[numbers[number]] = seen
+        else:
+            try:
+                if not readings[number].take(seen):
+                    one.gone = True
+            except StorageError as e:  # what is kept of this model cannot be written
+                if jax.process_count() > 1:
+                    raise
+                errors[numbers[number]] = e
+                one.gone = True

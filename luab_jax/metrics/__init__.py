@@ -1,0 +1,1 @@
+"""Exact means and average precision."""
