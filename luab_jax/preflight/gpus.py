@@ -1,0 +1,130 @@
+"""GPUs by a roofline: what a step cannot be faster than. Their compiler needs one, so nothing is compiled."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from luab_jax.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """Published figures of one GPU, as it is in a machine of eight."""
+
+    name: str
+    peak_flops: float
+    """Operations per second in bfloat16, without sparsity."""
+    memory_bytes: int
+    memory_bytes_per_s: float
+    links_bytes_per_s: float
+    """NVLink, one way: half of what is stated for both."""
+    network_bytes_per_s: float
+    """InfiniBand: one adapter for each GPU, one way."""
+    source: str
+
+
+_NVIDIA = "https://www.nvidia.com/en-us/data-center"
+GPUS: dict[str, Gpu] = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu(
+            name="h100",
+            peak_flops=989e12,
+            memory_bytes=80 * 10**9,
+            memory_bytes_per_s=3.35e12,
+            links_bytes_per_s=900e9 / 2,
+            network_bytes_per_s=400e9 / 8,
+            source=f"{_NVIDIA}/h100 (SXM; bfloat16 halved: stated with sparsity); DGX H100: 400 Gbit/s for each GPU",
+        ),
+        Gpu(
+            name="h200",
+            peak_flops=989e12,
+            memory_bytes=141 * 10**9,
+            memory_bytes_per_s=4.8e12,
+            links_bytes_per_s=900e9 / 2,
+            network_bytes_per_s=400e9 / 8,
+            source=f"{_NVIDIA}/h200 (SXM; bfloat16 halved: stated with sparsity); DGX H200: 400 Gbit/s for each GPU",
+        ),
+        Gpu(
+            name="b200",
+            peak_flops=2.25e15,
+            memory_bytes=180 * 10**9,
+            memory_bytes_per_s=8e12,
+            links_bytes_per_s=1.8e12 / 2,
+            network_bytes_per_s=400e9 / 8,
+            source=f"{_NVIDIA}/dgx-b200 (an eighth of a DGX B200; dense); 400 Gbit/s for each GPU",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuCluster:
+    """Machines with GPUs of one kind."""
+
+    name: str
+    gpu: Gpu
+    num_nodes: int
+    per_node: int
+
+    @property
+    def num_devices(self) -> int:
+        return self.num_nodes * self.per_node
+
+
+def parse_gpus(name: str) -> GpuCluster | None:
+    """`h100:8` is a machine with eight, `h100:4x8` are four such machines; `None` if the name is of no GPU.
+
+    Raises `UserError` for a GPU with a shape that is none.
+    """
+    kind, _, shape = name.partition(":")
+    if kind not in GPUS:
+        return None
+    found = re.fullmatch(r"(?:([1-9]\d{0,4})x)?([1-9]\d?)", shape)
+    if not found or int(found[2]) > 16:
+        raise UserError(
+            f"--topology={name}: write {kind}:8 for a machine with eight, {kind}:4x8 for four such machines"
+        )
+    return GpuCluster(name=name, gpu=GPUS[kind], num_nodes=int(found[1] or 1), per_node=int(found[2]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a step asks of one GPU."""
+
+    flops: float
+    memory_bytes: float
+    """Moved to and from its memory."""
+    gradient_bytes: float
+    """Summed over all GPUs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofline:
+    """Lower bounds, in seconds."""
+
+    flops_s: float
+    memory_s: float
+    links_s: float
+
+    @property
+    def step_s(self) -> float:
+        """Products and memory overlap at best; the exchange of gradients is added, as for TPUs."""
+        return max(self.flops_s, self.memory_s) + self.links_s
+
+
+def roofline(demand: Demand, cluster: GpuCluster) -> Roofline:
+    """By the ring bound a GPU sends 2 (n - 1) / n of the gradient.
+
+    Within a machine over NVLink, between machines over its own adapter, which carries its GPU's part.
+    """
+    within, between = cluster.per_node, cluster.num_nodes
+    links_s = 2 * (within - 1) / within * demand.gradient_bytes / cluster.gpu.links_bytes_per_s
+    part = demand.gradient_bytes / within
+    links_s += 2 * (between - 1) / between * part / cluster.gpu.network_bytes_per_s
+    return Roofline(
+        flops_s=demand.flops / cluster.gpu.peak_flops,
+        memory_s=demand.memory_bytes / cluster.gpu.memory_bytes_per_s,
+        links_s=links_s,
+    )

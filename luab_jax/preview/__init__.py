@@ -1,0 +1,1 @@
+"""A picture of the batches that training would see."""
