@@ -1,9 +1,9 @@
-"""Image bytes checked without decoding them, and points turned back from a rotated display.
+"""Image bytes checked, and points turned back from a rotated display.
 
-A file is taken if it is a JPEG or a PNG by its content (ImageNet has a PNG named .JPEG), of any colour type, and
-complete: a JPEG holds an end-of-image marker after its first start of scan (inside a scan every 0xFF is followed by
-0x00 or a restart marker, so the two bytes cannot occur by chance), a PNG its IEND chunk. Only where that is missing
-is the image decoded, and Pillow decides. Bytes changed inside a scan are not noticed here.
+What is a whole image, `luab_jax.data.decoding` says, for preparation as for training and evaluation: each image is
+decoded once when it is prepared. With `--no_decode_check` only its header and its end are looked at: a JPEG holds an
+end-of-image marker after its first start of scan (inside a scan every 0xFF is followed by 0x00 or a restart marker, so
+the two bytes cannot occur by chance), a PNG its IEND chunk. Bytes changed inside a scan are then not noticed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from data_prep.problems import Reason
-from data_prep.sources import Reader, Span
+from data_prep.sources.tree import Reader, Span
 from luab_jax.byproducts.records import Point, Showing, Size, TimedPoint
+from luab_jax.data import decoding
+from luab_jax.data.decoding import MAX_PIXELS as MAX_PIXELS
+from luab_jax.data.decoding import Fault, ImageFault
 from luab_jax.errors import DataError
-
-MAX_PIXELS = 89_478_485
-"""256 MiB of RGB, Pillow's own limit. The largest image of ImageNet has about 70 million."""
 
 MAX_IMAGE_BYTES = 256 << 20
 """A photo of `MAX_PIXELS` that no encoder made smaller; and a record of 2 GiB or more cannot be written."""
@@ -33,6 +33,13 @@ MAX_IMAGE_BYTES = 256 << 20
 _ORIENTATION_TAG = 0x0112
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
+_REASONS = {
+    Fault.EMPTY: Reason.IMAGE_EMPTY,
+    Fault.FORMAT: Reason.IMAGE_FORMAT,
+    Fault.KIND: Reason.IMAGE_KIND,
+    Fault.TOO_LARGE: Reason.IMAGE_TOO_LARGE,
+    Fault.DAMAGED: Reason.IMAGE_TRUNCATED,
+}
 _filters = threading.Lock()
 
 
@@ -67,39 +74,30 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def read_image(images: Reader, path: str, span: Span) -> tuple[bytes, ImageHeader]:
-    """A listed image as it lies there; raises `BadImage` for what cannot be read or decoded as a whole."""
+def read_image(images: Reader, path: str, span: Span, *, decode: bool = True) -> tuple[bytes, ImageHeader]:
+    """A listed image as it lies there; raises `BadImage` for what cannot be read or is no whole image.
+
+    Without `decode` only header and end are looked at.
+    """
     check_length(span.size)
     try:
         data = images(path, span)
     except OSError as e:
         raise BadImage(Reason.IMAGE_UNREADABLE, str(e.strerror or e)) from e
-    return data, check_image(data)
+    return data, check_image(data, decode=decode)
 
 
-def check_image(data: bytes) -> ImageHeader:
-    """Reads the header; raises `BadImage` for what cannot be decoded as a whole."""
-    if not data:
-        raise BadImage(Reason.IMAGE_EMPTY)
+def check_image(data: bytes, *, decode: bool = True) -> ImageHeader:
+    """Reads the header, and decodes the image unless told otherwise; raises `BadImage`."""
     try:
         with _quietly():
-            image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-    except Image.DecompressionBombError as e:
-        # Pillow's message ends with its own two limits, of which ours is one.
-        claimed = str(e).partition(" exceeds")[0]
-        raise BadImage(Reason.IMAGE_TOO_LARGE, f"{claimed}, at most {MAX_PIXELS:,} pixels") from e
-    except Exception as e:  # a damaged header makes Pillow's parsers raise nearly anything
-        detail = f"starts with {data[:16]!r}" if isinstance(e, Image.UnidentifiedImageError) else str(e)
-        raise BadImage(Reason.IMAGE_FORMAT, detail) from e
-    size = Size(*image.size)
-    if size.width * size.height > MAX_PIXELS:
-        raise BadImage(Reason.IMAGE_TOO_LARGE, f"{size.width} x {size.height}, at most {MAX_PIXELS:,} pixels")
-    if not _is_complete(data, image):
-        try:
-            image.load()
-        except Exception as e:
-            raise BadImage(Reason.IMAGE_TRUNCATED, str(e)) from e
-    return ImageHeader(size, _orientation(image))
+            image = decoding.open_image(data)
+        header = ImageHeader(Size(*image.size), _orientation(image))
+        if decode or not _is_complete(data, image):
+            decoding.check_whole(image, data)
+    except ImageFault as e:
+        raise BadImage(_REASONS[e.fault], e.detail) from e
+    return header
 
 
 def _is_complete(data: bytes, image: ImageFile.ImageFile) -> bool:
@@ -150,6 +148,16 @@ def mask_from_npy(data: bytes, size: Size) -> bytes:
         raise DataError(f"shape {getattr(mask, 'shape', None)}, the image has {(size.height, size.width)}")
     if mask.dtype.kind not in "biuf" or not np.all((mask == 0) | (mask == 1)):
         raise DataError(f"holds values other than 0 and 1 (dtype {mask.dtype})")
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).convert("1", dither=Image.Dither.NONE).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def mask_from_file(name: str, data: bytes, size: Size) -> bytes:
+    """A mask as `.npy` (see `mask_from_npy`), or as a PNG whose pixels above 0 are the object."""
+    if name.lower().endswith(".npy"):
+        return mask_from_npy(data, size)
+    mask = decoding.decode_mask(data, size)
     buffer = io.BytesIO()
     Image.fromarray(mask.astype(np.uint8) * 255).convert("1", dither=Image.Dither.NONE).save(buffer, "PNG")
     return buffer.getvalue()

@@ -14,12 +14,20 @@ class Reason(enum.StrEnum):
     IMAGE_UNREADABLE = "image file cannot be opened"
     IMAGE_EMPTY = "image file is empty"
     IMAGE_FORMAT = "not a JPEG or PNG image"
+    IMAGE_KIND = "JPEG of a kind that is not read"
     IMAGE_TRUNCATED = "image is cut off or damaged"
+    VIDEO = "video cannot be read, or has other frames"
     IMAGE_TOO_LARGE = "image is too large"
     IMAGE_MISSING = "image of the instances file is missing"
     IMAGE_ENTRY = "image entry of the instances file is invalid"
+    IMAGE_LABEL = "image without a label in --val_labels"
+    IMAGE_ELSEWHERE = "image outside of the class folders"
+    IMAGE_OTHER_FORMAT = "image of a format that is not read"
+    IMAGE_WITHOUT_ENTRY = "image that the instances file does not name"
     NAME_NOT_UTF8 = "file name is not UTF-8"
     # The file or folder is not read.
+    FILE_UNUSED = "file that is not used"
+    FOLDER_UNUSED = "folder of images that is not used"
     NOT_A_FILE = "broken link, or neither file nor folder"
     FOLDER_UNREADABLE = "folder cannot be listed"
     ARCHIVE_NAME = "archive member with an absolute or `..` name"
@@ -32,6 +40,12 @@ class Reason(enum.StrEnum):
     RECORD_WITHOUT_ID = "byproduct record without image_id"
     # Nothing to keep it with.
     XML_ORPHAN = "byproduct without image"
+    XML_FOLDER = "folder of byproducts without images"
+    BOX_ORPHAN = "box without image"
+    BOX_FOLDER = "folder of boxes without images"
+    BOX_SHARED = "several images share one name among the boxes"
+    LABEL_ORPHAN = "label without image"
+    ROW_ORPHAN = "row of the table without image"
     # The byproduct is kept without this part of it.
     SELECTED = "`selected` is missing or neither True nor False"
     CLICK = "invalid click"
@@ -42,6 +56,7 @@ class Reason(enum.StrEnum):
     NUMBER = "invalid number"
     BOX = "invalid box"
     BOX_FILE = "box file is unreadable"
+    CROWD = "invalid iscrowd"
     FOREGROUND_MASK = "foreground mask is unreadable"
     ACTION = "invalid action"
     ACTION_KIND = "unknown kind of action"
@@ -53,11 +68,25 @@ class Reason(enum.StrEnum):
     OBJECT_UNREADABLE = "instance is unreadable"
     OBJECT_NO_CLASS = "instance of no class in the class list"
     OBJECT_WITHOUT_IMAGE = "instance without image"
+    # The image is not in a suite that is made of a prepared split.
+    NO_OBJECT = "no object to cut out"
+    OBJECT_OUTSIDE = "object lies outside of the image"
+    OBJECT_TOO_LARGE = "object leaves too little background"
+    NO_PARTNER = "no other image of its class to take a background from"
     OBJECT_MASK = "invalid mask"
     OTHER_SIZE = "instances file states another image size"
     # Kept as it is.
     MOVE_WITHOUT_ADD = "icon moved or removed before it was added"
     TRACE_BACKWARDS = "trace times run backwards"
+
+
+MENDABLE = frozenset(
+    (
+        *(Reason.IMAGE_UNREADABLE, Reason.IMAGE_EMPTY, Reason.IMAGE_FORMAT, Reason.IMAGE_KIND, Reason.IMAGE_TRUNCATED),
+        *(Reason.VIDEO, Reason.XML_UNREADABLE, Reason.BOX_FILE, Reason.FOREGROUND_MASK),
+    )
+)
+"""Of files that may be replaced by a whole copy of the same size, which no listing tells from the damaged one."""
 
 
 class Problems:

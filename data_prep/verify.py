@@ -1,34 +1,31 @@
-"""Reads every record again: CRC, schema, image header, labels, and the shard against its manifest.
+"""Reads every record again: CRC, schema, image, labels, places, masks, and the shard against index and manifest.
 
 In a directory of TFDS, which has no manifest and another schema, the rest is checked.
 """
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO
 
 import google_crc32c
 import numpy as np
-from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep.images import check_image
-from data_prep.inspect import open_splits
-from data_prep.parallel import run_tasks
-from luab_jax.data import dataset, features, storage
+from data_prep.inspect.directory import open_splits
+from data_prep.record_check import record_problem
+from data_prep.writing.anywhere import run_anywhere
+from luab_jax.data import dataset
 from luab_jax.data.dataset import PreparedSplit, Shard
-from luab_jax.data.storage import Place
 from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, frame
-from luab_jax.errors import DataError
-from luab_jax.progress import Progress
+from luab_jax.io import storage
+from luab_jax.io.console import Progress
+from luab_jax.io.storage import Place
+from luab_jax.io.wording import counted
 
 MAX_SHOWN = 20
 """Failures of one shard that are listed; all are counted."""
-_proto: Any = tf_example_pb2
-"""Its classes are made at run time, out of a type checker's sight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +36,7 @@ class _Task:
     lengths: np.ndarray
     num_classes: int
     of_tfds: bool
+    decode: bool
 
     @property
     def name(self) -> str:
@@ -71,7 +69,7 @@ class Checked:
         """How much was read, and how fast."""
         seconds, megabytes = max(self.seconds, 1e-3), self.num_bytes / 1e6
         rate = f"{self.records / seconds:,.0f} records/s, {megabytes / seconds:,.1f} MB/s"
-        amount = f"{self.records:,} records in {self.shards:,} shard(s), {megabytes:,.1f} MB"
+        amount = f"{counted(self.records, 'record')} in {counted(self.shards, 'shard')}, {megabytes:,.1f} MB"
         return f"{amount}, read in {self.seconds:,.1f} s ({rate})"
 
     def failures(self) -> str:
@@ -82,15 +80,20 @@ class Checked:
         return f"{records}, in {self.bad_shards:,} of {self.shards:,} shards"
 
 
-def verify(directory: Place, *, workers: int) -> Checked:
-    """Checks all splits of a directory. Raises `DataError` if there are none."""
+def verify(
+    directory: Place, *, workers: int, decode: bool = True, beam_options: Sequence[str] | None = None
+) -> Checked:
+    """Checks all splits of a directory, and decodes every image unless told otherwise.
+
+    By processes of this machine, or with `beam_options` by Beam's runner. Raises `DataError` if there are none.
+    """
     start = time.monotonic()
     checked = Checked()
     for split in open_splits(directory):
-        tasks = _tasks(split)
+        tasks = _tasks(split, decode)
         name = split.manifest.split
         with Progress(f"verify {name}", split.manifest.num_records, unit="records") as progress:
-            for part in run_tasks(_verify_shard, tasks, workers=workers, name_of=lambda task: task.name):
+            for part in run_anywhere(_verify_shard, tasks, split.directory, workers, beam_options):
                 checked.merge(part)
                 progress.advance(part.records)
     checked.lines.sort()
@@ -98,7 +101,7 @@ def verify(directory: Place, *, workers: int) -> Checked:
     return checked
 
 
-def _tasks(split: PreparedSplit) -> list[_Task]:
+def _tasks(split: PreparedSplit, decode: bool) -> list[_Task]:
     manifest = split.manifest
     offsets, lengths = split.records.places
     ends = np.cumsum([shard.num_records for shard in manifest.shards])
@@ -110,6 +113,7 @@ def _tasks(split: PreparedSplit) -> list[_Task]:
             lengths[end - shard.num_records : end],
             len(manifest.classes),
             dataset.is_of_tfds(manifest),
+            decode,
         )
         for shard, end in zip(manifest.shards, ends, strict=True)
     ]
@@ -144,7 +148,7 @@ def _check_records(task: _Task, file: IO[bytes], checked: Checked) -> None:
         crc = google_crc32c.extend(crc, framed)
         data = framed[HEADER_BYTES:-FOOTER_BYTES]
         problem = "fails its CRC, the bytes changed after they were written" if framed != frame(data) else ""
-        if problem := problem or _problem(data, task):
+        if problem := problem or record_problem(data, task.num_classes, of_tfds=task.of_tfds, decode=task.decode):
             checked.lines.append(f"{where}: {problem}")
             checked.bad_records += 1
     as_written = checked.num_bytes == task.shard.num_bytes and (task.of_tfds or crc == task.shard.crc32c)
@@ -152,45 +156,3 @@ def _check_records(task: _Task, file: IO[bytes], checked: Checked) -> None:
         checked.lines.append(
             f"{task.path}: length or CRC of the file is not that of the manifest; prepare this shard again"
         )
-
-
-@functools.cache
-def _schema() -> Mapping[str, str]:
-    """Every column of a record and its kind of list."""
-    record = _proto.Example.FromString(features.encode(features.NO_RECORD))
-    return {name: feature.WhichOneof("kind") for name, feature in record.features.feature.items()}
-
-
-def _problem(data: bytes, task: _Task) -> str:
-    """What is wrong with one record, or nothing."""
-    try:
-        if not task.of_tfds and (mismatch := _mismatch(data)):
-            return mismatch
-        record = features.Example(data).record()
-        size = check_image(record.image).size
-    except DataError as e:
-        return str(e)
-    except (KeyError, IndexError, ValueError, TypeError) as e:
-        return f"does not fit the schema ({type(e).__name__}: {e})"
-    if (record.width, record.height) != size:
-        return f"{record.file_name}: width and height {record.width} x {record.height}, the image has {size}"
-    if not -1 <= record.label < task.num_classes:
-        return f"{record.file_name}: label {record.label}, but there are {task.num_classes} classes"
-    if any(not 0 <= label < task.num_classes for label in record.labels):
-        return f"{record.file_name}: labels {record.labels}, but there are {task.num_classes} classes"
-    return ""
-
-
-def _mismatch(data: bytes) -> str:
-    """Columns that are not those of the schema. A list of another kind would read as an empty one."""
-    try:
-        found = _proto.Example.FromString(data).features.feature
-    except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
-        return f"not a tf.train.Example: {e}"
-    schema = _schema()
-    if strangers := sorted(schema.keys() ^ set(found)):
-        return f"columns {', '.join(strangers[:5])} are missing or unknown ({len(strangers)} in all)"
-    for name, kind in schema.items():
-        if found[name].WhichOneof("kind") != kind:
-            return f"column {name} is a {found[name].WhichOneof('kind')}, a {kind} is expected"
-    return ""

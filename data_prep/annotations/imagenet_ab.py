@@ -23,6 +23,8 @@ import itertools
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+import numpy as np
+
 from data_prep.annotations import safe_xml
 from data_prep.annotations.numbers import MAX_OVERSHOOT, count, counts, number, ratio, ratios
 from data_prep.problems import Problems, Reason
@@ -154,11 +156,17 @@ def _read_showing(element: Element, image_id: str, problems: Problems) -> Showin
 
 
 def _same_image(named: str, image_id: str) -> bool:
-    """Whether `imageID` (`<class>/<stem>` or `<stem>`, perhaps with a suffix) is this image."""
-    for suffix in _IMAGE_SUFFIXES:
-        if named.lower().endswith(suffix):
-            named = named[: -len(suffix)]
-    return named == (image_id if "/" in named else image_id.rpartition("/")[2])
+    """Whether `imageID` (`<class>/<stem>` or `<stem>`, perhaps with a suffix) is this image.
+
+    A stem may end like a suffix itself: that of cat.jpg.jpg is `cat.jpg`.
+    """
+    own = (image_id if "/" in named else image_id.rpartition("/")[2]).strip()  # as the text of an element is
+    while named != own:
+        suffix = next((suffix for suffix in _IMAGE_SUFFIXES if named.lower().endswith(suffix)), None)
+        if suffix is None:
+            return False
+        named = named.removesuffix(named[-len(suffix) :])
+    return True
 
 
 def _read_selected(fields: dict[str, list[Element]], problems: Problems) -> bool:
@@ -233,4 +241,6 @@ def fractions(edges: list[float], size: Size) -> tuple[float, float, float, floa
     if any(not -MAX_OVERSHOOT <= value <= 1 + MAX_OVERSHOOT for value in values):
         return None
     x_min, y_min, x_max, y_max = (min(max(value, 0.0), 1.0) for value in values)
-    return (x_min, y_min, x_max, y_max) if x_min < x_max and y_min < y_max else None
+    # As float32, in which shards keep them: a thinner box would come back as none.
+    has_area = np.float32(x_min) < np.float32(x_max) and np.float32(y_min) < np.float32(y_max)
+    return (x_min, y_min, x_max, y_max) if has_area else None

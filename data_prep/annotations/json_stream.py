@@ -13,9 +13,10 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple, NoReturn
 
-from luab_jax.data import storage
-from luab_jax.data.storage import Place
+from luab_jax.data import texts
 from luab_jax.errors import DataError
+from luab_jax.io import storage
+from luab_jax.io.storage import Place
 
 CHUNK_BYTES = 1 << 20
 MAX_ELEMENT_BYTES = 16 << 20
@@ -54,8 +55,11 @@ def list_elements(path: Place, expected: str) -> Iterator[Element]:
         reader.end()
 
 
-def object_elements(path: Place, expected: str) -> Iterator[Element]:
-    """Elements of all lists that are members of a file that is one object; other members are passed over."""
+def object_elements(path: Place, expected: str, lists: set[str] | None = None) -> Iterator[Element]:
+    """Elements of all lists that are members of a file that is one object; other members are passed over.
+
+    The names of these lists, empty ones too, are added to `lists`.
+    """
     with _open(path) as file:
         reader = _Reader(file, path)
         reader.begin("{", expected)
@@ -66,6 +70,8 @@ def object_elements(path: Place, expected: str) -> Iterator[Element]:
             reader.take(":")
             if reader.peek() == "[":
                 reader.take("[")
+                if lists is not None:
+                    lists.add(key)
                 yield from reader.list_of(key)
             else:
                 reader.value()
@@ -91,6 +97,9 @@ class _Reader:
 
     def begin(self, bracket: str, expected: str) -> None:
         self._fill(CHUNK_BYTES)
+        encoding = texts.encoding_of(self._text[: texts.MARK_BYTES].encode("latin-1"))
+        if encoding not in ("utf-8", "utf-8-sig") or "\0" in self._text[: texts.MARK_BYTES]:
+            raise DataError(f"{self._path}: is not UTF-8, as JSON should be, but UTF-16 or UTF-32; save it as UTF-8")
         if self._text.startswith(_BOM):
             self._at = len(_BOM)
         found = self.peek()

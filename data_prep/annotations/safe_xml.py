@@ -16,6 +16,10 @@ MAX_XML_BYTES = 8 << 20
 """An annotation of the release takes 2 to 20 kB; a trace of 10,000 samples about 1 MB."""
 
 
+MAX_TAGS = 500_000
+"""Opening and closing: a trace of 10,000 samples has 80,000, and each costs 0.3 kB of memory, nested or not."""
+
+
 class _Refused(Exception):  # noqa: N818 (it never leaves this module)
     pass
 
@@ -31,6 +35,8 @@ def parse(data: bytes) -> Element:
         raise DataError("the file is empty")
     if len(data) > MAX_XML_BYTES:
         raise DataError(f"larger than {MAX_XML_BYTES >> 20} MiB, which no annotation is")
+    if data.count(b"<") > MAX_TAGS:
+        raise DataError(f"more than {MAX_TAGS:,} tags, which no annotation has")
     parser = XMLParser(target=_NoDocumentType())
     try:
         parser.feed(data)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from data_prep.annotations.json_stream import Element
-from luab_jax.data import storage
-from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
+from luab_jax.io import storage
+from luab_jax.io.storage import Place
 
 _SPAN = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc", "<u4")])
 
@@ -43,6 +43,12 @@ class Spans:
             self._sorted[name] = values[order]
         del ids, offsets, lengths, crcs  # an array that is looked at cannot shrink
         self._columns = (array("q"), array("Q"), array("I"), array("I"))
+
+    def rename(self, ids: Mapping[int, int]) -> None:
+        """Gives spans to other images; comes before `sort`."""
+        if ids:
+            renamed = array("q", (ids.get(image_id, image_id) for image_id in self._columns[0]))
+            self._columns = (renamed, *self._columns[1:])
 
     def __len__(self) -> int:
         return len(self._ids)

@@ -12,14 +12,17 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from data_prep.annotations.numbers import count, ratio
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Showing, TimedPoint
-from luab_jax.data import storage
-from luab_jax.data.storage import Place
+from luab_jax.data import texts
 from luab_jax.errors import DataError
+from luab_jax.io import storage
+from luab_jax.io.console import say
+from luab_jax.io.storage import Place
+from luab_jax.io.wording import counted
 
 
 class TablePoint(NamedTuple):
@@ -41,9 +44,9 @@ def is_table(path: Place) -> bool:
 def read_table(path: Place) -> dict[str, Points]:
     """Clicks by file name; raises `DataError` naming file and line for what is no table of clicks."""
     points: dict[str, list[TablePoint]] = {}
-    num_rows, num_bad = 0, 0
+    num_rows, num_bad, first_bad = 0, 0, ""
     try:
-        with storage.open_forwards(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+        with storage.open_forwards(path) as raw, _text_of(raw) as file:
             for where, row in _csv(file, path) if path.suffix.lower() == ".csv" else _json_lines(file, path):
                 missing = [name for name in ("file_name", "x", "y") if row.get(name) in (None, "")]
                 if missing:
@@ -51,8 +54,10 @@ def read_table(path: Place) -> dict[str, Points]:
                 point = _point(row)
                 points.setdefault(_text(row["file_name"]), []).append(point)
                 num_rows += 1
-                num_bad += ratio(point.x) is None or ratio(point.y) is None
-    except UnicodeDecodeError as e:
+                if ratio(point.x) is None or ratio(point.y) is None:
+                    first_bad = first_bad or f"x {point.x[:40]!r}, y {point.y[:40]!r} at {where}"
+                    num_bad += 1
+    except UnicodeError as e:
         raise DataError(f"{path}: cannot be read as a table of clicks ({e}); save it as UTF-8") from e
     except (OSError, csv.Error) as e:
         raise DataError(f"{path}: cannot be read as a table of clicks ({e})") from e
@@ -63,7 +68,19 @@ def read_table(path: Place) -> dict[str, Points]:
             f"{path}: {num_bad} of {num_rows} clicks are not between 0 and 1; x and y are fractions of the image's"
             " width and height, not pixels"
         )
+    if num_bad:
+        say(
+            f"{path}: {counted(num_bad, 'click')} of {num_rows:,} not between 0 and 1, left out; the first is"
+            f" {first_bad}. x and y are fractions of the image's width and height, not pixels"
+        )
     return {name: tuple(rows) for name, rows in points.items()}
+
+
+def _text_of(raw: IO[bytes]) -> io.TextIOWrapper:
+    """By the byte order mark that editors leave."""
+    encoding = texts.encoding_of(raw.read(texts.MARK_BYTES))
+    raw.seek(0)
+    return io.TextIOWrapper(raw, encoding=encoding, newline="")
 
 
 def _point(row: dict[str, Any]) -> TablePoint:

@@ -13,17 +13,19 @@ commas stand the numbers of ILSVRC's XML, and they are read as those: x_max = x1
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from data_prep.annotations.numbers import number
-from data_prep.packed import open_source
-from data_prep.sources import Source, Span
-from luab_jax.data import storage
+from data_prep.sources.archive_tree import open_source
+from data_prep.sources.scratch_tar import Scratch
+from data_prep.sources.tree import Source
 from luab_jax.data.class_lists import ClassList
-from luab_jax.data.storage import Place
+from luab_jax.data.texts import read_text
 from luab_jax.errors import DataError
+from luab_jax.io import storage
+from luab_jax.io.storage import Place
 
 
 class PixelBox(NamedTuple):
@@ -40,17 +42,6 @@ class PixelBox(NamedTuple):
         return [self.x0, self.y0, self.x1 + 1, self.y1 + 1]
 
 
-class _Named(Protocol):
-    """An item, as far as boxes go."""
-
-    @property
-    def file_name(self) -> str: ...
-    @property
-    def boxes(self) -> tuple[PixelBox, ...]: ...
-    @property
-    def box_xml(self) -> Span | None: ...
-
-
 @dataclass(slots=True)
 class BoxSource:
     """Where an image's boxes are."""
@@ -62,32 +53,7 @@ class BoxSource:
     flat: bool = False
     """Whether its XML lies in one folder, without classes."""
     text: dict[str, tuple[PixelBox, ...]] = field(default_factory=dict)
-    """By `<class>/<file name>` where the class is known, else by file name."""
-    _listed: tuple[str, dict[str, Span]] | None = None
-    """The folder of XML that was listed last: images are asked for class by class."""
-
-    def of(self, class_id: str, name: str) -> tuple[PixelBox, ...]:
-        return self.text.get(f"{class_id}/{name}") or self.text.get(name, ())
-
-    def xml_of(self, class_id: str, stem: str) -> Span | None:
-        """The XML of an image, if it has one."""
-        if self.xml is None:
-            return None
-        folder = "" if self.flat else class_id
-        if self._listed is None or self._listed[0] != folder:
-            there = self.flat or class_id in self.xml.folders()
-            files = self.xml.files(folder) if there else []
-            self._listed = folder, {f.name[:-4]: f.span for f in files if f.name.endswith(".xml")}
-        return self._listed[1].get(stem)
-
-    def check(self, items: Sequence[_Named], place: str) -> None:
-        """Refuses boxes of which not one belongs to an image."""
-        if (self.xml is None and not self.text) or any(item.boxes or item.box_xml for item in items):
-            return
-        example = next(iter(self.text)) if self.text else "no XML of the same class and name"
-        raise DataError(
-            f"--boxes: none of its names is an image of {place}: {example!r} here, {items[0].file_name!r} there"
-        )
+    """By the name of the image as the text writes it, with the folders before it, or with its class."""
 
 
 def xml_path(flat: bool, key: str) -> str:
@@ -95,7 +61,7 @@ def xml_path(flat: bool, key: str) -> str:
     return f"{key.rpartition('/')[2] if flat else key}.xml"
 
 
-def open_boxes(path: str | None, classes: ClassList, *, scratch: Place) -> BoxSource:
+def open_boxes(path: str | None, classes: ClassList, *, scratch: Place | Scratch) -> BoxSource:
     """Reads text boxes into memory (about 250 bytes each), finds the root of XML boxes."""
     if path is None:
         return BoxSource()
@@ -129,8 +95,8 @@ def _gather(pairs: Iterator[tuple[str, PixelBox]]) -> dict[str, tuple[PixelBox, 
 
 def _read_text(path: Place, file_class: str) -> Iterator[tuple[str, PixelBox]]:
     try:
-        lines = storage.read_all(path).decode().splitlines()
-    except (OSError, UnicodeDecodeError) as e:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as e:
         raise DataError(f"{path}: cannot be read as a list of boxes ({e})") from e
     for line_number, line in enumerate(lines, 1):
         if not line.strip():
@@ -145,7 +111,8 @@ def _read_text(path: Place, file_class: str) -> Iterator[tuple[str, PixelBox]]:
             )
         if not in_pixels:
             x0, y0, x1, y1 = values
-            yield fields[0].rpartition("/")[2], PixelBox("", x0, y0, x1 - 1, y1 - 1)
+            yield fields[0].strip("/"), PixelBox("", x0, y0, x1 - 1, y1 - 1)
             continue
         class_id = fields[1] if len(fields) == 6 else file_class
-        yield f"{class_id}/{fields[0]}" if class_id else fields[0], PixelBox(class_id, *values)
+        has_folder = not class_id or "/" in fields[0]
+        yield fields[0] if has_folder else f"{class_id}/{fields[0]}", PixelBox(class_id, *values)

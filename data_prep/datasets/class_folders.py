@@ -9,105 +9,22 @@ without classes, and are listed as `<class>/<name>` all the same.
 
 from __future__ import annotations
 
-import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from data_prep.annotations.tables import Points
-from data_prep.datasets.boxes import BoxSource, PixelBox
-from data_prep.datasets.val_labels import ValLabels
+from data_prep.datasets.attach import attach_boxes, attach_points, names_of
+from data_prep.datasets.leftovers import images_in, note_below, note_files
+from data_prep.datasets.listing import IMAGE_SUFFIXES, Inputs, Item, Listing, stem_of
+from data_prep.datasets.matching import composed
 from data_prep.problems import Reason
-from data_prep.sources import File, Source, Span, readable, walk
+from data_prep.sources.tree import File, Source, readable, walk
 from luab_jax.data.class_lists import ClassList
-from luab_jax.data.dataset import Skipped
 from luab_jax.errors import DataError
-from luab_jax.progress import Progress
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-"""In any case."""
+from luab_jax.io.console import Progress
 
 _MAX_DEPTH = 6
 """Folders that may lie above the classes."""
-
-
-class Item(NamedTuple):
-    """One listed image: 0.56 kB of memory with its byproduct and its archive's index, so 0.7 GB for 1.28 M images."""
-
-    file_name: str
-    """`<class>/<name>`, or `<group>/<class>/<name>`."""
-    label: int
-    image: Span
-    xml: Span | None = None
-    """The byproduct file."""
-    boxes: tuple[PixelBox, ...] = ()
-    box_xml: Span | None = None
-    labels: tuple[int, ...] = ()
-    group: str = ""
-    mask: File | None = None
-    points: Points = ()
-    path: str = ""
-    """Below the source of images, where it is not `file_name`."""
-    xml_path: str = ""
-    """Below the source of byproducts, where it is not `<key>.xml`."""
-
-    @property
-    def key(self) -> str:
-        """`<class>/<stem>`, the name of its byproduct and boxes."""
-        return "/".join(stem_of(self.file_name).rsplit("/", 2)[-2:])
-
-    def __repr__(self) -> str:
-        """All that the record depends on, and not how the input is packed."""
-        mask = None if self.mask is None else self.mask.span
-        return repr((*self[:8], mask, self.points))
-
-
-@dataclass(slots=True)
-class Listing:
-    """What was found below the folders."""
-
-    items: list[Any] = field(default_factory=list)
-    """`Item`s of the layout."""
-    counts: Counter[str] = field(default_factory=Counter)
-    problems: list[Skipped] = field(default_factory=list)
-    examples: dict[str, str] = field(default_factory=dict)
-    """One unmatched name of either side, for a message."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """What a split is made of, opened for reading; the roots of `images` and `byproducts` hold the class folders."""
-
-    images: Source
-    byproducts: Source | None = None
-    points: dict[str, Points] = field(default_factory=dict)
-    """Clicks from a table, by `<class>/<name>` or by name."""
-    table: str | None = None
-    """The table they are from."""
-    boxes: BoxSource = field(default_factory=BoxSource)
-    val_labels: ValLabels | None = None
-    """Where the images lie flat."""
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        return tuple(source for source in (self.images, self.byproducts, self.boxes.xml) if source is not None)
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """What workers open."""
-        return tuple(place for source in self.sources for place in source.places)
-
-    def make_readable(self) -> None:
-        """Unpacks what has so far been listed only."""
-        for source in self.sources:
-            source.make_readable()
-
-    def discard(self, *, listing: bool = False) -> None:
-        """Removes what was unpacked for reading; with `listing` the listings of archives too."""
-        for source in self.sources:
-            source.discard(listing=listing)
 
 
 def find_root(source: Source, holds: Callable[[Source, str], bool], what: str) -> Source:
@@ -129,10 +46,26 @@ def find_root(source: Source, holds: Callable[[Source, str], bool], what: str) -
     return source
 
 
-def class_root(source: Source, classes: ClassList) -> Source:
-    """The folder in which the class folders lie."""
+def class_root(source: Source, classes: ClassList, suffixes: tuple[str, ...] = ()) -> Source:
+    """The folder in which the class folders lie: of several those that hold files of these suffixes, if any do.
+
+    Kaggle's copy of ILSVRC has `Annotations/CLS-LOC/train/<class>` beside `Data/CLS-LOC/train/<class>`.
+    """
     label_of = classes.label_of()
-    return find_root(source, lambda s, folder: any(n in label_of for n in s.folders(folder)), "class folders")
+
+    def holds(source: Source, folder: str) -> bool:
+        return any(name in label_of for name in source.folders(folder))
+
+    def holds_these(source: Source, folder: str) -> bool:
+        inside = [name for name in source.folders(folder) if name in label_of]
+        files = (file for name in inside for file in source.files(f"{folder}/{name}" if folder else name))
+        return any(file.name.lower().endswith(suffixes) for file in files)
+
+    if suffixes:
+        root = find_root(source, holds_these, "class folders")
+        if holds(root, ""):
+            return root
+    return find_root(source, holds, "class folders")
 
 
 def list_images(inputs: Inputs, classes: ClassList, *, min_match: float, groups: bool = False) -> Listing:
@@ -142,25 +75,35 @@ def list_images(inputs: Inputs, classes: ClassList, *, min_match: float, groups:
     """
     images = inputs.images
     listing = Listing()
+    used = names_of(inputs.table, inputs.boxes.place, inputs.val_labels.place if inputs.val_labels else None)
+    if inputs.byproducts is not None or inputs.boxes.xml is not None:
+        used |= {".xml"}  # they may lie among the images
     with Progress(f"list {images.name}", None) as progress:
-        for place, files in _folders_of_images(listing, inputs, classes, groups=groups):
-            _list_class(listing, inputs, place, files, flat=inputs.val_labels is not None)
-            progress.advance(len(files))
+        for place in _folders_of_images(listing, inputs, classes, used, groups=groups):
+            _list_class(listing, inputs, place, used)
+            progress.advance(len(place.files))
     listing.problems.extend(problem for source in inputs.sources for problem in source.problems)
     listing.counts["classes_without_images"] = len(classes) - len({item.label for item in listing.items})
     if not listing.items:
         raise DataError(
             f"{images.place}: no images found; expected <class>/<image> with a suffix of {', '.join(IMAGE_SUFFIXES)}"
-            f"{_deeper(images)}"
+            f"{_deeper(images)}{_first_problem(listing)}"
         )
     if inputs.byproducts is not None:
-        unused = set(inputs.byproducts.folders()) - set(images.folders())
-        listing.counts["byproduct_folders_without_images"] = 0 if groups or inputs.val_labels else len(unused)
+        _note_byproducts(listing, inputs.byproducts)
         _check_match(listing, images, inputs.byproducts, min_match)
     if inputs.points:
-        _attach_points(listing, inputs.points, images.place, min_match)
-    inputs.boxes.check(listing.items, images.place)
+        attach_points(listing, inputs.points, images.place, min_match)
+    attach_boxes([listing], inputs.boxes, images.place)
     return listing
+
+
+def _first_problem(listing: Listing) -> str:
+    """What there was instead of images."""
+    if not listing.problems:
+        return ""
+    first, count = listing.problems[0], len(listing.problems)
+    return f". Not used: {first.file} ({first.reason})" + (f" and {count - 1:,} more" if count > 1 else "")
 
 
 def _deeper(images: Source) -> str:
@@ -169,119 +112,110 @@ def _deeper(images: Source) -> str:
     return f". Folders lie deeper than that: is it {images.place}/{deeper}?" if deeper else ""
 
 
+class _Place(NamedTuple):
+    """A folder of images of one class, or those of a class among images that lie flat."""
+
+    prefix: str
+    """What stands before the class in file names."""
+    class_id: str
+    label: int
+    files: list[File]
+    flat: bool = False
+
+
 def _folders_of_images(
-    listing: Listing, inputs: Inputs, classes: ClassList, *, groups: bool
-) -> Iterator[tuple[tuple[str, str, int], list[File]]]:
-    """What stands before the class in file names, class and label; and the files there."""
+    listing: Listing, inputs: Inputs, classes: ClassList, used: frozenset[str], *, groups: bool
+) -> Iterator[_Place]:
+    """Every class with its files; what lies beside and below the class folders is listed."""
     images, label_of = inputs.images, classes.label_of()
     if inputs.val_labels is not None:
-        for class_id, files in inputs.val_labels.by_class(images, label_of, listing.counts):
-            yield ("", class_id, label_of[class_id]), files
+        by_class, without = inputs.val_labels.by_class(images, label_of)
+        unlabelled = [name for name in without if name.lower().endswith(IMAGE_SUFFIXES)]
+        for name in unlabelled:
+            listing.skip(readable(name), Reason.IMAGE_LABEL)
+        note_files(listing, "", (name for name in without if not name.lower().endswith(IMAGE_SUFFIXES)), used)
+        listing.counts["files_without_label_ignored"] = len(without)
+        for name in inputs.val_labels.without_image(file.name for file in images.files()):
+            listing.skip(name, Reason.LABEL_ORPHAN)
+        for class_id, files in by_class:
+            yield _Place("", class_id, label_of[class_id], files, flat=True)
+        note_below(listing, images, "", used)
         return
+    note_files(listing, "", (file.name for file in images.files()), used)
     roots = [(f"{group}/", images.below(group)) for group in images.folders()] if groups else [("", images)]
     for prefix, root in roots:
+        if groups:
+            note_files(listing, prefix.rstrip("/"), (file.name for file in root.files()), used)
         for class_id in root.folders():
             if class_id not in label_of:
                 raise DataError(
                     f"{root.place}/{class_id}: folder {class_id!r} is not in the list of {len(classes)} classes"
                     f" (the first is {classes.ids[0]!r}); give the right list with --classes=FILE"
                 )
-            yield (prefix, class_id, label_of[class_id]), root.files(class_id)
+            yield _Place(prefix, class_id, label_of[class_id], root.files(class_id))
+            note_below(listing, root, class_id, used, shown=prefix.rstrip("/"))
 
 
-def _list_class(
-    listing: Listing, inputs: Inputs, place: tuple[str, str, int], files: list[File], *, flat: bool = False
-) -> None:
-    prefix, class_id, label = place
-    xml: dict[str, File] = {}
-    if inputs.byproducts is not None and class_id in inputs.byproducts.folders():
-        xml = {f.name[:-4]: f for f in inputs.byproducts.files(class_id) if f.name.lower().endswith(".xml")}
-    images = list(images_in(listing, class_id, files))
+def _list_class(listing: Listing, inputs: Inputs, place: _Place, used: frozenset[str]) -> None:
+    class_id = place.class_id
+    xml = _xml_of(listing, inputs.byproducts, class_id)
+    images = list(images_in(listing, f"{place.prefix}{class_id}", place.files, used))
     stems = Counter(stem_of(image.name) for image in images)
     alike = {composed(stem): stem for stem in xml.keys() - stems.keys()}
-    used = set()
+    matched = set()
     for name, span in images:
         stem = stem_of(name)
-        file_name = f"{prefix}{class_id}/{name}"
+        file_name = f"{place.prefix}{class_id}/{name}"
         of_image = xml.get(stem) or xml.get(alike.pop(composed(stem), ""))
         if of_image is not None:
-            used.add(of_image.name)
+            matched.add(of_image.name)
         if of_image is not None and stems[stem] > 1:
-            listing.problems.append(Skipped(file=file_name, reason=Reason.XML_SHARED, detail=f"{class_id}/{stem}.xml"))
+            listing.skip(file_name, Reason.XML_SHARED, f"{class_id}/{stem}.xml")
             of_image = None
         if of_image is None:
             listing.examples.setdefault("image", file_name)
         listing.items.append(
             Item(
                 file_name,
-                label,
+                place.label,
                 span,
                 of_image.span if of_image else None,
-                inputs.boxes.of(class_id, name),
-                inputs.boxes.xml_of(class_id, stem),
-                group=prefix.removesuffix("/"),
-                path=name if flat else "",
+                group=place.prefix.removesuffix("/"),
+                path=name if place.flat else "",
                 xml_path=f"{class_id}/{of_image.name}" if of_image and of_image.name != f"{stem}.xml" else "",
             )
         )
-    orphans = sorted(readable(f"{class_id}/{file.name}") for file in xml.values() if file.name not in used)
+    orphans = sorted(readable(f"{class_id}/{file.name}") for file in xml.values() if file.name not in matched)
     for orphan in orphans:
-        listing.problems.append(Skipped(file=orphan, reason=Reason.XML_ORPHAN))
+        listing.skip(orphan, Reason.XML_ORPHAN)
         listing.examples.setdefault("xml", orphan)
     listing.counts["byproduct_files"] += len(xml)
     listing.counts["byproduct_files_without_image"] += len(orphans)
 
 
-def stem_of(name: str) -> str:
-    """Without the suffix, which every listed image has; pathlib would take ten times as long."""
-    return name.rpartition(".")[0]
+def _xml_of(listing: Listing, byproducts: Source | None, class_id: str) -> dict[str, File]:
+    """The byproducts of a class by their stems."""
+    xml: dict[str, File] = {}
+    if byproducts is None or class_id not in byproducts.folders():
+        return xml
+    others = []
+    for file in byproducts.files(class_id):
+        if not file.name.lower().endswith(".xml"):
+            others.append(file.name)
+        elif xml.setdefault(stem_of(file.name), file) is not file:  # a.xml and a.XML
+            listing.skip(readable(f"{class_id}/{file.name}"), Reason.XML_SHARED, xml[stem_of(file.name)].name)
+    if not any(name.lower().endswith(IMAGE_SUFFIXES) for name in others):  # else one folder holds both
+        note_files(listing, class_id, others)
+    return xml
 
 
-def composed(name: str) -> str:
-    """Accents as macOS writes them (a letter, then its accent) and as others do (one sign) made alike."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
-
-
-def images_in(listing: Listing, folder: str, files: list[File]) -> Iterator[File]:
-    """The images among files; what else there is, is counted."""
-    for file in files:
-        try:
-            file.name.encode()
-        except UnicodeEncodeError:
-            name = readable(f"{folder}/{os.fsencode(file.name)!r}")
-            listing.problems.append(Skipped(file=name, reason=Reason.NAME_NOT_UTF8, detail="rename the file"))
-            continue
-        if file.name.lower().endswith(IMAGE_SUFFIXES):
-            yield file
-        else:
-            listing.counts["other_files_ignored"] += 1
-
-
-def _attach_points(listing: Listing, points: dict[str, Points], place: str, min_match: float) -> None:
-    """Gives clicks of a table to their images; a name alone that several classes have belongs to none of them."""
-    num_of_name = Counter(item.file_name.rpartition("/")[2] for item in listing.items)
-    alike = {composed(name): name for name in points}
-    used = set()
-    for i, item in enumerate(listing.items):
-        name = item.file_name.rpartition("/")[2]
-        names = (item.file_name, alike.get(composed(item.file_name), ""), name, alike.get(composed(name), ""))
-        key = next((key for key in names if key in points), None)
-        if key is None:
-            continue
-        used.add(key)
-        if key in names[2:] and key not in names[:2] and num_of_name[name] > 1:
-            listing.problems.append(Skipped(file=item.file_name, reason=Reason.XML_SHARED, detail=name))
-        else:
-            listing.items[i] = item._replace(points=points[key])
-    orphans = [name for name in points if name not in used]
-    if len(used) < min_match * len(points):
-        raise DataError(
-            f"--byproducts: {len(orphans)} of its {len(points)} file names are no image of {place}:"
-            f" {orphans[0]!r} here, {listing.items[0].file_name!r} there"
-        )
-    listing.problems.extend(Skipped(file=name, reason=Reason.XML_ORPHAN) for name in orphans)
-    listing.counts["byproduct_files"] = len(points)
-    listing.counts["byproduct_files_without_image"] = len(orphans)
+def _note_byproducts(listing: Listing, byproducts: Source) -> None:
+    """Lists folders of byproducts whose class has no image."""
+    with_images = {item.file_name.rsplit("/", 2)[-2] for item in listing.items}
+    unused = sorted(set(byproducts.folders()) - with_images)
+    for folder in unused:
+        listing.skip(readable(folder), Reason.XML_FOLDER)
+    listing.counts["byproduct_folders_without_images"] = len(unused)
 
 
 def _check_match(listing: Listing, images: Source, byproducts: Source, min_match: float) -> None:

@@ -9,28 +9,30 @@ read just those bytes. Records of an image that is not there are counted, not re
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from data_prep.annotations.coco_ab import read_record
 from data_prep.annotations.json_stream import list_elements, parse
-from data_prep.annotations.numbers import json_id
 from data_prep.annotations.spans import Spans, read_spans
-from data_prep.datasets.class_folders import IMAGE_SUFFIXES, Listing, find_root
+from data_prep.datasets.attach import names_of
+from data_prep.datasets.class_folders import find_root
 from data_prep.datasets.coco_instances import Instances, read_instances, read_object, shown
+from data_prep.datasets.leftovers import note_below, note_files
+from data_prep.datasets.listing import IMAGE_SUFFIXES, Listing
+from data_prep.downscale import Smaller, stored_smaller
 from data_prep.images import BadImage, read_image, upright
 from data_prep.problems import Problems, Reason
-from data_prep.shards import Outcome
-from data_prep.smaller import Smaller, stored_smaller
-from data_prep.sources import Reader, Source, Span
+from data_prep.sources.tree import Reader, Source, Span, readable
+from data_prep.writing.shards import Outcome
 from luab_jax.byproducts.icons import IconRule, action_columns, class_points
 from luab_jax.byproducts.records import Box, ImageRecord, Showing, Size
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.coco_classes import CATEGORY_IDS
-from luab_jax.data.dataset import Skipped
-from luab_jax.data.storage import Place
 from luab_jax.errors import DataError
-from luab_jax.progress import watched
+from luab_jax.io.console import watched
+from luab_jax.io.storage import Place
 
 
 class Item(NamedTuple):
@@ -39,8 +41,8 @@ class Item(NamedTuple):
     file_name: str
     image_id: int
     image: Span
-    stated: Size
-    """Of the instances file, whose boxes and masks are in its pixels."""
+    stated: Size | None
+    """Of the instances file, whose boxes and masks are in its pixels; None where it states none."""
     objects: bytes
     """Spans of the instances file; their checksums make a changed file another input."""
     records: bytes
@@ -59,19 +61,23 @@ def list_images(
 
     Raises `DataError` for a file that is damaged or something else, and if too few images or records match.
     """
-    found = read_instances(instances, classes)
-    listing = Listing(problems=list(found.problems))
-    records = _read_places(byproducts, listing) if byproducts else Spans()
+    found = read_instances(instances, classes, min_match=min_match)
+    listing = Listing(problems=list(found.problems), category_ids={n: i for i, n in found.categories.items()})
+    records = _read_places(byproducts, listing, found) if byproducts else Spans()
     _count_records(listing, records, found, byproducts, min_match)
-    files = dict(images.files())
+    files, taken = dict(images.files()), set()
     listing.problems.extend(images.problems)
+    basenames = Counter(_basename(entry.file_name) for entry in found.entries.values())
     for image_id, entry in sorted(found.entries.items(), key=lambda pair: pair[1].file_name):
-        span = files.get(entry.file_name)
-        if span is None:
-            listing.problems.append(Skipped(file=entry.file_name, reason=Reason.IMAGE_MISSING, detail=shown(image_id)))
+        name = entry.file_name
+        if name not in files and basenames[_basename(name)] == 1:  # `val2017/000000000139.jpg`
+            name = _basename(name)
+        if name not in files:
+            listing.skip(entry.file_name, Reason.IMAGE_MISSING, found.ids.shown(image_id))
             continue
+        taken.add(name)
         spans = found.objects.of(image_id), records.of(image_id)
-        listing.items.append(Item(entry.file_name, image_id, span, entry.size, *spans))
+        listing.items.append(Item(name, image_id, files[name], entry.size, *spans))
     num_found, num_entries = len(listing.items), len(found.entries)
     if not num_found or num_found / num_entries < min_match:
         missing = next(s.file for s in listing.problems if s.reason is Reason.IMAGE_MISSING)
@@ -81,24 +87,41 @@ def list_images(
             " --min_match"
         )
     listing.counts["images_in_instances_file"] = num_entries
-    listing.counts["image_files_without_entry"] = sum(n.lower().endswith(IMAGE_SUFFIXES) for n in files) - num_found
+    _note_unused(listing, images, [name for name in files if name not in taken], instances, byproducts)
     return listing
 
 
-def _read_places(byproducts: Place, listing: Listing) -> Spans:
+def _basename(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def _note_unused(
+    listing: Listing, images: Source, unused: list[str], instances: Place, byproducts: Place | None
+) -> None:
+    """Lists what lies among the images and is not used."""
+    used = names_of(str(instances), str(byproducts) if byproducts else None)
+    without_entry = [name for name in unused if name.lower().endswith(IMAGE_SUFFIXES)]
+    for name in without_entry:
+        listing.skip(readable(name), Reason.IMAGE_WITHOUT_ENTRY)
+    listing.counts["image_files_without_entry"] = len(without_entry)
+    note_files(listing, "", (name for name in unused if not name.lower().endswith(IMAGE_SUFFIXES)), used)
+    note_below(listing, images, "", used)
+
+
+def _read_places(byproducts: Place, listing: Listing, found: Instances) -> Spans:
     """Where the records stand; a file that ends too early is an error, so that none of it is used."""
     records = Spans()
     elements = list_elements(byproducts, "a list of COCO-AB records")
     for element in watched(elements, f"read {byproducts.name}", unit="records"):
         listing.counts["byproduct_records"] += 1
-        image_id = json_id(element.value.get("image_id")) if isinstance(element.value, dict) else None
+        image_id = found.ids.of(element.value.get("image_id")) if isinstance(element.value, dict) else None
         if image_id is None:
             value = element.value.get("image_id", "missing") if isinstance(element.value, dict) else "no object"
             where = f"{byproducts.name}, byte {element.offset}"
-            detail = f"image_id: {value!r:.60}"
-            listing.problems.append(Skipped(file=where, reason=Reason.RECORD_WITHOUT_ID, detail=detail))
+            listing.skip(where, Reason.RECORD_WITHOUT_ID, f"image_id: {value!r:.60}")
         else:
             records.add(image_id, element)
+    records.rename(found.ids.aliases(found.entries))
     records.sort()
     return records
 
@@ -110,14 +133,14 @@ def _count_records(
     orphans = {image_id: n for image_id, n in records.counts().items() if image_id not in found.entries}
     for image_id, count in orphans.items():
         detail = f"{count} record(s); the instances file has no such image"
-        listing.problems.append(Skipped(file=shown(image_id), reason=Reason.XML_ORPHAN, detail=detail))
-    num_orphans = sum(orphans.values())
-    listing.counts["byproduct_records_without_image"] = num_orphans
-    matched = 1 - num_orphans / max(len(records), 1)
-    if byproducts is not None and (matched < min_match or not listing.counts["byproduct_records"]):
-        example = f", such as image_id {next(iter(orphans))}" if orphans else ""
+        listing.skip(found.ids.shown(image_id), Reason.XML_ORPHAN, detail)
+    listing.counts["byproduct_records_without_image"] = sum(orphans.values())
+    total = listing.counts["byproduct_records"]
+    matched = len(records) - sum(orphans.values())
+    if byproducts is not None and (matched < min_match * total or not total):
+        example = f", such as {found.ids.shown(next(iter(orphans)))}" if orphans else ""
         raise DataError(
-            f"{byproducts}: {len(records) - num_orphans} of {len(records)} records are of images in the instances file"
+            f"{byproducts}: {matched} of {total} records are of images in the instances file"
             f" (at least {min_match:.0%} wanted){example}. Correct --byproducts or --instances, or accept it with"
             " --min_match"
         )
@@ -134,11 +157,15 @@ class ReadImage:
     """Class name to label."""
     smaller: Smaller | None = None
     """How images are stored; as they came if None."""
+    decode: bool = True
+    """Whether every image is decoded to see that it is whole."""
+    category_ids: Mapping[str, int] = field(default_factory=lambda: CATEGORY_IDS)
+    """Class name to category id in the instances file."""
 
     def __call__(self, item: Item) -> Outcome:
-        counts = Counter(images_found=1)
+        counts = Counter(images_found=1, images_without_stated_size=item.stated is None)
         try:
-            image, header = read_image(self.images, item.file_name, item.image)
+            image, header = read_image(self.images, item.file_name, item.image, decode=self.decode)
         except BadImage as e:
             return Outcome.left_out(item.file_name, e.reason, e.detail)
         of_objects, of_records = Problems(), Problems()
@@ -158,22 +185,26 @@ class ReadImage:
             except BadImage as e:
                 return Outcome.left_out(item.file_name, e.reason, e.detail)
         _count(record, len(self.label_of), counts)
-        return Outcome(record, counts, (*of_objects.listed(item.file_name), *of_records.listed(shown(item.image_id))))
+        named = shown(item.image_id) if item.image_id >= 0 else item.file_name
+        return Outcome(record, counts, (*of_objects.listed(item.file_name), *of_records.listed(named)))
 
     def _objects(self, item: Item, size: Size, problems: Problems) -> tuple[tuple[int, ...], tuple[Box, ...]]:
         """Labels in ascending order and boxes in the order of the file.
 
         Where the file describes an image of another size, only the labels are sure.
         """
-        label_of = {CATEGORY_IDS[name]: label for name, label in self.label_of.items()}
+        stated = item.stated or size
+        label_of = {
+            self.category_ids[name]: label for name, label in self.label_of.items() if name in self.category_ids
+        }
         labels: set[int] = set()
         boxes: list[Box] = []
         for raw in read_spans(self.instances, item.objects):
-            label, box = read_object(raw, item.stated, label_of, problems)
+            label, box = read_object(raw, stated, label_of, problems)
             labels.update([label] if label >= 0 else [])
             boxes.extend([box] if box is not None else [])
-        if item.stated != size:
-            detail = f"{item.stated.width} x {item.stated.height}, the image has {size.width} x {size.height}"
+        if stated != size:
+            detail = f"{stated.width} x {stated.height}, the image has {size.width} x {size.height}"
             problems.add(Reason.OTHER_SIZE, f"{detail}; its {len(boxes)} boxes and masks are left out")
             boxes = []
         return tuple(sorted(labels)), tuple(boxes)

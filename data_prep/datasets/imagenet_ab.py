@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from data_prep.annotations import imagenet_ab as annotation
 from data_prep.annotations.safe_xml import MAX_XML_BYTES
 from data_prep.annotations.tables import showings as table_showings
-from data_prep.datasets.class_folders import Item
+from data_prep.datasets.listing import Item
+from data_prep.downscale import Smaller, stored_smaller
 from data_prep.images import (
     BadImage,
     ImageHeader,
     check_length,
-    mask_from_npy,
+    mask_from_file,
     read_image,
     undo_exif_orientation,
     upright,
     was_rotated,
 )
 from data_prep.problems import Problems, Reason
-from data_prep.shards import Outcome
-from data_prep.smaller import Smaller, stored_smaller
-from data_prep.sources import Reader, Span
+from data_prep.sources.tree import Reader, Span
+from data_prep.writing.shards import Outcome
 from luab_jax.byproducts.records import Box, ImageRecord, Size
 from luab_jax.errors import DataError
 
@@ -43,11 +43,13 @@ class ReadImage:
     label_of: dict[str, int]
     smaller: Smaller | None = None
     """How images are stored; as they came if None."""
+    decode: bool = True
+    """Whether every image is decoded to see that it is whole."""
 
     def __call__(self, item: Item) -> Outcome:
         counts = Counter(images_found=1)
         try:
-            image, header = read_image(self.images, item.path or item.file_name, item.image)
+            image, header = read_image(self.images, item.path or item.file_name, item.image, decode=self.decode)
         except BadImage as e:
             return Outcome.left_out(item.file_name, e.reason, e.detail)
         of_xml, of_image = Problems(), Problems()
@@ -95,7 +97,7 @@ class ReadImage:
         if item.boxes:
             return self._pixel_boxes(item, header.size, problems)
         if self.boxes is not None and item.box_xml is not None:
-            read = functools.partial(self.boxes, self.box_path(item.key), item.box_xml)
+            read = functools.partial(self.boxes, item.box_path or self.box_path(item.key), item.box_xml)
             found = _read_xml(read, item.box_xml, item.key, problems, Reason.BOX_FILE) or found
         return _turned_boxes(found, header, self.label_of) if found else ()
 
@@ -104,7 +106,7 @@ class ReadImage:
             return ()
         try:
             check_length(item.mask.span.size)
-            return (mask_from_npy(self.images(item.mask.name, item.mask.span), header.size),)
+            return (mask_from_file(item.mask.name, self.images(item.mask.name, item.mask.span), header.size),)
         except (OSError, DataError) as e:
             problems.add(Reason.FOREGROUND_MASK, str(e))
             return ()

@@ -7,7 +7,6 @@ their stored files; a generated set says in its manifest that it is one.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Sequence
@@ -19,27 +18,28 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from data_prep.datasets.class_folders import Item, Listing, stem_of
 from data_prep.datasets.imagenet_ab import ReadImage
+from data_prep.datasets.listing import Item, Listing, stem_of
 from data_prep.problems import Reason
-from data_prep.shards import Outcome
+from data_prep.writing.shards import Outcome
 from luab_jax.corruptions.frost_photos import FrostPhotos, packaged_photos, read_photos
 from luab_jax.corruptions.parameters import EXTRA_NAMES, NAMES, SEVERITIES, VERSION
+from luab_jax.data.decoding import decode
 from luab_jax.data.resampling import ResizeFilter
-from luab_jax.data.transforms import Preprocessing, decode, resize_and_centre_crop
+from luab_jax.data.transforms import Preprocessing, resize_and_centre_crop
 from luab_jax.errors import DataError
 
 PREPROCESSING = Preprocessing(image_size=224, resize_side=256, filter=ResizeFilter.BILINEAR)
 JPEG_QUALITY = 85
 
 
-def choose_kinds(names: str | None) -> tuple[str, ...]:
+def choose_kinds(names: str | None, flag: str = "--corruptions") -> tuple[str, ...]:
     """All 19, or those of a list with commas; raises `DataError` for a name that is none."""
     known = (*NAMES, *EXTRA_NAMES)
     chosen = known if names is None else tuple(name.strip() for name in names.split(","))
     for name in chosen:
         if name not in known:
-            raise DataError(f"--corruptions={names}: there is no {name!r}, but {', '.join(known)}")
+            raise DataError(f"{flag}={names}: there is no {name!r}, but {', '.join(known)}")
     return tuple(name for name in known if name in chosen)
 
 
@@ -76,7 +76,7 @@ def describe(kinds: Sequence[str], frost: str | None) -> str:
     if "frost" in kinds:
         photos = _photos(frost)
         photos.check_fit(PREPROCESSING.image_size, PREPROCESSING.image_size)
-        facts.append(f"photos of frost {hashlib.blake2b(photos.pixels.tobytes(), digest_size=6).hexdigest()}")
+        facts.append(f"photos of frost {photos.digest}")
     return ", ".join([*facts, *(f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy", "pillow"))])
 
 

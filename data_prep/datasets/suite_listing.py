@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 
-from data_prep.datasets.class_folders import Inputs, Item, Listing, images_in, list_images, stem_of
+from data_prep.datasets.class_folders import list_images
+from data_prep.datasets.leftovers import images_in
+from data_prep.datasets.listing import Inputs, Item, Listing, stem_of
 from data_prep.datasets.suites import SUITES, Meaning, Suite
 from data_prep.datasets.val_labels import NUM_VAL, number_of
-from data_prep.sources import File, Source, walk
-from luab_jax.data import storage
+from data_prep.problems import Reason
+from data_prep.sources.tree import File, Source, walk
 from luab_jax.data.class_lists import ClassList, imagenet
+from luab_jax.data.dataset import IMAGES_WITH_REAL_LABELS
+from luab_jax.data.texts import read_text
 from luab_jax.errors import DataError
-from luab_jax.progress import watched
+from luab_jax.io.console import watched
 
 
 def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Listing]:
@@ -27,12 +30,12 @@ def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Lis
         path = tuple(part for part in (source.name, *folder.split("/")) if part)
         meaning = suite.meaning(path) if path else None
         if meaning is not None and suite.masks and meaning.split == suite.masks[0]:
-            masks |= {f"{meaning.key}/{stem_of(f.name)}": File(f"{folder}/{f.name}", f.span) for f in files}
+            _add_masks(masks, meaning, folder, files, source)
             continue
         listing = Listing()
         images = list(images_in(listing, folder, files))
         if meaning is None:
-            left_out[path[-1] if path else ""] += len(images)
+            left_out[folder] += len(images)
             continue
         name = meaning.split or split or ""
         if split is None or name == split:
@@ -47,6 +50,10 @@ def list_suite(suite: Suite, source: Source, split: str | None) -> dict[str, Lis
     for listing in listings.values():
         listing.counts["images_of_other_folders_left_out"] = left_out.total()
         listing.problems.extend(source.problems)
+        if not suite.has_other_folders:
+            for folder, count in sorted(left_out.items()):
+                if count:
+                    listing.skip(folder or source.name, Reason.FOLDER_UNUSED, f"{count:,} images")
     if suite.masks and suite.masks[1] in listings:
         _attach(listings[suite.masks[1]], masks)
     return listings
@@ -68,20 +75,15 @@ def _add(listing: Listing, found: Listing, meaning: Meaning, folder: str, images
         )
 
 
+def _add_masks(masks: dict[str, File], meaning: Meaning, folder: str, files: list[File], source: Source) -> None:
+    for file in files:
+        mask = File(f"{folder}/{file.name}", file.span)
+        if masks.setdefault(f"{meaning.key}/{stem_of(file.name)}", mask) is not mask:
+            raise DataError(f"{source.place}: {mask.name} is the second mask of one image; give the folder of one copy")
+
+
 def _attach(listing: Listing, masks: dict[str, File]) -> None:
     listing.items = [item._replace(mask=masks.get(stem_of(item.file_name))) for item in listing.items]
-
-
-def add_boxes(listings: Mapping[str, Listing], inputs: Inputs) -> None:
-    """The boxes of a suite's images, by file name: those of one split, so the others stay without."""
-    source = inputs.boxes
-    for listing in listings.values():
-        listing.items = [
-            item._replace(boxes=source.of(folder, name), box_xml=source.xml_of(folder, stem_of(name)))
-            for item in listing.items
-            for folder, _, name in [item.file_name.rpartition("/")]
-        ]
-    source.check([item for listing in listings.values() for item in listing.items], inputs.images.place)
 
 
 def _check(
@@ -89,7 +91,10 @@ def _check(
 ) -> None:
     wanted = f"{suite.name} as {suite.layout}"
     if not any(listing.items for listing in listings.values()):
-        there = f"; it has folders such as {', '.join(list(left_out)[:3])!r}" if left_out else "; it has no images"
+        folders = [folder.rpartition("/")[2] for folder in list(left_out)[:3]]
+        there = f"; it has folders such as {', '.join(folders)!r}" if left_out else "; it has no images"
+        if source.problems:
+            there += f"; not used: {source.problems[0].file} ({source.problems[0].reason})"
         raise DataError(f"{source.place}: holds no image of {wanted}{f' in split {split}' if split else ''}{there}")
     if "" in listings:
         raise DataError(
@@ -100,10 +105,11 @@ def _check(
         raise DataError(f"{source.place}: {suite.name} has no split {min(unknown)!r}, but {', '.join(suite.published)}")
     for name, listing in listings.items():
         _check_classes(suite, source, listing)
-        if len(listing.items) > suite.published[name]:
+        published = suite.published[name]
+        if published is not None and len(listing.items) > published:
             raise DataError(
                 f"{source.place}: {len(listing.items):,} images, but split {name!r} of {suite.name} was published with"
-                f" {suite.published[name]:,}; this is another set"
+                f" {published:,}; this is another set"
             )
         twice = [name for name, count in Counter(item.file_name for item in listing.items).items() if count > 1]
         if twice:
@@ -139,7 +145,7 @@ def list_val(inputs: Inputs, classes: ClassList, real: str | None) -> Listing:
     if real is not None:
         labels = read_real(real)
         listing.items = [item._replace(labels=labels[_number(item)]) for item in listing.items]
-        listing.counts["images_with_real_labels"] = sum(bool(item.labels) for item in listing.items)
+        listing.counts[IMAGES_WITH_REAL_LABELS] = sum(bool(item.labels) for item in listing.items)
     return listing
 
 
@@ -153,7 +159,7 @@ def _number(item: Item) -> int:
 def read_real(path: str) -> tuple[tuple[int, ...], ...]:
     """`real.json`: the labels of each image in the order of file numbers; an empty list is not scored."""
     try:
-        rows = json.loads(storage.read_all(path))
+        rows = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as e:
         raise DataError(f"{path}: cannot be read as real.json ({e})") from e
     if not (isinstance(rows, list) and len(rows) == NUM_VAL and all(_is_label_list(row) for row in rows)):

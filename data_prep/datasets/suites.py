@@ -14,7 +14,7 @@ from typing import NamedTuple
 from luab_jax.corruptions.parameters import EXTRA_NAMES as EXTRA_CORRUPTIONS
 from luab_jax.corruptions.parameters import NAMES as CORRUPTIONS
 from luab_jax.data import label_tables
-from luab_jax.data.class_lists import ClassList, imagenet, in9
+from luab_jax.data.class_lists import ClassList, imagenet, in9, sixteen
 
 
 class Meaning(NamedTuple):
@@ -38,8 +38,8 @@ class Suite:
     """One row. `meaning` is `None` for a folder that is not of the suite."""
 
     name: str
-    published: Mapping[str, int]
-    """Images by split."""
+    published: Mapping[str, int | None]
+    """Images by split; None where no source that could be read states how many."""
     layout: str
     meaning: Callable[[Path], Meaning | None]
     classes: Callable[[], ClassList] = imagenet
@@ -48,6 +48,8 @@ class Suite:
     by_wnid: bool = False
     masks: tuple[str, str] | None = None
     """The folder of masks, and the split whose images they belong to."""
+    has_other_folders: bool = False
+    """Whether what is published holds images of classes that the protocol leaves out."""
 
 
 @cache
@@ -75,11 +77,17 @@ _V2_VARIANTS = {
 
 
 def _imagenet_v2(path: Path) -> Meaning | None:
-    """Folders are class indices as text, so that sorting them as text would permute the labels."""
-    if not (path[-1].isascii() and path[-1].isdigit() and int(path[-1]) < 1000):
-        return None
+    """Folders are class indices as text, so that sorting them as text would permute the labels.
+
+    Copies in which someone renamed them to wnids are common; records are then named as in the original.
+    """
+    label = _wnids().get(path[-1])
+    if label is None:
+        if not (path[-1].isascii() and path[-1].isdigit() and int(path[-1]) < 1000):
+            return None
+        label = int(path[-1])
     names = [split for part in path[:-1] for name, split in _V2_VARIANTS.items() if name in part.lower()]
-    return Meaning(names[-1] if names else "", path[-1], int(path[-1]))
+    return Meaning(names[-1] if names else "", str(label), label)
 
 
 def _imagenet_c(path: Path) -> Meaning | None:
@@ -90,6 +98,63 @@ def _imagenet_c(path: Path) -> Meaning | None:
         return None
     split = "test" if kind in CORRUPTIONS else "extra"
     return Meaning(split, f"{kind}/{severity}/{wnid}", _wnids()[wnid], group=f"{kind},severity={severity}")
+
+
+C_BAR = (
+    *("blue_noise_sample", "brownish_noise", "caustic_refraction", "checkerboard_cutout", "cocentric_sine_waves"),
+    *("inverse_sparkles", "perlin_noise", "plasma_noise", "single_frequency_greyscale", "sparkles"),
+)
+"""Kinds of ImageNet-C-bar. facebookresearch/augmentation-corruption, README.md."""
+THREE_D = (
+    *("near_focus", "far_focus", "fog_3d", "flash", "color_quant", "low_light", "xy_motion_blur", "z_motion_blur"),
+    *("iso_noise", "bit_error", "h265_abr", "h265_crf"),
+)
+"""Kinds of ImageNet-3DCC. EPFL-VILAB/3DCommonCorruptions, tools/download_imagenet_3dcc.sh."""
+
+
+def _corrupted(kinds: tuple[str, ...]) -> Callable[[Path], Meaning | None]:
+    """Folders as ImageNet-C has them, of other kinds."""
+
+    def meaning(path: Path) -> Meaning | None:
+        if len(path) < 3 or path[-1] not in _wnids() or path[-2] not in ("1", "2", "3", "4", "5"):
+            return None
+        kind, severity, wnid = path[-3:]
+        if kind not in kinds:
+            return None
+        return Meaning("test", f"{kind}/{severity}/{wnid}", _wnids()[wnid], group=f"{kind},severity={severity}")
+
+    return meaning
+
+
+_ATTRIBUTES = ("background", "texture", "material")
+
+
+def _imagenet_d(path: Path) -> Meaning | None:
+    """A class with several ImageNet indices has a set of labels and no single one."""
+    labels = label_tables.IMAGENET_D.get(path[-1])
+    found = [part for part in path[:-1] if part in _ATTRIBUTES]
+    if labels is None or not found:
+        return None
+    return Meaning(found[-1], path[-1], labels[0] if len(labels) == 1 else -1, labels, group=path[-1])
+
+
+def _cue_conflict(path: Path) -> Meaning | None:
+    """The folder is the category of the shape; the texture's is in the name."""
+    label = list(label_tables.SIXTEEN).index(path[-1]) if path[-1] in label_tables.SIXTEEN else None
+    return None if label is None else Meaning("test", path[-1], label)
+
+
+_GROUPS = ("common", "counter")
+
+
+def _counteranimal(path: Path) -> Meaning | None:
+    """The class is the number before its name, the split what stands before the background."""
+    *_, of_class, folder = ("", *path)
+    number, split = of_class.partition(" ")[0], folder.partition("-")[0]
+    if split not in _GROUPS or not (number.isascii() and number.isdigit() and int(number) < 1000):
+        return None
+    label = int(number)
+    return Meaning(split, imagenet().ids[label], label, group=folder)
 
 
 def _objectnet(path: Path) -> Meaning | None:
@@ -142,7 +207,7 @@ SUITES: dict[str, Suite] = {
         Suite(
             name="imagenet_v2",
             published=dict.fromkeys(("matched_frequency", "threshold_0_7", "top_images"), 10_000),
-            layout="imagenetv2-<variant>-format-val/<class index>/<image>",
+            layout="imagenetv2-<variant>-format-val/<class index or wnid>/<image>",
             meaning=_imagenet_v2,
         ),
         Suite(
@@ -156,6 +221,7 @@ SUITES: dict[str, Suite] = {
             published={"test": 18_574},
             layout="objectnet-1.0/images/<class>/<image>.png",
             meaning=_objectnet,
+            has_other_folders=True,
         ),
         Suite(
             name="si_score",
@@ -171,20 +237,63 @@ SUITES: dict[str, Suite] = {
             classes=in9,
             masks=("fg_mask", "original"),
         ),
+        Suite(
+            name="cue_conflict",
+            published={"test": 1280},
+            layout="<category>/<shape>-<texture>.png",
+            meaning=_cue_conflict,
+            classes=sixteen,
+        ),
+        Suite(
+            name="counteranimal",
+            published=dict.fromkeys(_GROUPS),
+            layout="LAION-final/<index> <name>/common-<background>|counter-<background>/<image>",
+            meaning=_counteranimal,
+        ),
+        Suite(
+            name="imagenet_c_bar",
+            published={"test": 10 * 5 * 50_000},
+            layout="<corruption>/<severity>/<wnid>/<image>",
+            meaning=_corrupted(C_BAR),
+        ),
+        Suite(
+            name="imagenet_d",
+            published=dict.fromkeys(_ATTRIBUTES),
+            layout="ImageNet-D/background|texture|material/<class>/<image>",
+            meaning=_imagenet_d,
+        ),
+        Suite(
+            name="imagenet_3dcc",
+            published={"test": 12 * 5 * 50_000},
+            layout="<corruption>/<severity>/<wnid>/<image>",
+            meaning=_corrupted(THREE_D),
+        ),
     )
 }
 
-VAL_SUITES = ("imagenet", "imagenet_real", "imagenet_localisation")
+VAL_SUITES = ("imagenet", "imagenet_real", "imagenet_localisation", "imagenet_x", "imagenet_w", "hard_imagenet")
 """Suites on ILSVRC's validation images, which come without folders."""
+AT_224 = ("imagenet_p", "imagenet_w", "hard_imagenet")
+"""Suites that are made as they are stored, so that `--max_side` has nothing to do."""
 COCO_PUBLISHED = {"val": 40_504, "train": 82_783}
 """Images of COCO 2014, those without instances among them."""
-NAMES = (*VAL_SUITES, *SUITES, "coco")
+NAMES = (*VAL_SUITES, *SUITES, "imagenet_p", "imagenet_hard", "coco")
 
 
 def options_of(name: str, *, generated: bool) -> tuple[str, ...]:
     """Which of the files and phrases that `data_prep suite` can be given mean something for a suite."""
     if name == "coco":
         return ("instances",)
+    if name in ("imagenet_p", "imagenet_hard"):
+        return ()
+    if name == "hard_imagenet":
+        return ("masks", "val_labels")
+    if name == "cue_conflict":
+        return ("humans", "boxes", "password")
+    if name == "imagenet_x":
+        return ("factors", "prototypes", "val_labels")
+    if name == "imagenet_w":
+        return ("font", "val_labels")
     if name in VAL_SUITES:
         return ("boxes", "real", "val_labels")
     if name == "imagenet_c" and generated:

@@ -1,0 +1,1 @@
+"""Simulated annotators, at the level of the protocol: for rehearsals, load and faults."""

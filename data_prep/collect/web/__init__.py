@@ -1,0 +1,1 @@
+"""The web server: pages, the annotators' and the owner's JSON, pictures."""

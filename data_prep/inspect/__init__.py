@@ -1,0 +1,1 @@
+"""What a prepared directory holds, as text and as a page."""

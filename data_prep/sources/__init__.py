@@ -1,0 +1,1 @@
+"""What people downloaded, as trees of named files: folders, archives, buckets."""
