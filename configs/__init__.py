@@ -1,1 +1,1 @@
-"""One experiment per file; each has `get_config()`, the files share `base`."""
+"""One experiment per file; the values are in `luab_jax/recipes.py`, which is installed with the package."""

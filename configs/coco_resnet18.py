@@ -1,8 +1,8 @@
 """COCO-AB, ResNet-18, LUAB; the baseline with --config.byproduct.target=none."""
 
-from configs import base
+from luab_jax import recipes
 from luab_jax.config import Config
 
 
 def get_config() -> Config:
-    return base.coco("resnet18")
+    return recipes.coco("resnet18")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from configs import base
+from luab_jax import recipes
 from luab_jax.config import Config
 
 
 def get_config() -> Config:
-    return base.imagenet_resnet("resnet50")
+    return recipes.imagenet_resnet("resnet50")

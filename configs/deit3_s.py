@@ -1,0 +1,10 @@
+"""ImageNet-AB, DeiT III's ViT-S/16 by DeiT's recipe, LUAB; the baseline with --config.byproduct.target=none."""
+
+from __future__ import annotations
+
+from luab_jax import recipes
+from luab_jax.config import Config
+
+
+def get_config() -> Config:
+    return recipes.imagenet_vit("deit3_s")
