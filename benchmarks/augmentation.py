@@ -22,7 +22,7 @@ from luab_jax.augmentation.render import render
 from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.config import Config
 from luab_jax.data.transforms import Preprocessing
-from luab_jax.program import lower_train_step, make_checked_mesh, make_program
+from luab_jax.training.program import count_flops, make_checked_mesh, make_program
 
 SIDE = 224
 PARTS = {
@@ -53,7 +53,7 @@ def measure(config: AugmentationConfig, batch_size: int, repeats: int) -> tuple[
     return 1e3 * seconds / batch_size, _flops(compiled) / batch_size / 1e6
 
 
-def _flops(program: jax.stages.Lowered | jax.stages.Compiled) -> float:
+def _flops(program: jax.stages.Compiled) -> float:
     analysis = program.cost_analysis()
     assert analysis is not None, "this backend does not count"
     return analysis["flops"]
@@ -70,7 +70,7 @@ def step_flops(config: Config, batch_size: int) -> float:
     config = dataclasses.replace(config, batch_size=batch_size)
     mesh = make_checked_mesh(config, jax.devices()[:1])
     program = make_program(config, mesh, num_classes=1000, num_examples=1_281_167, target_settings=TargetSettings())
-    return _flops(lower_train_step(program)) / batch_size
+    return count_flops(program) / batch_size
 
 
 def main() -> None:

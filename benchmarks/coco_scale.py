@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.prepare_scale import Measured
 from data_prep.datasets.coco_ab import image_root, list_images
-from data_prep.packed import open_source
+from data_prep.sources.archive_tree import open_source
 from luab_jax.data.coco_classes import coco
 
 TRAIN_IMAGES = 82_783

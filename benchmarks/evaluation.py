@@ -1,7 +1,7 @@
 """Which bounds an evaluation, decoding or the model: `python -m benchmarks.evaluation`.
 
 images/s of reading alone (records to uint8 batches), of the compiled predict alone (one batch that lies on the device,
-again and again) and of `engine.evaluate` (both at a time, answers kept, scores, results.json), in turns; the best of
+again and again) and of `runner.evaluate` (both at a time, answers kept, scores, results.json), in turns; the best of
 each. Weights are constants, as time does not depend on them. Where reading and the model share the cores of one
 processor, the best that can be had is one after the other: 1 / (1/reading + 1/predict), in the column `in turns`.
 """
@@ -23,17 +23,17 @@ import numpy as np
 from benchmarks import photos as measured
 from benchmarks.input_pipeline import machine
 from data_prep.commands import Job, prepare_folders
-from data_prep.datasets.class_folders import Inputs
-from data_prep.sources import Folder
-from luab_jax import sharding
+from data_prep.datasets.listing import Inputs
+from data_prep.sources.tree import Folder
+from luab_jax.checkpoints.load import LoadedModel
 from luab_jax.config import MeshConfig
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.pipeline import Reading, num_cores
 from luab_jax.data.transforms import Preprocessing
-from luab_jax.evaluation import engine
-from luab_jax.evaluation.loading import LoadedModel
-from luab_jax.evaluation.predict import Predictor
+from luab_jax.distributed import sharding
+from luab_jax.evaluation import runner
+from luab_jax.evaluation.predictor import Predictor
 from luab_jax.evaluation.results import Results
 from luab_jax.evaluation.suite import View
 from luab_jax.models.config import Dtype, ModelConfig, Stem
@@ -67,7 +67,10 @@ def load(name: str, config: ModelConfig, classes: ClassList) -> LoadedModel:
     model = create_model(config, num_classes=len(classes), image_size=SIDE, byproduct_shape=None)
     constants = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), model.abstract())
     params, batch_stats = jax.device_put(constants, sharding.replicated(sharding.make_mesh(MeshConfig())))
-    return LoadedModel(name, {"model": name}, model, params, batch_stats, Preprocessing(), classes.hash)
+    of_data = {"dataset": "photos", "class_list_hash": classes.hash}
+    of_run = {"workdir": "none", "step": 0, "chosen": "latest", "seed": 0, "experiment": {}}
+    identity = {"model": name, "target": "none", "weight": 0.0, **of_data, **of_run}
+    return LoadedModel(name, identity, model, params, batch_stats, Preprocessing(), classes.hash)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -83,14 +86,14 @@ def measure(loaded: LoadedModel, split: PreparedSplit, batch_size: int, rounds: 
     pixels = np.zeros((predictor.batch_size, SIDE, SIDE, 3), np.uint8)
     images = jax.device_put(pixels, predictor.rows)
     jax.block_until_ready(predictor.outputs_of(images, View.PLAIN))
-    suites = engine.choose_suites("imagenet")
+    suites = runner.choose_suites("imagenet")
 
     def predict() -> None:
         jax.block_until_ready([predictor.outputs_of(images, View.PLAIN) for _ in range(num_batches)])
 
     def evaluate(out: Path) -> None:
         with contextlib.redirect_stderr(io.StringIO()):
-            missing = engine.evaluate(loaded, predictor, folder / "data", suites, Results(out, loaded))
+            missing = runner.evaluate(loaded, predictor, folder / "data", suites, Results(out, loaded))
         assert not missing, missing
 
     times: list[list[float]] = [[], [], []]

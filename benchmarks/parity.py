@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import gc
 import re
@@ -27,8 +28,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from luab_jax.models import resnet, timm_weights, vit
-from luab_jax.models.config import Dtype, ModelConfig, Pool
+from luab_jax.models import timm_weights
+from luab_jax.models.config import Dtype, ModelConfig, Pool, family_of, filled_preset
+from luab_jax.models.families import FAMILIES
+from luab_jax.models.families.convnext import network as convnext
+from luab_jax.models.families.resnet import network as resnet
+from luab_jax.models.families.vit import network as vit
 from luab_jax.models.functional import BatchStats, Model, Params, create_model, num_parameters
 
 try:
@@ -46,7 +51,18 @@ TIMM_NAMES = {
     "vit_ti": "vit_tiny_patch16_224",
     "vit_s": "vit_small_patch16_224",
     "vit_b": "vit_base_patch16_224",
+    "convnext_t": "convnext_tiny",
+    "convnext_s": "convnext_small",
+    "convnext_b": "convnext_base",
+    "deit3_s": "deit3_small_patch16_224",
+    "deit3_b": "deit3_base_patch16_224",
+    "dinov2_s": "vit_small_patch14_dinov2",
+    "dinov2_s_reg4": "vit_small_patch14_reg4_dinov2",
+    "dinov2_b_reg4": "vit_base_patch14_reg4_dinov2",
+    "dinov2_g_reg4": "vit_giant_patch14_reg4_dinov2",
 }
+DEPTHS = {"dinov2_g_reg4": 2}
+"""Of the 40 blocks of a network that would not fit into the memory of a computer without a GPU."""
 _COUNTER = "num_batches_tracked"
 
 Images = Float[np.ndarray, "b h w 3"]
@@ -60,6 +76,15 @@ class Pair(NamedTuple):
     ours: Model
     params: Params
     batch_stats: BatchStats
+    config: ModelConfig
+    options: dict[str, Any]
+    """Of `timm.create_model`, beside drop rates and the number of classes."""
+
+
+def side_of(name: str, side: int) -> int:
+    """The largest that the network takes up to `side`."""
+    patch = getattr(filled_preset(ModelConfig(name=name)), "patch_size", 1)
+    return side // patch * patch
 
 
 def make_pair(
@@ -67,28 +92,30 @@ def make_pair(
 ) -> Pair:
     """timm's in evaluation mode. `drop` is the rate of dropout and of drop path."""
     torch.manual_seed(0)
-    is_vit = name.startswith("vit")
-    options: dict[str, Any] = {"drop_path_rate": drop}
-    if is_vit:
-        options |= {"img_size": image_size, "pos_drop_rate": drop, "proj_drop_rate": drop}
-        options |= {"global_pool": "avg"} if pool is Pool.MEAN else {}
+    config = ModelConfig(name=name, compute_dtype=Dtype.FLOAT32, pool=pool, dropout=drop, drop_path=drop)
+    options: dict[str, Any] = {}
+    drops: dict[str, Any] = {"drop_path_rate": drop}
+    if family_of(config).is_transformer:
+        options |= {"img_size": image_size} | ({"global_pool": "avg"} if pool is Pool.MEAN else {})
+        drops |= {"pos_drop_rate": drop, "proj_drop_rate": drop}
     else:
-        options["drop_rate"] = drop
-    theirs = timm.create_model(TIMM_NAMES[name], pretrained=False, num_classes=num_classes, **options).eval()
+        drops["drop_rate"] = drop
+    if name in DEPTHS:
+        config.depth = options["depth"] = DEPTHS[name]
+    theirs = timm.create_model(TIMM_NAMES[name], pretrained=False, num_classes=num_classes, **options, **drops).eval()
     randomise(theirs)
-    ours = create_model(
-        ModelConfig(name=name, compute_dtype=Dtype.FLOAT32, pool=pool, dropout=drop, drop_path=drop),
-        num_classes=num_classes,
-        image_size=image_size,
-        byproduct_shape=None,
-    )
+    ours = create_model(config, num_classes=num_classes, image_size=image_size, byproduct_shape=None)
     weights = {key: value.numpy() for key, value in theirs.state_dict().items()}
-    return Pair(name, theirs, ours, *timm_weights.from_timm(ours, weights))
+    return Pair(name, theirs, ours, *timm_weights.from_timm(ours, weights), config, options)
 
 
 def randomise(module: torch.nn.Module) -> None:
-    """Draws what starts at 0 or 1."""
+    """Draws what starts at 0 or 1, or nearly so."""
     for layer in module.modules():
+        if isinstance(gamma := getattr(layer, "gamma", None), torch.nn.Parameter):  # layer scale
+            torch.nn.init.uniform_(gamma, 0.5, 1.0)
+        if isinstance(registers := getattr(layer, "reg_token", None), torch.nn.Parameter):
+            torch.nn.init.normal_(registers, std=0.2)
         if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.LayerNorm):
             torch.nn.init.uniform_(layer.weight, 0.5, 1.0)
             torch.nn.init.normal_(layer.bias, std=0.2)
@@ -153,7 +180,7 @@ def _our_gradients(pair: Pair, images: Images, weights: np.ndarray, *, double: b
     model, params, batch_stats = pair.ours, pair.params, pair.batch_stats
     inputs: Any = images
     if double:
-        config = ModelConfig(name=pair.name)
+        config = dataclasses.replace(pair.config)
         config.compute_dtype = types.SimpleNamespace(value="float64")  # pyright: ignore[reportAttributeAccessIssue] (only here)
         model = create_model(config, num_classes=model.num_classes, image_size=model.image_size, byproduct_shape=None)
         params, batch_stats, inputs = jax.tree.map(
@@ -181,15 +208,19 @@ def distance(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
 # --- layer by layer
 
 _OURS: tuple[Any, ...] = (nnx.Conv, nnx.Linear, nnx.BatchNorm, nnx.LayerNorm, resnet.StemLayers)
-_OURS += (resnet.BasicBlock, resnet.Bottleneck, vit.Attention, vit.Mlp, vit.Block)
+_OURS += (resnet.BasicBlock, resnet.Bottleneck, vit.Attention, vit.Mlp, vit.SwiGlu, vit.Block)
+_OURS += (convnext.Block, convnext.Downsample)
 _THEIRS = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.BatchNorm2d, torch.nn.LayerNorm, torch.nn.MaxPool2d)
-_THEIR_BLOCKS = r"layer\d\.\d+|blocks\.\d+(\.attn|\.mlp)?|pos_drop"
+_LAST = (torch.nn.LayerNorm, timm.layers.LayerNorm)
+_THEIR_BLOCKS = r"layer\d\.\d+|blocks\.\d+(\.attn|\.mlp)?|pos_drop|stages\.\d\.blocks\.\d+|stages\.[1-9]\.downsample"
 _CONTAINERS = (
     (r"stem", r"maxpool"),
     (r"stage(\d)/(\d+)", r"layer\1.\2"),
     (r"blocks/(\d+)", r"blocks.\1"),
     (r"blocks/(\d+)/attention", r"blocks.\1.attn"),
     (r"blocks/(\d+)/mlp", r"blocks.\1.mlp"),
+    (r"stages/(\d)/blocks/(\d+)", r"stages.\1.blocks.\2"),
+    (r"stages/(\d)/downsample", r"stages.\1.downsample"),
 )
 
 
@@ -204,7 +235,8 @@ def layers(pair: Pair, images: Images) -> Iterator[tuple[str, np.ndarray, np.nda
     for name, value in theirs.items():
         # timm normalises every token and then takes the class token's; ours takes first.
         alone = name == "norm" and ours[name].ndim < value.ndim
-        yield name, ours[name], value[:, 0] if alone else value
+        value = value[:, 0] if alone else value
+        yield name, ours[name], value.reshape(ours[name].shape) if name == "head.norm" else value  # 1x1 positions
 
 
 def _their_layers(pair: Pair, images: Images) -> dict[str, np.ndarray]:
@@ -213,7 +245,9 @@ def _their_layers(pair: Pair, images: Images) -> dict[str, np.ndarray]:
     def keep(name: str) -> Any:
         def hook(module: Any, inputs: Any, output: torch.Tensor) -> None:
             array = output.detach().numpy().copy()  # the activation after it may work in place
-            found[name] = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+            # Inside of its blocks timm's ConvNeXt has channels last already.
+            is_nchw = array.ndim == 4 and not isinstance(module, torch.nn.Linear) and type(module) not in _LAST
+            found[name] = array.transpose(0, 2, 3, 1) if is_nchw else array
 
         return hook
 
@@ -233,14 +267,19 @@ def _our_layers(pair: Pair, images: Images) -> dict[str, np.ndarray]:
     def forward(params: Params, batch_stats: BatchStats, images: Any) -> dict[str, Any]:
         backbone = pair.ours.bind("backbone", params, batch_stats)
         with _recorded(backbone) as found:
-            features, _ = backbone(images, train=False)
+            features, _, _ = backbone(images, train=False)
         values = {_their_name(pair.ours, path): value for path, value in found.items()}
         if isinstance(backbone, vit.ViT):
             values["pos_drop"] = backbone.embed(images)
         logits = pair.ours.bind("classifier", params)(features)
-        return values | {"fc" if pair.ours.family == "resnet" else "head": logits}
+        return values | {logits_name(pair): logits}
 
     return jax.device_get(jax.jit(forward)(pair.params, pair.batch_stats, images))
+
+
+def logits_name(pair: Pair) -> str:
+    """timm's of the classifier."""
+    return dict(FAMILIES[pair.ours.family].timm_layers)["classifier"]
 
 
 @contextlib.contextmanager
@@ -290,10 +329,8 @@ def files_out(pair: Pair, folder: Path) -> tuple[int, int]:
     """(arrays that are the same bits, arrays) of a file written by us and read by `timm.create_model`."""
     path = folder / "ours.safetensors"
     timm_weights.save_timm(path, pair.ours, pair.params, pair.batch_stats)
-    options = {"img_size": pair.ours.image_size} if pair.ours.family == "vit" else {}
-    options |= {"global_pool": "avg"} if pair.ours.pools_mean else {}
     read = timm.create_model(
-        TIMM_NAMES[pair.name], num_classes=pair.ours.num_classes, checkpoint_path=str(path), **options
+        TIMM_NAMES[pair.name], num_classes=pair.ours.num_classes, checkpoint_path=str(path), **pair.options
     )
     state = pair.theirs.state_dict()
     same = [
@@ -306,8 +343,8 @@ def files_out(pair: Pair, folder: Path) -> tuple[int, int]:
 
 
 _HEAD = """
-                parameters          float32, evaluation   gradients, training      same bits of a file
-model           ours        timm   logits     all layers   float64   float32       out          in"""
+                   parameters          float32, evaluation   gradients, training      same bits of a file
+model              ours        timm   logits     all layers   float64   float32       out          in"""
 
 
 def main(names: list[str]) -> None:
@@ -316,13 +353,10 @@ def main(names: list[str]) -> None:
     if unknown:
         sys.exit(f"error: no such model: {', '.join(unknown)}; there are {', '.join(TIMM_NAMES)}")
     print(f"timm {timm.__version__}, torch {torch.__version__}, jax {jax.__version__}, {jax.devices()[0].device_kind}")
-    print(
-        "Evaluation at 224 px, batch 2; gradients at 64 px, batch 4. Errors are the largest difference over the largest"
-    )
-    print(
-        "value, of the worst layer or parameter; those of float32 gradients the distance from timm's in float64, ours /"
-    )
-    print("timm's, over all parameters.")
+    print("Evaluation at 224 px, batch 2; gradients at 64 px (56 for patches of 14), batch 4. Errors are the largest")
+    print("difference over the largest value, of the worst layer or parameter; those of float32 gradients the distance")
+    print("from timm's in float64, ours / timm's, over all parameters.")
+    print("".join(f"{name} has {depth} of its blocks.\n" for name, depth in DEPTHS.items()), end="")
     print(_HEAD)
     for name in names or TIMM_NAMES:
         print(_row(name), flush=True)
@@ -334,12 +368,12 @@ def _row(name: str) -> str:
     pair = make_pair(name)
     theirs = sum(p.numel() for p in pair.theirs.parameters())
     errors = {layer: relative_error(a, b) for layer, a, b in layers(pair, draw_images(2, 224))}
-    logits = errors["fc" if pair.ours.family == "resnet" else "head"]
+    logits = errors[logits_name(pair)]
     with tempfile.TemporaryDirectory() as folder:
         read, written = files_in(pair, Path(folder)), files_out(pair, Path(folder))
     exact, ours_rounded, timm_rounded = _gradient_errors(name)
     columns = (
-        f"{name:<10} {num_parameters(pair.params):>10,}  {theirs:>10,}",
+        f"{name:<13} {num_parameters(pair.params):>10,}  {theirs:>10,}",
         f"{logits:.1e}  {len(errors):>3}: {max(errors.values()):.1e}",
         f"{exact:.1e}   {ours_rounded:.1e} / {timm_rounded:.1e}",
         f"{written[0]:>3} of {written[1]:<3}  {read[0]:>3} of {read[1]}",
@@ -349,7 +383,8 @@ def _row(name: str) -> str:
 
 def _gradient_errors(name: str) -> tuple[float, float, float]:
     """The worst parameter in float64, and how far ours and timm's in float32 are from timm's in float64."""
-    pair, images = make_pair(name, image_size=64), draw_images(4, 64)
+    side = side_of(name, 64)
+    pair, images = make_pair(name, image_size=side), draw_images(4, side)
     double, single = gradients(pair, images, double=True), gradients(pair, images)
     exact = max(relative_error(a, b) for a, b in double.values())
     ours, theirs = (distance((single[n][side], double[n][1]) for n in double) for side in (0, 1))

@@ -12,9 +12,9 @@ import grain
 import numpy as np
 
 from data_prep.commands import Job, prepare_folders
-from data_prep.datasets.class_folders import Inputs
-from data_prep.smaller import Smaller
-from data_prep.sources import Folder
+from data_prep.datasets.listing import Inputs
+from data_prep.downscale import Smaller
+from data_prep.sources.tree import Folder
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import PreparedSplit, index_path, open_split
 from luab_jax.data.pipeline import derived_seed
@@ -59,11 +59,22 @@ def write_annotations(photos: list[Path], folder: Path) -> None:
         path.write_text(annotation(f"{photo.parent.name}/{photo.stem}"))
 
 
-def prepare(folder: Path, annotations: Path | None, out: Path, smaller: Smaller | None = None) -> PreparedSplit:
-    """The photos of `folder` as a split, prepared by this package."""
+def prepare(
+    folder: Path, annotations: Path | None, out: Path, smaller: Smaller | None = None, *, decode: bool = True
+) -> PreparedSplit:
+    """The photos of `folder` as a split, prepared by this package; decoded to see that they are whole, or not."""
     with contextlib.redirect_stdout(io.StringIO()):
         classes = classes_of(list_photos(folder))
-        job = Job(out=out, split="train", dataset="photos", classes=classes, num_shards=1, workers=1, smaller=smaller)
+        job = Job(
+            out=out,
+            split="train",
+            dataset="photos",
+            classes=classes,
+            num_shards=1,
+            workers=1,
+            smaller=smaller,
+            decode=decode,
+        )
         prepare_folders(Inputs(images=Folder(folder), byproducts=Folder(annotations) if annotations else None), job)
     return open_split(out, "train")
 

@@ -16,9 +16,10 @@ from benchmarks.contestants import SIDE, ours
 from luab_jax.byproducts.records import Size
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import Manifest, PreparedSplit, Shard, index_path, manifest_path, open_split, write_index
+from luab_jax.data.decoding import decode
 from luab_jax.data.pipeline import derived_seed
 from luab_jax.data.resampling import ResizeFilter, resize_by_pillow
-from luab_jax.data.transforms import EncodedImage, crop_and_resize, decode, sample_crop
+from luab_jax.data.transforms import EncodedImage, crop_and_resize, sample_crop
 
 NUM_SHARDS, NUM_RECORDS = 1024, 1_281_167
 

@@ -28,11 +28,12 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from data_prep import publish, shards
 from data_prep.commands import Job, open_inputs, plan_folders
-from data_prep.datasets.class_folders import Inputs, list_images
-from data_prep.parallel import run_tasks
+from data_prep.datasets.class_folders import list_images
+from data_prep.datasets.listing import Inputs
 from data_prep.verify import verify
+from data_prep.writing import publish, shards
+from data_prep.writing.workers import run_tasks
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.dataset import open_split
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import photos as measured
 from benchmarks.contestants import SEED, ours
 from benchmarks.input_pipeline import machine, measure_round
-from data_prep.smaller import Smaller
+from data_prep.downscale import Smaller
 from luab_jax.data.resampling import ResizeFilter
 
 SETTINGS = (None, Smaller(512, 90), Smaller(400, 90), Smaller(512, 75))

@@ -1,5 +1,7 @@
 """The training step of any config on the devices there are, with the byproduct head and without it, in one run.
 
+Of a config with several byproducts: with all heads, with the first alone, with none.
+
     python -m benchmarks.train_step --config=configs/vit_s.py --batch_size=64 [--config.field=value]
     python -m benchmarks.train_step --flops_only
 
@@ -11,34 +13,65 @@ the peak is given by them, for devices whose peak in bfloat16 is published.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
 
-from luab_jax import cli, sharding
-from luab_jax.byproducts.kinds import TargetSettings
+from luab_jax import cli
 from luab_jax.byproducts.statistics import TargetStatistics
 from luab_jax.byproducts.targets import Target
-from luab_jax.checkpoint import versions
-from luab_jax.compiled import chips
+from luab_jax.checkpoints.store import versions
 from luab_jax.config import Config, Task
+from luab_jax.config_byproduct import settings_of
+from luab_jax.config_flags import load_config
 from luab_jax.data.batch import Batch
+from luab_jax.distributed import sharding
 from luab_jax.errors import ExitCode
 from luab_jax.models.functional import num_parameters
-from luab_jax.program import Program, abstract_batch, lower_train_step, make_checked_mesh, make_program
+from luab_jax.preflight import chips
+from luab_jax.training.program import (
+    Program,
+    abstract_batch,
+    count_flops,
+    lower_train_step,
+    make_checked_mesh,
+    make_program,
+)
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment of configs/; fields by --config.field=value.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Instead of the config's; over all devices.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 20, "Turns of each of the two steps.", lower_bound=3)
-_STEPS = flags.DEFINE_integer("steps", 1, "Steps of a turn; more hide what a step costs the host.", lower_bound=1)
+_COMMAND = cli.Command(
+    "python -m benchmarks.train_step",
+    "The training step of any config on the devices there are, with the byproduct head and without it,\nin one run.",
+    (
+        "--config=configs/vit_s.py --batch_size=64",
+        "--config=configs/resnet50.py --rounds=50 --steps=4",
+        "--flops_only",
+    ),
+    takes_config=True,
+)
+_CONFIG = flags.DEFINE_string(
+    "config", None, "An experiment of configs/; fields by --config.field=value.", flag_values=_COMMAND.flags
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", None, "Instead of the config's; over all devices.", lower_bound=1, flag_values=_COMMAND.flags
+)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 20, "Turns of each of the two steps.", lower_bound=3, flag_values=_COMMAND.flags
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", 1, "Steps of a turn; more hide what a step costs the host.", lower_bound=1, flag_values=_COMMAND.flags
+)
 _FLOPS_ONLY = flags.DEFINE_bool(
-    "flops_only", False, "FLOPs of the ImageNet models, which needs neither device nor time."
+    "flops_only",
+    False,
+    "FLOPs of the ImageNet models, which needs neither device nor time.",
+    flag_values=_COMMAND.flags,
 )
 
 MODELS = ("resnet18", "resnet50", "resnet101", "resnet152", "vit_ti", "vit_s", "vit_b")
@@ -63,22 +96,18 @@ class Step:
 def program_of(config: Config, target: Target, devices: list[Any] | None = None) -> Program:
     config = copy.deepcopy(config)
     config.byproduct.target = target
+    if target is Target.NONE:
+        config.byproduct.more = ()
     config.validate()
-    annotators = tuple(map(str, range(config.byproduct.max_annotators))) if target is Target.ANNOTATOR else ()
+    counts_annotators = Target.ANNOTATOR in config.byproduct.targets
+    annotators = tuple(map(str, range(config.byproduct.max_annotators))) if counts_annotators else ()
     return make_program(
         config,
         make_checked_mesh(config, devices),
         num_classes=config.data.num_classes or _NUM_CLASSES[config.task],
         num_examples=_NUM_EXAMPLES,
-        target_settings=TargetSettings(
-            heat_map_side=config.byproduct.heat_map_side, statistics=TargetStatistics(annotators=annotators)
-        ),
+        target_settings=settings_of(config.byproduct, statistics=TargetStatistics(annotators=annotators)),
     )
-
-
-def flops_of(lowered: jax.stages.Lowered) -> float:
-    analysis: Any = lowered.cost_analysis()
-    return float(analysis["flops"])
 
 
 def compile_step(name: str, config: Config, target: Target) -> Step:
@@ -86,7 +115,7 @@ def compile_step(name: str, config: Config, target: Target) -> Step:
     lowered = lower_train_step(program)
     start = time.perf_counter()
     compiled = lowered.compile()
-    return Step(name, program, compiled, time.perf_counter() - start, flops_of(lowered))
+    return Step(name, program, compiled, time.perf_counter() - start, count_flops(program))
 
 
 def drawn_batch(program: Program) -> Batch:
@@ -159,13 +188,17 @@ def report(config: Config, steps: list[Step], seconds: dict[str, np.ndarray]) ->
             f"{step.compile_s:.1f}",
         )
         print(f"{step.name:12}" + "".join(f"{cell:>16}" for cell in cells))
-    luab, baseline = (seconds[step.name] for step in steps)
-    ratios = luab / baseline
-    print(
-        f"\nbyproduct head: {steps[0].flops / steps[1].flops - 1:+.3%} FLOPs,"
-        f" {np.median(ratios) - 1:+.1%} time (median of rounds; 10 % - 90 %: {np.percentile(ratios, 10) - 1:+.1%} to"
-        f" {np.percentile(ratios, 90) - 1:+.1%})"
-    )
+    *with_heads, baseline = steps
+    print()
+    for step in with_heads:
+        count = len(step.program.config.byproduct.entries)
+        ratios = seconds[step.name] / seconds[baseline.name]
+        print(
+            f"{'byproduct head' if count == 1 else f'{count} byproduct heads'}:"
+            f" {step.flops / baseline.flops - 1:+.3%} FLOPs,"
+            f" {np.median(ratios) - 1:+.1%} time (median of rounds; 10 % - 90 %:"
+            f" {np.percentile(ratios, 10) - 1:+.1%} to {np.percentile(ratios, 90) - 1:+.1%})"
+        )
 
 
 def flops_table() -> None:
@@ -174,9 +207,7 @@ def flops_table() -> None:
     for name in MODELS:
         config: Config = importlib.import_module(f"configs.{name}").get_config()
         target = config.byproduct.target
-        baseline, luab = (
-            flops_of(lower_train_step(program_of(config, kind, jax.devices()[:1]))) for kind in (Target.NONE, target)
-        )
+        baseline, luab = (count_flops(program_of(config, kind, jax.devices()[:1])) for kind in (Target.NONE, target))
         print(
             f"{name:12}{config.batch_size:8}{target.value:>12}{baseline / 1e12:12.4f}{luab / 1e12:12.4f}"
             f"{luab / baseline - 1:+12.5%}",
@@ -184,24 +215,32 @@ def flops_table() -> None:
         )
 
 
-def main() -> ExitCode:
+def main(argv: Sequence[str] | None = None) -> ExitCode:
+    """Runs the command; see `--help`."""
+    return _COMMAND.run(_main, argv)
+
+
+def _main(arguments: cli.Arguments) -> ExitCode:
     if _FLOPS_ONLY.value:
         flops_table()
         return ExitCode.DONE
-    config = _CONFIG.value
-    if config is None:
+    if _CONFIG.value is None:
         cli.usage("--config=configs/NAME.py is missing: which experiment? (--flops_only needs none)")
+    config = load_config(_CONFIG.value, arguments.overrides)
     config.batch_size = _BATCH_SIZE.value or config.batch_size
     config.eval.batch_size = None
     if config.byproduct.target is Target.NONE:
         cli.usage("--config.byproduct.target=none has no head to compare the baseline with; name a target")
-    steps = [
-        compile_step("LUAB", config, config.byproduct.target),
-        compile_step("baseline", config, Target.NONE),
-    ]
+    steps = [compile_step("LUAB", config, config.byproduct.target)]
+    if config.byproduct.more:
+        alone = copy.deepcopy(config)
+        alone.byproduct.more = ()
+        steps = [dataclasses.replace(steps[0], name=f"{len(config.byproduct.entries)} heads")]
+        steps.append(compile_step("the first", alone, config.byproduct.target))
+    steps.append(compile_step("baseline", config, Target.NONE))
     report(config, steps, measure(steps, rounds=_ROUNDS.value, steps_per_round=_STEPS.value))
     return ExitCode.DONE
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run_program(main)

@@ -1,0 +1,1 @@
+"""The steps of `benchmarks/gpu.sh`: what one short visit to a GPU can settle, in the order of worth."""

@@ -1,0 +1,82 @@
+"""Which runs, in the order of their worth: whenever the time is over, what was run answers the first questions best.
+
+λ is chosen first, on `choose`. Then comes the headline, seed by seed (baseline, click, its matched control, for both
+models), so that every further seed narrows its intervals; then the other questions, three seeds each.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.study import arms
+from benchmarks.study.arms import Arm
+
+HEADLINE_SEEDS = range(5)
+OTHER_SEEDS = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Arms, and what they are compared with."""
+
+    name: str
+    title: str
+    arms: tuple[Arm, ...]
+    control: Arm
+    seeds: Sequence[int]
+    models: tuple[str, ...] = ("resnet", "vit")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training and its evaluation."""
+
+    model: str
+    arm: Arm
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}/{self.arm.name}-seed{self.seed}"
+
+    def at(self, weight: float) -> Run:
+        """The run that this is once λ is chosen: the click is a point of the curve of λ, and is trained once."""
+        if self.arm != arms.CLICK:
+            return self
+        return Run(self.model, arms.click_at(weight), self.seed)
+
+
+QUESTIONS = (
+    Question("headline", "Does LUAB change anything?", (arms.CLICK, arms.RANDOM), arms.NONE, HEADLINE_SEEDS),
+    Question("place", "Is it the place? The click against random points", (arms.CLICK,), arms.RANDOM, HEADLINE_SEEDS),
+    Question("head", "A dense head on the last feature map", (arms.DENSE,), arms.NONE, OTHER_SEEDS),
+    Question("noise", "The click's noise", (arms.CENTRE, arms.JITTER, arms.BOX), arms.CLICK, OTHER_SEEDS, ("resnet",)),
+    Question("clicks", "The number of clicks", arms.FEWER, arms.CLICK, OTHER_SEEDS, ("resnet",)),
+    Question("lambda", "λ", arms.WEIGHTS, arms.NONE, OTHER_SEEDS, ("resnet",)),
+    Question("length", "Three times as long", (arms.LONGER[1],), arms.LONGER[0], OTHER_SEEDS, ("resnet",)),
+)
+
+
+def choosing() -> list[Run]:
+    """The runs by which λ is chosen: one seed of one model."""
+    return [Run("resnet", arm, 0) for arm in arms.WEIGHTS]
+
+
+def ordered() -> list[Run]:
+    """All others, each once, in the order of worth."""
+    seen = set(choosing())
+    runs: list[Run] = []
+    for run in itertools.chain.from_iterable(_of(question) for question in QUESTIONS):
+        if run not in seen:
+            seen.add(run)
+            runs.append(run)
+    return runs
+
+
+def _of(question: Question) -> Iterator[Run]:
+    for seed in question.seeds:
+        for model in question.models:
+            for arm in (question.control, *question.arms):
+                yield Run(model, arm, seed)

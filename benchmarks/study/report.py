@@ -1,0 +1,198 @@
+"""What the runs show: every question's effects with intervals, as a table (study.md) and with figures (study.html)."""
+
+from __future__ import annotations
+
+import html
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+import luab_jax
+from benchmarks.study import figures, plan
+from benchmarks.study.arms import ARMS, Arm
+from benchmarks.study.effects import IMAGES_ALONE, Effect, effect
+from benchmarks.study.plan import Question, Run
+from benchmarks.study.runs import is_finished, results_path
+from luab_jax.errors import UserError
+from luab_jax.results.answers import Kind, Sample, answers_path, read_answers
+
+SCORES = (
+    ("photos", "top1", "top-1, validation photos"),
+    ("own_backgrounds", "mixed_same", "top-1, background of another photo of the class"),
+    ("own_backgrounds", "mixed_rand", "top-1, background of another class"),
+    ("own_backgrounds", "gap", "gap of these two"),
+    ("own_backgrounds", "only_fg", "top-1, object alone"),
+    ("own_backgrounds", "only_bg_t", "top-1, background alone, tiled"),
+    ("own_corruptions", "top1", "top-1, corrupted at severity 3"),
+    ("own_occlusions", "top1", "top-1, a part hidden"),
+    ("localisation_of_photos", "max_box_acc_v2", "MaxBoxAccV2 of the class's map"),
+    ("photos_to_choose", "top1", "top-1, training photos to choose λ by"),
+)
+PLACES = ("median_distance", "median_distance_of_centre", "inside_box", "inside_box_of_centre")
+"""Of the suite `place`: the head's point, and what the centre of the crop would score."""
+
+CAVEAT = """\
+The photos and boxes are real, the clicks are not: they were drawn around the real box, so that they know the object
+better, and in another way, than a person's click would. Nothing here says what annotators' clicks do. The models are
+small, the photos have 64 pixels, and there are 40 classes: an effect at ImageNet's scale may differ in size and in
+sign."""
+
+
+class Row(NamedTuple):
+    """One effect of one arm."""
+
+    question: Question
+    model: str
+    arm: Arm
+    score: str
+    effect: Effect
+
+
+def value_of(out: Path, run: Run, suite: str, score: str) -> float:
+    """A score of a finished run, a fraction."""
+    return float(luab_jax.read_results(results_path(out, run)).suites[suite].scores[score].value)
+
+
+def write(out: Path) -> str:
+    """Writes both files; what stands in study.md. Raises `UserError` where no run is finished."""
+    weight = _chosen(out)
+    rows = [row for question in plan.QUESTIONS for row in _rows(out, question, weight)]
+    if not rows:
+        raise UserError(f"--out={out}: no arm and its control are both finished")
+    text = "\n\n".join(_sections(out, rows, weight))
+    (out / "study.md").write_text(text + "\n")
+    drawn = "\n".join([*(figures.forest(title, effects) for title, effects in _figures(rows)), *_curves(rows)])
+    body = f"<pre>{html.escape(text)}</pre>\n{drawn}"
+    (out / "study.html").write_text(figures.PAGE.format(title="LUAB on 40 classes of real photos", body=body))
+    return text
+
+
+def _chosen(out: Path) -> float | None:
+    known = [run for run in plan.choosing() if is_finished(out, run)]
+    best = max(known, key=lambda run: value_of(out, run, "photos_to_choose", "top1"), default=None)
+    return None if best is None else best.arm.weight
+
+
+def _rows(out: Path, question: Question, weight: float | None) -> Iterator[Row]:
+    for model in question.models:
+        for arm in question.arms:
+            pairs = [(Run(model, arm, seed), Run(model, question.control, seed)) for seed in question.seeds]
+            if weight is not None:
+                pairs = [(first.at(weight), second.at(weight)) for first, second in pairs]
+            pairs = [pair for pair in pairs if all(is_finished(out, run) for run in pair)]
+            if pairs and pairs[0][0] != pairs[0][1]:
+                for suite, score, title in SCORES:
+                    found = _differences(out, pairs, suite, score)
+                    if found is not None:
+                        yield Row(question, model, arm, title, effect(found))
+
+
+def _differences(
+    out: Path, pairs: Sequence[tuple[Run, Run]], suite: str, score: str
+) -> Float[np.ndarray, "seeds images"] | None:
+    """None where a run lacks the suite, or its score is not a mean over images."""
+    samples = [[_sample(out, run, suite, score) for run in pair] for pair in pairs]
+    if any(sample is None or sample.kind is Kind.RESAMPLES for pair in samples for sample in pair):
+        return None
+    known = [list(sample.images) for pair in samples for sample in pair if sample is not None]
+    if any(images != known[0] for images in known):
+        raise UserError(f"{suite}: runs of --out={out} were scored on different images; remove their results.json")
+    return np.stack(
+        [
+            np.asarray(first.values, float) - np.asarray(second.values, float)
+            for first, second in samples
+            if first is not None and second is not None
+        ]
+    )
+
+
+def _sample(out: Path, run: Run, suite: str, score: str) -> Sample | None:
+    answered = read_answers(answers_path(results_path(out, run))).suites.get(suite, {}).get(score)
+    return None if answered is None else answered.sample
+
+
+def _sections(out: Path, rows: Sequence[Row], weight: float | None) -> Iterator[str]:
+    yield "# LUAB on 40 classes of real photos"
+    finished = Counter(path.parent.parent.name for path in (out / "runs").glob("*/*/seconds.json"))
+    runs = ", ".join(f"{count} of {model}" for model, count in sorted(finished.items()))
+    chosen = f"λ = {weight:g}, chosen by seed 0 on training photos that no run trained on." if weight else ""
+    yield (
+        f"Runs: {runs}. {chosen} Differences in percentage points, arm less control, with 95 % intervals over"
+        " images and seeds; a star where 0 is outside."
+    )
+    for question in plan.QUESTIONS:
+        of_question = [row for row in rows if row.question is question]
+        if of_question:
+            yield f"## {question.title}"
+            yield _table(of_question)
+    if of_heads := _places(out, weight):
+        yield "## Does the head learn the place?"
+        yield of_heads
+    yield "## What this cannot show"
+    yield CAVEAT
+
+
+def _places(out: Path, weight: float | None) -> str:
+    """Means over seeds of what every finished head scores; empty where there is none.
+
+    weight: The chosen λ, at which the click was trained as a point of the curve of λ.
+    """
+    lines = [
+        "| model | arm | seeds | median distance to the click | of the centre | inside the box, % | the centre, % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    planned = dict.fromkeys(run if weight is None else run.at(weight) for run in [*plan.choosing(), *plan.ordered()])
+    runs = [run for run in planned if is_finished(out, run)]
+    for (model, arm), of_arm in itertools.groupby(sorted(runs, key=_place_of), key=lambda run: (run.model, run.arm)):
+        scores = [luab_jax.read_results(results_path(out, run)).suites.get("place") for run in of_arm]
+        known = [[float(suite.scores[name].value) for name in PLACES] for suite in scores if suite is not None]
+        if known:
+            distance, of_centre, inside, inside_of_centre = np.mean(known, axis=0).tolist()
+            lines.append(
+                f"| {model} | {arm.name} | {len(known)} | {distance:.3f} | {of_centre:.3f} | {100 * inside:.1f}"
+                f" | {100 * inside_of_centre:.1f} |"
+            )
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _place_of(run: Run) -> tuple[str, int]:
+    return run.model, list(ARMS).index(run.arm.name)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = ["| model | arm less control | score | difference | 95 % interval | seeds |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        e = row.effect
+        alone = ", images alone" if e.over == IMAGES_ALONE else ""
+        star = " *" if e.is_certain else ""
+        lines.append(
+            f"| {row.model} | {row.arm.name} - {row.question.control.name} | {row.score} | {100 * e.value:+.1f}{star}"
+            f" | {100 * e.low:+.1f} to {100 * e.high:+.1f} | {e.num_seeds}{alone} |"
+        )
+    return "\n".join(lines)
+
+
+def _figures(rows: Sequence[Row]) -> Iterator[tuple[str, list[tuple[str, Effect]]]]:
+    """One for each question and model: scores from top to bottom, arms beside each other."""
+    for question in plan.QUESTIONS:
+        for model in question.models:
+            drawn = [row for row in rows if row.question is question and row.model == model]
+            if drawn:
+                labelled = [(f"{row.score}: {row.arm.name} - {question.control.name}", row.effect) for row in drawn]
+                yield f"{question.title} ({model})", labelled
+
+
+def _curves(rows: Sequence[Row]) -> Iterator[str]:
+    """Over λ, and over the share of photos that have clicks, for every score of both."""
+    for name, across in (("lambda", "λ"), ("clicks", "photos with clicks")):
+        of_question = [row for row in rows if row.question.name == name]
+        for score in dict.fromkeys(row.score for row in of_question):
+            points = [(row.arm.name.rpartition("-")[2], row.effect) for row in of_question if row.score == score]
+            ordered = sorted(points, key=lambda point: float(point[0]))
+            if len(ordered) > 1:
+                yield figures.curve(f"{score}: less the control, by {across}", across, ordered)

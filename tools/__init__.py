@@ -1,0 +1,1 @@
+"""Programs for maintainers that the documents name."""

@@ -1,0 +1,197 @@
+"""Models of every kind through every suite's miniature, in one command: `python -m tools.one_table --out=DIR`.
+
+The seven networks of ImageNet that are native, ConvNeXt-T and a ViT with registers (a run's workdir), an ONNX file, a
+network of torch and a function, all with drawn weights and fed 32 pixels, are scored by one call of
+`luab_jax.evaluate`. Printed are that call, a table of the suites' headline scores, and how often the images of each
+prepared split were decoded. Weights are drawn, so scores are near chance: what is shown is the road. Needs torch, timm,
+onnx and onnxruntime beside the project's packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import io
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import safetensors.torch
+import timm  # pyright: ignore[reportMissingImports]
+import torch  # pyright: ignore[reportMissingImports]
+
+import luab_jax
+from benchmarks.parity import randomise
+from luab_jax import config as config_lib
+from luab_jax.byproducts.targets import Target
+from luab_jax.checkpoints import store
+from luab_jax.config import ByproductConfig, Config
+from luab_jax.data.class_lists import imagenet
+from luab_jax.data.transforms import Preprocessing, ResizeFilter
+from luab_jax.evaluate import main as evaluate
+from luab_jax.evaluation.checkpoint_list import names_of
+from luab_jax.evaluation.predictor import BatchPredictor
+from luab_jax.models.config import ModelConfig
+from luab_jax.models.functional import create_model
+from luab_jax.results.format import File
+from luab_jax.results.score import Role
+from tools.miniatures import Miniatures, random_params, tiny_model
+
+SIDE, SHORT = 32, 36
+NATIVE = {
+    "resnet18": "resnet18.tv_in1k",
+    "resnet50": "resnet50.tv_in1k",
+    "resnet101": "resnet101.tv_in1k",
+    "resnet152": "resnet152.tv_in1k",
+    "vit_ti": "deit_tiny_patch16_224.fb_in1k",
+    "vit_s": "deit_small_patch16_224.fb_in1k",
+    "vit_b": "deit_base_patch16_224.fb_in1k",
+    "convnext_t": "convnext_tiny.fb_in1k",
+}
+OF_TORCH, OF_ONNX = "mobilenetv3_small_100.lamb_in1k", "resnet34.tv_in1k"
+
+
+def projection() -> tuple[Callable[[np.ndarray], np.ndarray], Preprocessing]:
+    """The plain function: 4 x 4 mean colours, times a matrix."""
+    matrix = np.random.default_rng(0).normal(size=(48, 1000)).astype(np.float32)
+
+    def colours(images: np.ndarray) -> np.ndarray:
+        cells = images.reshape(len(images), 4, SIDE // 4, 4, SIDE // 4, 3).mean((2, 4), dtype=np.float32)
+        return cells.reshape(len(images), -1) @ matrix / 255
+
+    return colours, Preprocessing(image_size=SIDE, resize_side=SHORT, filter=ResizeFilter.BICUBIC)
+
+
+def drawn(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    module = timm.create_model(name, pretrained=False).eval()
+    randomise(module)
+    return module
+
+
+def weights_of(name: str, file: Path) -> Path:
+    """In timm's layout."""
+    if not file.exists():
+        safetensors.torch.save_file(drawn(name).state_dict(), file)
+    return file
+
+
+def onnx_of(name: str, file: Path) -> Path:
+    if file.exists():
+        return file
+    images = torch.zeros(32, 3, SIDE, SIDE)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        torch.onnx.export(drawn(name), (images,), file, input_names=["images"], dynamo=False)
+    return file
+
+
+def workdir_of(preset: str, workdir: Path) -> Path:
+    """A checkpoint as the loop saves it, of step 1. timm's tags of DINOv2 have no classifier, so there is no file."""
+    if workdir.exists():
+        return workdir
+    model = ModelConfig(name=preset, patch_size=16)
+    config = Config(model=model, byproduct=ByproductConfig(target=Target.NONE))
+    config.data.preprocessing = Preprocessing(image_size=SIDE, resize_side=SHORT, filter=ResizeFilter.BICUBIC)
+    params, batch_stats = random_params(create_model(model, num_classes=1000, image_size=SIDE, byproduct_shape=None))
+    description = {
+        "config": config_lib.to_dict(config),
+        "dataset": "imagenet",
+        "num_classes": 1000,
+        "class_list_hash": imagenet().hash,
+        "versions": store.versions(),
+    }
+    checkpoints = store.Checkpoints(workdir)
+    checkpoints.save(1, {"params": params, "batch_stats": batch_stats}, metrics={}, description=description)
+    checkpoints.close()
+    return workdir
+
+
+def checkpoints_in(folder: Path, native: list[str]) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    files = [f"timm:{NATIVE[name]}:{weights_of(NATIVE[name], folder / f'{name}.safetensors')}" for name in native]
+    return [
+        *files,
+        str(workdir_of("dinov2_s_reg4", folder / "vit_s_reg4")),
+        f"onnx:{onnx_of(OF_ONNX, folder / 'onnx_resnet34.onnx')}",
+        f"torch:timm/{OF_TORCH}:{weights_of(OF_TORCH, folder / 'torch_mobilenet.safetensors')}",
+        "python:tools.one_table:projection",
+    ]
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """How often each prepared split is decoded."""
+    passes: Counter[str] = Counter()
+    batches = BatchPredictor.batches
+
+    @functools.wraps(batches)
+    def counting(self: BatchPredictor, split: Any, *arguments: Any, **options: Any) -> Any:
+        passes[f"{split.manifest.dataset} {split.manifest.split}"] += 1
+        return batches(self, split, *arguments, **options)
+
+    with mock.patch.object(BatchPredictor, "batches", counting):
+        yield passes
+
+
+def headlines(results: File) -> dict[str, float]:
+    return {
+        f"{suite} {name}": entry.value
+        for suite, of in results.suites.items()
+        for name, entry in of.scores.items()
+        if entry.role is Role.HEADLINE
+    }
+
+
+def print_table(found: dict[str, dict[str, float]]) -> None:
+    """A row for a score, a column for a model; a dash where the suite asks for what the model does not give."""
+    rows = list(dict.fromkeys(row for of_model in found.values() for row in of_model))
+    columns = [max(len(name), 6) + 1 for name in found]
+    print("".join([f"{'':34}", *(f"{name:>{width}}" for name, width in zip(found, columns, strict=True))]))
+    for row in rows:
+        cells = [f"{of_model[row]:.3f}" if row in of_model else "-" for of_model in found.values()]
+        print("".join([f"{row:34}", *(f"{cell:>{width}}" for cell, width in zip(cells, columns, strict=True))]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="a folder; what is there is used again")
+    parser.add_argument("--native", nargs="*", choices=NATIVE, default=list(NATIVE))
+    parser.add_argument("--suites", default="all")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    data = arguments.out / "miniatures" / "data"
+    if not data.exists():
+        with contextlib.redirect_stdout(io.StringIO()):
+            Miniatures(arguments.out / "miniatures", tiny_model())
+    checkpoints = checkpoints_in(arguments.out / "models", arguments.native)
+    results = arguments.out / "results"
+    asked = [f"--checkpoint={checkpoint}" for checkpoint in checkpoints]
+    asked += [f"--image_size={SIDE}", f"--resize_side={SHORT}", "--filter=bicubic", "--maps=rise:50"]
+    asked += [f"--suites={arguments.suites}", f"--data={data}", f"--out={results}", "--batch_size=32", "--examples=0"]
+    print("python -m luab_jax.evaluate", shlex.join(asked), flush=True)
+    start = time.monotonic()
+    with counted() as passes, contextlib.redirect_stdout(io.StringIO()):
+        code = evaluate(asked)
+    names = names_of(checkpoints)
+    read = {
+        name: luab_jax.read_results(results / f"{name}.json") for name in names if (results / f"{name}.json").exists()
+    }
+    print_table({name: headlines(of_one) for name, of_one in read.items()})
+    once = [split for split, times in passes.items() if times == 1]
+    print(f"exit code {code.value}, {time.monotonic() - start:.0f} s; {len(read)} of {len(names)} models")
+    print(f"decoded once for all models: {', '.join(once)}")
+    for split, times in passes.items():
+        if times > 1:
+            print(f"decoded {times} times: {split}")
+    sys.exit(code.value)
+
+
+if __name__ == "__main__":
+    main()
