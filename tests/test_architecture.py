@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,110 +22,105 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 OWNERS = {
     "flax": ("luab_jax.models",),
     "grain": ("luab_jax.data.pipeline",),
-    "orbax": ("luab_jax.checkpoint",),
-    "optax": ("luab_jax.losses", "luab_jax.optim", "luab_jax.step"),
-    "apache_beam": ("data_prep.beam",),
-    "fsspec": ("luab_jax.data.storage",),
+    "orbax": ("luab_jax.checkpoints.store", "luab_jax.checkpoints.s3"),
+    "optax": ("luab_jax.training.losses", "luab_jax.training.optim", "luab_jax.training.step"),
+    "apache_beam": ("data_prep.writing.beam",),
+    "fsspec": ("luab_jax.io.storage",),
+    "s3fs": ("luab_jax.io.retries",),
     "absl": (
         "luab_jax.cli",
         "luab_jax.main",
         "luab_jax.evaluate",
         "luab_jax.export",
-        "luab_jax.report",
-        "luab_jax.preflight",
-        "luab_jax.preview",
+        "luab_jax.report.__main__",
+        "luab_jax.preflight.__main__",
+        "luab_jax.preview.__main__",
     ),
-    "ml_collections": ("luab_jax.main", "luab_jax.preflight", "luab_jax.preview"),
+    "ml_collections": ("luab_jax.config_flags",),
     "tensorflow_datasets": ("luab_jax.data.features", "luab_jax.data.schema", "data_prep"),
-    "tensorboardX": ("luab_jax.log",),
+    "tensorboardX": ("luab_jax.training.metric_log",),
     "cv2": (
         *("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.evaluation"),
+        "data_prep.datasets.imagenet_p",  # frames of videos
         "benchmarks",
     ),
     "pycocotools": ("luab_jax.data.masks",),
     "PIL": (
-        *("luab_jax.data.transforms", "luab_jax.data.resampling", "luab_jax.corruptions.frost_photos"),
-        "luab_jax.preview_grid",
+        *("luab_jax.data.decoding", "luab_jax.data.inputs", "luab_jax.data.transforms", "luab_jax.data.resampling"),
+        "luab_jax.corruptions.frost_photos",
+        *("luab_jax.preview.grid", "luab_jax.report.page.overlay"),
         *("data_prep", "benchmarks"),
     ),
-    "safetensors": ("luab_jax.models.timm_weights",),
+    "pyarrow": ("data_prep.datasets.imagenet_hard", "benchmarks"),
+    "msgspec": ("luab_jax.results", "luab_jax.evaluation.results"),
+    "jinja2": ("luab_jax.report.page.write", "data_prep.inspect.gallery.write", "data_prep.collect.web"),
+    "onnxruntime": ("luab_jax.foreign.onnx_file",),
+    "onnx": (),
+    "safetensors": ("luab_jax.models.timm_weights", "luab_jax.foreign.torch_module"),
+    "starlette": ("data_prep.collect.web",),
+    "uvicorn": ("data_prep.collect.web.server",),
+    "itsdangerous": ("data_prep.collect.web.tokens",),
+    "argon2": ("data_prep.collect.web.tokens",),
+    "psycopg": ("data_prep.collect.postgres",),
+    "sqlite3": ("data_prep.collect.sqlite",),
+    "playwright": ("data_prep.collect.simulate",),
     "tensorflow": (),
-    "torch": (),
+    "torch": ("luab_jax.foreign.torch_module",),
     "torchvision": (),
-    "timm": (),
+    "timm": ("luab_jax.foreign.torch_module",),
+    "transformers": ("luab_jax.foreign.hf_folder",),
 }
 """Library to the modules or packages that may import it."""
 
-DATA = {"byproducts", "data", "errors"}
+WRITER = "luab_jax.io.atomic"
+"""The one module that writes files."""
+WRITES_ITSELF = {
+    "data_prep.collect.sqlite": {"path.open"},  # the lock file of a server
+    "data_prep.sources.scratch_tar": {"to.open"},  # the temporary file that `_unpack` passes
+    "luab_jax.evaluation.saved_predictions": {"self._zip.open", "np.save"},  # members of the archive of `atomic_file`
+}
+"""Module to the calls in it that write nothing outside of a file of `WRITER`."""
+
+DATA = {"byproducts", "data", "errors", "io"}
 ROOMS = {
     "errors": set(),
     "byproducts": set(),
-    "augmentation": {"byproducts", "errors"},
+    "models": {"io"},
+    "augmentation": {"byproducts", "errors", "models"},
     "corruptions": {"errors"},
-    "models": set(),
-    "progress": set(),
-    "pipes": set(),
-    "losses": set(),
-    "metrics": set(),
-    "ema": set(),
-    "accumulation": {"metrics"},
-    "data": {"byproducts", "errors", "progress"},
-    "config": {*DATA, "augmentation", "models"},
-    "batches": {"byproducts", "config", "data"},
-    "optim": {"config"},
-    "sharding": {"config", "errors"},
-    "log": {"progress"},
-    "integrity": set(),
-    "checkpoint": {"errors", "integrity", "log", "sharding"},
-    "step": {"accumulation", "augmentation", "ema", "byproducts", "config", "data", "losses", "metrics", "models"},
-    "average_precision": {"errors"},
-    "stop": {"log"},
-    "run_statistics": {*DATA, "config", "sharding"},
-    "program": {*DATA, "config", "models", "optim", "sharding", "step"},
-    "run": {*DATA, "checkpoint", "config", "log", "metrics", "program", "run_statistics", "sharding", "step"},
-    "hosts": {"errors"},
-    "evidence": {"batches", "data", "run"},
-    "window": {"errors", "evidence", "metrics", "run"},
-    "train": {
-        *DATA,
-        "average_precision",
-        "batches",
-        "checkpoint",
-        "config",
-        "hosts",
-        "log",
-        "metrics",
-        "models",
-        "pretrained",
-        "run",
-        "sharding",
-        "step",
-        "stop",
-        "window",
+    "io": {"errors"},
+    "metrics": {"errors"},
+    "data": {"byproducts", "errors", "io"},
+    "config_types": {"errors"},
+    "config_byproduct": {"byproducts", "errors", "models"},
+    "config": {*DATA, "augmentation", "config_byproduct", "config_types", "models"},
+    "config_versions": {"byproducts", "config", "models"},
+    "distributed": {"config", "errors", "io"},
+    "checkpoints": {*DATA, "config", "config_byproduct", "config_versions", "distributed", "models"},
+    "training": {
+        *(*DATA, "augmentation", "checkpoints", "config", "config_byproduct", "config_versions", "distributed"),
+        *("foreign", "metrics", "models"),
     },
-    "pretrained": {*DATA, "checkpoint", "config", "evaluation", "log", "models", "run", "sharding", "step"},
-    "export": {"cli", "errors", "evaluation", "models", "config", "sharding"},
-    "evaluation": {
-        *DATA,
-        "average_precision",
-        "checkpoint",
-        "config",
-        "corruptions",
-        "log",
-        "models",
-        "progress",
-        "sharding",
-    },
-    "cli": {"config", "errors", "pipes"},
-    "main": {"cli", "config", "errors", "train"},
-    "evaluate": {"cli", "config", "data", "errors", "evaluation", "hosts", "sharding"},
-    "report": {"cli", "errors", "evaluation"},
-    "compiled": {*DATA, "config", "models", "program", "progress"},
-    "preflight": {"cli", "compiled", "config", "errors"},
-    "preview": {"cli", "errors", "preview_grid"},
-    "preview_grid": {*DATA, "augmentation", "batches", "config", "step"},
-    "data_prep": {*DATA, "corruptions", "pipes", "progress"},
-    "configs": {"augmentation", "byproducts", "config", "data", "models"},
+    "results": {"errors", "io"},
+    "report": {"errors", "io", "results"},
+    "report.__main__": {"cli", "errors", "report"},
+    "evaluation": {*DATA, "checkpoints", "corruptions", "distributed", "foreign", "metrics", "models", "results"},
+    "foreign": DATA,
+    "recipes": {*DATA, "augmentation", "config", "config_byproduct", "models"},
+    "config_help": {"config", "config_types"},
+    "config_flags": {"config", "config_types", "errors", "recipes"},
+    "cli": {"config_flags", "errors", "io"},
+    "preflight": {*DATA, "config", "models", "training"},
+    "preflight.__main__": {"cli", "config", "config_flags", "errors", "io", "preflight"},
+    "preview": {*DATA, "augmentation", "config", "config_byproduct", "training"},
+    "api": {*DATA, "checkpoints", "config", "distributed", "evaluation", "foreign", "models", "preview", "training"},
+    "preview.__main__": {"api", "cli", "config_flags", "errors"},
+    "main": {"byproducts", "config_help", "recipes", "api", "cli", "config", "config_flags", "distributed", "errors"},
+    "__main__": {"errors"},
+    "evaluate": {"api", "cli", "config", "data", "distributed", "errors", "evaluation"},
+    "export": {"api", "cli", "errors"},
+    "data_prep": {*DATA, "corruptions"},
+    "configs": {"config", "recipes"},
 }
 """Room to the rooms of luab_jax that it may import, besides itself."""
 
@@ -149,8 +146,10 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 
 
 def room(module: str) -> str:
-    """`data` of `luab_jax.data.pipeline`; `data_prep` of everything there."""
+    """`data` of `luab_jax.data.pipeline`, `preview.__main__` of a command; `data_prep` of everything there."""
     parts = module.split(".")
+    if parts[0] == "luab_jax" and parts[-1] == "__main__" and len(parts) > 2:
+        return ".".join(parts[1:])
     return parts[1] if parts[0] == "luab_jax" and len(parts) > 1 else parts[0]
 
 
@@ -159,9 +158,14 @@ def is_within(module: str, owner: str) -> bool:
 
 
 def test_there_is_something_to_check() -> None:
-    assert {"luab_jax.train", "luab_jax.data.pipeline", "data_prep.shards", "configs.demo"} <= MODULES.keys()
+    assert {
+        "luab_jax.training.loop",
+        "luab_jax.data.pipeline",
+        "data_prep.writing.shards",
+        "configs.demo",
+    } <= MODULES.keys()
     assert "grain" in imports("luab_jax.data.pipeline")
-    assert "luab_jax.losses" in imports("luab_jax.step")
+    assert "luab_jax.training.losses" in imports("luab_jax.training.step")
 
 
 @pytest.mark.parametrize("library", OWNERS)
@@ -189,10 +193,16 @@ def test_the_table_itself_has_no_circle() -> None:
         order += ready
 
 
+def test_the_map_of_the_code_names_every_room() -> None:
+    text = (ROOT / "luab_jax" / "README.md").read_text(encoding="utf-8")
+    packages = sorted(path.parent.name for path in (ROOT / "luab_jax").glob("*/__init__.py"))
+    assert packages and [name for name in packages if f"`{name}/`" not in text] == []
+
+
 def test_nothing_in_the_library_knows_its_users() -> None:
     for module in MODULES:
         tops = {name.split(".")[0] for name in imports(module)}
-        assert not tops & {"tests", "benchmarks", "notebooks"}, module
+        assert not tops & {"tests", "tools", "benchmarks", "notebooks"}, module
         if module.startswith("luab_jax"):
             assert not tops & {"data_prep", "configs"}, module
 
@@ -209,10 +219,20 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["luab_jax.config", "luab_jax.cli", "luab_jax.models.config", "luab_jax.augmentation.config", "configs.demo"],
+    [
+        "luab_jax.config",
+        "luab_jax.config_flags",
+        "luab_jax.cli",
+        "luab_jax.models.config",
+        "luab_jax.augmentation.config",
+        "luab_jax.data.worker",
+        "luab_jax.data.training_rows",
+        "luab_jax.data.evaluation_rows",
+        "configs.demo",
+    ],
 )
-def test_reading_a_config_or_the_help_needs_no_jax(module: str) -> None:
-    """Followed through everything that a module imports; jax takes seconds to load."""
+def test_configs_helps_and_decoding_workers_need_no_jax(module: str) -> None:
+    """Followed through everything that a module imports; jax takes seconds to load, and 200 MB in each worker."""
     seen, waiting = set(), [module]
     while waiting:
         current = waiting.pop()
@@ -220,3 +240,125 @@ def test_reading_a_config_or_the_help_needs_no_jax(module: str) -> None:
             seen.add(current)
             waiting += imports(current)
         assert current.split(".")[0] not in ("jax", "flax", "optax", "orbax", "grain"), f"{module} imports {current}"
+
+
+def _dotted(node: ast.expr) -> str:
+    return ast.unparse(node)
+
+
+def _safe_names(tree: ast.Module) -> set[str]:
+    """Names bound to a file of `atomic_file`, to a file opened below it, or to a buffer in memory."""
+    safe: set[str] = set()
+    bound: list[tuple[ast.expr, ast.expr]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With):
+            bound += [(item.context_expr, item.optional_vars) for item in node.items if item.optional_vars is not None]
+        elif isinstance(node, ast.Assign):
+            bound += [(node.value, target) for target in node.targets]
+    for _ in range(2):  # `file` of `temporary.open("wb") as file`
+        for value, target in bound:
+            calls = [call for call in ast.walk(value) if isinstance(call, ast.Call)]
+            made = any(_dotted(call.func) in ("atomic_file", "io.BytesIO", "BytesIO") for call in calls)
+            below = any(isinstance(c.func, ast.Attribute) and _dotted(c.func.value) in safe for c in calls)
+            if made or below:
+                safe.add(_dotted(target))
+    return safe
+
+
+def _written_by(call: ast.Call) -> ast.expr | None:
+    """What a call writes to, if it writes."""
+    name = _dotted(call.func)
+    method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    texts = [a.value for a in arguments if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    opens_to_write = any(set(text) <= set("rwaxbt+") and set(text) & set("wax+") for text in texts)
+    if method in ("write_text", "write_bytes"):
+        return call.func.value  # type: ignore[union-attr]
+    if (method == "open" or name == "open") and opens_to_write:
+        return call.func.value if method else call.args[0]  # type: ignore[union-attr]
+    if name.endswith("ZipFile") and opens_to_write:
+        return call.args[0]
+    if name in ("np.save", "np.savez", "np.savez_compressed", "cv2.imwrite", "plt.savefig"):
+        return call.args[0]
+    if name in ("json.dump", "pickle.dump", "shutil.copy", "shutil.copyfile", "shutil.copyfileobj", "shutil.move"):
+        return call.args[1]
+    if method == "save" and len(call.args) > 1 and not _dotted(call.func.value).endswith("checkpoints"):  # type: ignore[union-attr]
+        return call.args[0]
+    return None
+
+
+def strangers_who_write(source: str) -> list[str]:
+    tree = ast.parse(source)
+    safe = _safe_names(tree)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    targets = [(call, target) for call in calls if (target := _written_by(call)) is not None]
+    return [_dotted(call.func) for call, target in targets if _dotted(target) not in safe]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] in ("luab_jax", "data_prep")])
+def test_every_file_is_written_by_the_one_atomic_writer(module: str) -> None:
+    found = strangers_who_write(MODULES[module].read_text(encoding="utf-8"))
+    if module != WRITER:
+        assert set(found) <= WRITES_ITSELF.get(module, set()), f"write by {WRITER} instead"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "path.write_text('x')",
+        "(folder / 'x').write_bytes(b'')",
+        "path.open('w')",
+        "open(path, mode='ab')",
+        "np.savez(path, a=a)",
+        "image.save(path, 'PNG')",
+        "json.dump(values, file)",
+        "cv2.imwrite(path, image)",
+        "zipfile.ZipFile(path, 'w')",
+    ],
+)
+def test_a_stranger_who_writes_is_found(line: str) -> None:
+    assert strangers_who_write(line)
+    assert not strangers_who_write("with atomic_file(p) as temporary, temporary.open('wb') as f:\n    np.savez(f, a=a)")
+
+
+def test_only_the_storage_module_makes_paths_absolute() -> None:
+    """The methods of pathlib and etils make a path below the working folder of the name of a bucket, silently."""
+    methods = {"resolve", "absolute", "abspath", "realpath"}
+    found = []
+    for module, path in MODULES.items():
+        if not module.startswith("luab_jax.") or module == "luab_jax.io.storage":
+            continue
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        found += [
+            f"{module}:{call.lineno}"
+            for call in calls
+            if isinstance(call.func, ast.Attribute)
+            and call.func.attr in methods
+            and not (isinstance(call.func.value, ast.Name) and call.func.value.id == "storage")
+        ]
+    assert not found
+
+
+def test_every_module_can_be_imported_in_one_process_with_every_other() -> None:
+    """And none adds a flag to absl's global set: two commands have flags of the same name."""
+    modules = sorted(name for name in MODULES if name.split(".")[0] in ("luab_jax", "data_prep", "configs"))
+    program = f"""
+import importlib
+from absl import flags
+before = set(flags.FLAGS)
+for name in {modules!r}:
+    importlib.import_module(name)
+own = {{flag for module, of in flags.FLAGS.flags_by_module_dict().items() if "luab_jax" in module for flag in of}}
+assert not own, own
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def test_text_is_read_as_utf_8_whatever_the_locale() -> None:
+    found = []
+    for module, path in MODULES.items():
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        texts = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "read_text"]
+        found += [f"{module}:{c.lineno}" for c in texts if not c.args and "encoding" not in {k.arg for k in c.keywords}]
+    assert not found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from luab_jax.errors import ExitCode
+from luab_jax import cli
+from luab_jax.errors import DataError, ExitCode
+from luab_jax.io import retries
+from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -81,6 +86,9 @@ def test_print_config_shows_every_field_as_the_flag_that_sets_it() -> None:
     assert "--config.epochs=3.0" in result.stdout
     assert "--config.byproduct.target=click_last" in result.stdout
     assert "--config.model.name=vit_b" in result.stdout
+    assert "click_last" in result.stdout
+    flags = [line for line in result.stdout.splitlines() if not line.startswith("#")]
+    assert all(line.startswith("--config.") for line in flags)
 
 
 @pytest.mark.parametrize(
@@ -97,3 +105,80 @@ def test_output_that_nobody_reads_any_more_ends_without_a_word(arguments: list[s
         )  # fmt: skip
     assert result.stderr == ""
     assert result.returncode == 128 + signal.SIGPIPE
+
+
+COMMANDS = (
+    "luab_jax.main",
+    "luab_jax.evaluate",
+    "luab_jax.export",
+    "luab_jax.preview.__main__",
+    "luab_jax.preflight.__main__",
+    "luab_jax.report.__main__",
+)
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_says_what_a_command_does_with_three_examples_and_every_default(
+    module: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = importlib.import_module(module)
+    assert command.main(["--help"]) == ExitCode.DONE
+    summary, examples, options, *_ = capsys.readouterr().out.split("\n\n")
+    assert len(summary.splitlines()) == 2
+    name = module.removesuffix(".__main__")
+    assert examples.splitlines()[0] == "Examples:" and len(examples.splitlines()) == 4
+    assert all(line.startswith(f"  python -m {name} ") for line in examples.splitlines()[1:])
+    given = [line for line in options.splitlines() if line.startswith("  --") and "FIELD" not in line]
+    assert given and options.count("Default: ") + options.count("Required.") == len(given)
+
+
+def test_help_says_which_options_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    from luab_jax import evaluate, main
+
+    for command, required in ((evaluate, {"checkpoint", "data"}), (main, {"config", "workdir"})):
+        assert command.main(["--help"]) == ExitCode.DONE
+        options = capsys.readouterr().out.split("Options:")[1].split("\n  --")
+        assert {text.partition("=")[0] for text in options if text.rstrip().endswith("Required.")} == required
+
+
+def test_commands_are_called_one_after_the_other_in_a_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with its own flags, which a call before does not leave behind."""
+    from luab_jax import evaluate, export, main
+    from luab_jax.report import __main__ as report
+
+    data = tiny.prepare_data(tmp_path / "data")
+    config = tmp_path / "tiny.py"
+    config.write_text(
+        "from pathlib import Path\nfrom tests import tiny\n"
+        f"def get_config():\n    return tiny.experiment(Path({str(data)!r}), total_steps=2)\n"
+    )
+    workdir, out = tmp_path / "run", tmp_path / "r.json"
+    assert main.main([f"--config={config}", f"--workdir={workdir}", "--config.seed=3"]) == ExitCode.DONE
+    arguments = [f"--checkpoint={workdir}", f"--data={data}", f"--out={out}"]
+    assert evaluate.main([*arguments, "--suites=imagenet", "--image_size=24", "--resize_side=24"]) == ExitCode.DONE
+    assert "image_size" in json.loads(out.read_text())["checkpoint"]["preprocessing_override"]
+    assert evaluate.main([*arguments, "--suites=imagenet"]) == ExitCode.FAILED
+    assert "holds results of another checkpoint or preprocessing" in capsys.readouterr().err
+    assert evaluate.main([*arguments, "--overwrite"]) == ExitCode.DONE
+    assert "preprocessing_override" not in json.loads(out.read_text())["checkpoint"]
+    assert evaluate.main(arguments[:1]) == ExitCode.USAGE
+    assert export.main([f"--checkpoint={workdir}", f"--out={tmp_path / 'w.safetensors'}"]) == ExitCode.DONE
+    capsys.readouterr()
+    assert report.main([str(out)]) == ExitCode.DONE
+    assert "tiny top1 %" in capsys.readouterr().out
+    assert main.main(["--config=vit_b", "--print_config"]) == ExitCode.DONE
+    assert "--config.seed=0" in capsys.readouterr().out
+
+
+def test_requests_that_were_repeated_are_told_before_the_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def failing(arguments: cli.Arguments) -> ExitCode:
+        retries.add({"503": 2})
+        raise DataError("gs://bucket/data: there is no such bucket")
+
+    assert cli.Command("x", "does nothing", ()).run(failing, []) is ExitCode.FAILED
+    assert capsys.readouterr().err.splitlines() == [
+        "storage: 2 request(s) failed and were repeated (503: 2)",
+        "error: gs://bucket/data: there is no such bucket",
+    ]

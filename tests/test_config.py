@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luab_jax.augmentation.config import AugmentationConfig
+from luab_jax.byproducts.kinds import RandomPoint
 from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import (
@@ -36,9 +38,10 @@ from luab_jax.config import (
     total_steps,
     warmup_steps,
 )
+from luab_jax.data.gpu_jpeg import JpegDecoder
 from luab_jax.data.transforms import Preprocessing
 from luab_jax.errors import ConfigError
-from luab_jax.models.config import ModelConfig
+from luab_jax.models.config import BatchNorm, ModelConfig
 
 FOLDER = Path(__file__).parents[1] / "configs"
 EXPERIMENTS = sorted(path.name for path in FOLDER.glob("*.py") if path.name not in ("__init__.py", "base.py"))
@@ -56,7 +59,8 @@ def test_the_experiments_of_the_first_release_are_there() -> None:
 def test_every_file_gives_a_valid_config_of_its_model(name: str) -> None:
     config = load(name)
     config.validate()
-    assert name == "demo.py" or config.model.name == name.removesuffix(".py").removeprefix("coco_")
+    own_names = ("demo.py", "several_byproducts.py")
+    assert name in own_names or config.model.name == name.removesuffix(".py").removeprefix("coco_")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -149,6 +153,8 @@ def test_what_this_version_does_not_know_is_refused(values: dict[str, Any], told
         ({"data": DataConfig(crop_scale=(0.9, 0.1))}, "data.crop_scale", (0.9, 0.1)),
         ({"data": DataConfig(crop_scale=(0.5, 1.1))}, "data.crop_scale", (0.5, 1.1)),
         ({"data": DataConfig(num_threads=-1)}, "data.num_threads", -1),
+        ({"data": DataConfig(workers=-2)}, "data.workers", -2),
+        ({"data": DataConfig(workers=-1, decoder=JpegDecoder.NVJPEG)}, "data.workers", -1),
         ({"data": DataConfig(prefetch_examples=-1)}, "data.prefetch_examples", -1),
         ({"data": DataConfig(preprocessing=Preprocessing(image_size=0))}, "data.preprocessing.image_size", 0),
         (
@@ -160,6 +166,19 @@ def test_what_this_version_does_not_know_is_refused(values: dict[str, Any], told
             {"data": DataConfig(preprocessing=Preprocessing(std=(0.2, 0.0, 0.2)))},
             "data.preprocessing.std",
             (0.2, 0.0, 0.2),
+        ),
+        (
+            {"data": DataConfig(preprocessing=Preprocessing(mean=(127.5, 127.5, 127.5)))},
+            "data.preprocessing.mean",
+            "(127.5, 127.5, 127.5) must be three numbers on [0, 1]: R, G, B; divide levels of 0 to 255 by 255",
+        ),
+        ({"data": DataConfig(preprocessing=Preprocessing(std=(58.0, 57.0, 57.0)))}, "data.preprocessing.std", "(58.0,"),
+        ({"optim": OptimConfig(warmup_learning_rate=-1e-6)}, "optim.warmup_learning_rate", -1e-6),
+        ({"augmentation": AugmentationConfig(mix_draws=3)}, "augmentation.mix_draws", 3),
+        (
+            {"batch_size": 384, "model": ModelConfig(batch_norm=BatchNorm.GROUPS)},
+            "model.batch_norm_images",
+            "256 does not divide the 384 images",
         ),
         ({"model": ModelConfig(name="vit_ti", dropout=1.5)}, "model.dropout", 1.5),
     ],
@@ -192,6 +211,7 @@ def test_an_override_that_changed_the_length_of_a_tuple_is_refused(override: Cal
     "changes",
     [
         {"total_steps": 5, "epochs": 0.0},
+        {"batch_size": 8, "model": ModelConfig(batch_norm=BatchNorm.GROUPS)},
         {"byproduct": ByproductConfig(weight=0.0)},
         {"data": DataConfig(preprocessing=Preprocessing(resize_side=None))},
         {"data": DataConfig(crop_scale=(1.0, 1.0))},
@@ -228,7 +248,7 @@ def test_total_steps_override_epochs_and_warm_up_leaves_half() -> None:
 
 OPERATIONAL = {
     "root": lambda: Config(data=DataConfig(root="gs://elsewhere")),
-    "threads": lambda: Config(data=DataConfig(num_threads=3, prefetch_examples=7)),
+    "threads": lambda: Config(data=DataConfig(num_threads=3, workers=-1, prefetch_examples=7)),
     "mesh": lambda: Config(mesh=MeshConfig(data=2, fsdp=4)),
     "checkpoints": lambda: Config(checkpoint=CheckpointConfig(every_epochs=3.0, keep_last=9, keep_best=0)),
     "evaluation": lambda: Config(eval=EvalConfig(every_epochs=7.0, batch_size=3)),
@@ -250,13 +270,14 @@ def test_what_a_run_computes_is_a_difference() -> None:
     old = Config()
     new = Config(
         batch_size=8,
-        data=DataConfig(root="elsewhere", crop_scale=(0.5, 1.0)),
+        data=DataConfig(root="elsewhere", crop_scale=(0.5, 1.0), decoder=JpegDecoder.NVJPEG),
         byproduct=ByproductConfig(target=Target.NONE),
     )
     assert differences(old, new) == {
         "batch_size": (1024, 8),
         "byproduct.target": ("click_last", "none"),
         "data.crop_scale": ([0.08, 1.0], [0.5, 1.0]),
+        "data.decoder": ("cpu", "nvjpeg"),
     }
     assert config_hash(old) != config_hash(new)
 
@@ -271,15 +292,29 @@ def test_a_config_and_its_stored_dict_do_not_differ() -> None:
 def test_fields_of_a_later_version_at_the_value_of_old_runs_change_neither_hash_nor_experiment() -> None:
     """A run from before the fields resumes; its config.json lacks them."""
     stored = json.loads(json.dumps(to_dict(Config())))
+    config = Config(optim=OptimConfig(warmup_learning_rate=0.0))
     for name in ("heat_map_side", "min_annotator_images", "max_annotators", "sample_weight"):
         del stored["byproduct"][name]
-    assert differences(stored, Config()) == {}
-    assert scientific_fields(stored) == scientific_fields(Config())
-    assert config_hash(Config()) == "0fc7d5ad3abb"  # as before the fields
+    for name in ("schedule", "warmup_learning_rate"):
+        del stored["optim"][name]
+    assert differences(stored, config) == {}
+    assert scientific_fields(stored) == scientific_fields(config)
+    assert config_hash(config) == "0fc7d5ad3abb"  # as before the fields
     weighted = Config(byproduct=ByproductConfig(sample_weight=SampleWeight.TIME_TO_CLICK, heat_map_side=14))
+    weighted.optim.warmup_learning_rate = 0.0
     expected = {"byproduct.sample_weight": ("none", "time_to_click"), "byproduct.heat_map_side": (7, 14)}
     assert differences(stored, weighted) == expected
     assert config_hash(weighted) != config_hash(Config())
+
+
+def test_a_field_that_another_makes_meaningless_is_no_part_of_the_experiment() -> None:
+    without_warm_up = [
+        Config(optim=OptimConfig(warmup_epochs=0.0, warmup_learning_rate=rate)) for rate in (0.0, 1e-6, 1e-3)
+    ]
+    assert len({config_hash(config) for config in without_warm_up}) == 1
+    drawn = [Config(byproduct=ByproductConfig(target=Target.RANDOM, random_point=kind)) for kind in RandomPoint]
+    assert len({config_hash(config) for config in drawn}) == 2
+    assert "byproduct.random_point" not in scientific_fields(Config())
 
 
 def test_flatten_names_every_leaf_by_its_path() -> None:

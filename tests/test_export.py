@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from luab_jax import export as command
 from luab_jax.config import OptimConfig
 from luab_jax.errors import ExitCode
-from luab_jax.train import train
+from luab_jax.training.loop import train
 from tests import tiny
-from tests.test_train import REPOSITORY
+from tests.training.test_loop import REPOSITORY
+
+Export = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +29,28 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def export(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "luab_jax.export", *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture
+def export(capsys: pytest.CaptureFixture[str]) -> Export:
+    """The command in this process: its exit code and what it said."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = command.main(arguments)
+        return code, "".join(capsys.readouterr())
+
+    return run
 
 
-def test_the_file_holds_every_array_but_the_byproduct_heads(workdir: Path, tmp_path: Path) -> None:
+def test_it_is_a_command(workdir: Path, tmp_path: Path) -> None:
+    """As the documents start it; what it does is below."""
+    given = [f"--checkpoint={workdir}", f"--out={tmp_path / 'w.safetensors'}"]
+    started = [sys.executable, "-m", "luab_jax.export", *given]
+    done = subprocess.run(started, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "run, step 1, " in done.stdout + done.stderr
+    assert "fc.bias" in safetensors.numpy.load_file(tmp_path / "w.safetensors")
+
+
+def test_the_file_holds_every_array_but_the_byproduct_heads(export: Export, workdir: Path, tmp_path: Path) -> None:
     code, said = export(f"--checkpoint={workdir}", f"--out={tmp_path / 'w.safetensors'}")
     assert code == 0
     assert "run, step 1, " in said and "left out: the byproduct head" in said
@@ -42,13 +61,13 @@ def test_the_file_holds_every_array_but_the_byproduct_heads(workdir: Path, tmp_p
     assert not any("byproduct" in name for name in weights)
 
 
-def test_of_a_run_with_a_moving_average_either_can_be_had(tmp_path: Path) -> None:
+def test_of_a_run_with_a_moving_average_either_can_be_had(export: Export, tmp_path: Path) -> None:
     config = tiny.experiment(tiny.prepare_data(tmp_path / "data"), total_steps=1, optim=OptimConfig(ema_decay=0.5))
     assert train(config, tmp_path / "run") is ExitCode.DONE
     files = {weights: tmp_path / f"{weights}.safetensors" for weights in ("ema", "raw")}
-    code, said = export(f"--checkpoint={tmp_path / 'run'}", f"--out={files['ema']}")
+    code, said = export(f"--checkpoint={tmp_path / 'run'}", f"--out={files['ema']}", "--weights=ema")
     assert code == 0 and "run, step 1, moving average, " in said
-    code, said = export(f"--checkpoint={tmp_path / 'run'}", f"--out={files['raw']}", "--weights=raw")
+    code, said = export(f"--checkpoint={tmp_path / 'run'}", f"--out={files['raw']}")
     assert code == 0 and "run, step 1, " in said and "moving average" not in said
     ema, raw = (safetensors.numpy.load_file(file) for file in files.values())
     assert ema.keys() == raw.keys() and not np.array_equal(ema["fc.bias"], raw["fc.bias"])
@@ -65,6 +84,8 @@ def test_of_a_run_with_a_moving_average_either_can_be_had(tmp_path: Path) -> Non
         (["--checkpoint={workdir}", "--out={workdir}/no/w.safetensors"], 1, "cannot be written (No such file"),
     ],
 )
-def test_what_cannot_be_is_one_message(arguments: list[str], code: int, told: str, workdir: Path) -> None:
+def test_what_cannot_be_is_one_message(
+    arguments: list[str], code: int, told: str, export: Export, workdir: Path
+) -> None:
     found, said = export(*(argument.format(workdir=workdir) for argument in arguments))
     assert found == code and told in said and "Traceback" not in said

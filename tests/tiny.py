@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from data_prep.publish import prepare
-from data_prep.shards import Outcome, Plan
+from data_prep.writing.publish import prepare
+from data_prep.writing.shards import Outcome, Plan
 from luab_jax.byproducts.records import Box, Hover, ImageRecord, Showing, TimedPoint
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import ByproductConfig, Config, DataConfig, LogConfig, OptimConfig, Optimizer
@@ -73,7 +74,13 @@ def simulate(x: float, y: float, label: int) -> Showing:
 
 
 def prepare_split(
-    directory: Path, split: str, num_images: int, *, items: list[Drawn] | None = None, num_shards: int = 2
+    directory: Path,
+    split: str,
+    num_images: int,
+    *,
+    items: list[Drawn] | None = None,
+    num_shards: int = 2,
+    read: Callable[[Drawn], Outcome] = draw,
 ) -> Path:
     """Writes a prepared split through data_prep's own writer."""
     plan = Plan(
@@ -82,7 +89,7 @@ def prepare_split(
         split=split,
         classes=CLASSES,
         items=items or [Drawn(i) for i in range(num_images)],
-        read=draw,
+        read=read,
         num_shards=num_shards,
         source={},
     )

@@ -13,6 +13,7 @@ from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.augmentation.plan import Plan, Targets, make_plan, plan_targets
 from luab_jax.augmentation.rectangles import Rectangles, covered, covered_cells, draw_erased, draw_pasted
 from luab_jax.augmentation.render import render
+from luab_jax.augmentation.rows import elements, pair_groups, partners
 from luab_jax.byproducts.kinds import TargetKind
 from tests.augmentation.pictures import MEAN, STD, centre_of_light, dotted, pictures
 
@@ -129,6 +130,48 @@ def test_half_of_the_steps_paste_and_half_blend() -> None:
     assert 18 < sum(pastes) < 42
     assert all(plan_of(step, num_rows=2, mixup=0.8).mixing.pasted.area(SIDE)[0] == 0 for step in range(3))  # pyright: ignore
     assert all(plan_of(step, num_rows=2, cutmix=1.0).mixing.outside[0] == 1 for step in range(3))  # pyright: ignore
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_each_part_of_the_batch_has_a_mixture_of_its_own_on_any_number_of_processes(processes: int) -> None:
+    config = AugmentationConfig(mixup=0.8, cutmix=1.0, mix_draws=4)
+    mixtures = []
+    for hosts in (1, processes):
+        plan = make_plan(config, jax.random.key(2), num_rows=64, side=SIDE, processes=hosts)
+        assert plan.mixing is not None
+        in_order = np.argsort(elements(64, hosts))
+        mixtures.append(jax.tree.map(lambda values, order=in_order: np.asarray(values)[order], plan.mixing))
+    for one, other in zip(jax.tree.leaves(mixtures[0]), jax.tree.leaves(mixtures[1]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    shares = mixtures[0].share.reshape(4, 16)
+    assert (shares == shares[:, :1]).all() and len(np.unique(shares)) == 4
+    groups = pair_groups(64, processes=processes)
+    plan = make_plan(config, jax.random.key(2), num_rows=64, side=SIDE, processes=processes)
+    assert plan.mixing is not None
+    np.testing.assert_array_equal(partners(plan.mixing.share, groups), plan.mixing.share)  # of pairs the same
+
+
+FIRST_DRAW = [0.487305, 7, 32]
+"""Share, left and right edge, printed by the version before."""
+
+
+def test_a_single_draw_is_that_of_runs_from_before_there_were_several() -> None:
+    mixing = plan_of(3, mixup=0.8, cutmix=1.0).mixing
+    assert mixing is not None
+    assert [round(float(mixing.share[0]), 6), int(mixing.pasted.left[0]), int(mixing.pasted.right[0])] == FIRST_DRAW
+    assert len(np.unique(mixing.share)) == 1
+
+
+def test_a_control_point_stays_in_place_and_weighs_what_the_click_weighs() -> None:
+    plan = plan_of(5, num_rows=64, rand_augment_magnitude=9.0, erasing=0.5, mixup=0.8, cutmix=1.0, mix_draws=4)
+    rng = np.random.default_rng(0)
+    clicks, control = rng.uniform(0, 1, (2, 64, 1, 2))
+    valid = rng.uniform(size=(64, 1)) < 0.8
+    of_click = targets_of(plan, TargetKind.POINT, clicks, valid)
+    made = targets_of(plan, TargetKind.CONTROL_POINT, np.concatenate([control, clicks], axis=-1), valid)
+    np.testing.assert_array_equal(made.weights, of_click.weights)
+    assert 0 < float(made.weights.sum()) < 64
+    np.testing.assert_allclose(made.values[:, 0], np.where(valid, control[:, 0], 0), rtol=1e-6)
 
 
 def test_mixup_blends_the_pixels_by_the_share_of_the_labels() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from luab_jax.errors import ExitCode
+from tests.xla_flags import QUICK_TO_COMPILE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BATCH, ROUNDS = 4, 3
@@ -27,7 +28,7 @@ def get_config():
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "PYTHONPATH": str(REPOSITORY),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"{QUICK_TO_COMPILE} --xla_force_host_platform_device_count=2",
     }
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)

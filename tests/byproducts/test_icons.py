@@ -111,14 +111,27 @@ def test_points_move_with_crop_and_flip_and_end_with_them() -> None:
 
 
 def test_every_class_with_an_icon_has_a_random_point_of_its_own() -> None:
-    one = make_target(Target.RANDOM, columns(add(CAT, A)), geometry.identity(), seed=5, num_classes=NUM_CLASSES)
+    one = make_target(
+        Target.RANDOM_IN_IMAGE, columns(add(CAT, A)), geometry.identity(), seed=5, num_classes=NUM_CLASSES
+    )
     assert one.valid.tolist() == [False, True, False, False]
     both = columns(add(CAT, A), add(DOG, C))
-    made = make_target(Target.RANDOM, both, geometry.identity(), seed=5, num_classes=NUM_CLASSES)
+    made = make_target(Target.RANDOM_IN_IMAGE, both, geometry.identity(), seed=5, num_classes=NUM_CLASSES)
     assert made.valid.tolist() == [False, True, True, False]
     for label in (CAT, DOG):
         np.testing.assert_allclose(made.values[label], random_point("a.jpg", 5, label), rtol=1e-6)
     assert made.values[CAT].tolist() != made.values[DOG].tolist()
+
+
+def test_the_control_counts_where_each_classs_icon_does() -> None:
+    both = columns(add(CAT, A), add(DOG, C))
+    for view in (geometry.identity(), geometry.crop(0.0, 0.0, 0.5, 0.5)):
+        made = make_target(Target.RANDOM, both, view, seed=5, num_classes=NUM_CLASSES)
+        icons = make_target(Target.COCO_FINAL, both, view, seed=5, num_classes=NUM_CLASSES)
+        assert made.valid.tolist() == icons.valid.tolist()
+        np.testing.assert_array_equal(made.values[:, 2:], icons.values)
+        for label in np.flatnonzero(made.valid):
+            np.testing.assert_allclose(made.values[label, :2], random_point("a.jpg", 5, int(label)), rtol=1e-6)
 
 
 def test_boxes_of_a_class_are_united_and_clipped() -> None:

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luab_jax.byproducts import geometry
+from luab_jax.byproducts import targets as targets_module
 from luab_jax.byproducts.columns import ByproductColumns, Points
 from luab_jax.byproducts.geometry import Affine
-from luab_jax.byproducts.kinds import TargetSettings, TargetValues
+from luab_jax.byproducts.kinds import RandomPoint, TargetKind, TargetSettings, TargetValues
 from luab_jax.byproducts.points import random_point
 from luab_jax.byproducts.responses import Response
 from luab_jax.byproducts.statistics import Scale, TargetStatistics
-from luab_jax.byproducts.targets import Target, fits, make_target, target_shape
+from luab_jax.byproducts.targets import Target, fits, head_shape, make_target, responses_of, target_shape
 
 Click = tuple[float, float]
 WHOLE = geometry.identity()
@@ -181,7 +182,7 @@ def test_without_a_box_of_the_class_there_is_no_target(kind: Target, boxes: list
     assert_invalid(target(kind, byproducts(boxes=boxes)))
 
 
-@pytest.mark.parametrize("kind", [*CLICK_TARGETS, Target.BOX_CENTRE, Target.RANDOM])
+@pytest.mark.parametrize("kind", [*CLICK_TARGETS, Target.BOX_CENTRE, Target.RANDOM_IN_IMAGE])
 @settings(max_examples=40, deadline=None)
 @given(x=st.floats(0.0, 1.0, width=32), y=st.floats(0.0, 1.0, width=32), data=st.data())
 def test_a_point_moves_with_the_crop_and_is_valid_only_inside_it(
@@ -192,7 +193,7 @@ def test_a_point_moves_with_the_crop_and_is_valid_only_inside_it(
     right, bottom = data.draw(st.floats(left + 0.125, 1.0)), data.draw(st.floats(top + 0.125, 1.0))
     flip = data.draw(st.booleans())
     columns = byproducts([(True, [(x, y)])], boxes=[(3, (x, y, x, y))])
-    if kind is Target.RANDOM:
+    if kind is Target.RANDOM_IN_IMAGE:
         x, y = random_point(columns.file_name, 0).tolist()
     view = geometry.crop(left, top, right, bottom)
     made = target(kind, columns, view.then(geometry.flip_horizontal()) if flip else view)
@@ -219,21 +220,21 @@ def test_a_box_is_clipped_to_the_crop_and_invalid_outside_it() -> None:
 def test_a_random_point_depends_on_file_name_and_seed_only(name: str, seed: int, other: list[int]) -> None:
     bare = byproducts([CLICKED], file_name=name)
     rich = byproducts([CLICKED, *((True, [(i / 9, 0.5)]) for i in other)], label=len(other), file_name=name)
-    assert_point(target(Target.RANDOM, bare, seed=seed), *random_point(name, seed))
-    assert_point(target(Target.RANDOM, rich, seed=seed), *random_point(name, seed))
+    assert_point(target(Target.RANDOM_IN_IMAGE, bare, seed=seed), *random_point(name, seed))
+    assert_point(target(Target.RANDOM_IN_IMAGE, rich, seed=seed), *random_point(name, seed))
 
 
 @pytest.mark.parametrize("showings", [[], [(False, [(0.5, 0.5)])], [(True, [])]])
 def test_an_image_without_a_final_click_has_no_random_point_so_that_the_control_is_matched(
     showings: list[tuple[bool, list[Click]]],
 ) -> None:
-    assert not target(Target.RANDOM, byproducts(showings)).valid.any()
+    assert not target(Target.RANDOM_IN_IMAGE, byproducts(showings)).valid.any()
 
 
 def test_a_random_point_stays_on_its_pixel_whatever_the_crop() -> None:
     columns = byproducts([CLICKED])
     for view in (geometry.crop(0.0, 0.0, 1.0, 0.999), geometry.crop(0.0, 0.0, 0.999, 1.0), geometry.flip_horizontal()):
-        made = target(Target.RANDOM, columns, view)
+        made = target(Target.RANDOM_IN_IMAGE, columns, view)
         np.testing.assert_allclose(view.inverse().points(made.values)[0], random_point(columns.file_name, 0), rtol=1e-5)
 
 
@@ -261,3 +262,59 @@ def test_random_points_are_uniform_and_of_other_seeds_unrelated() -> None:
     other_seed = np.array([random_point(name, 1) for name in names])
     correlation = np.corrcoef(np.concatenate([drawn, other_seed], axis=1).T) - np.eye(4)
     assert np.abs(correlation).max() < 3.3 / np.sqrt(len(names))
+
+
+# --- the control that is matched to the clicks
+
+
+def control(columns: ByproductColumns, view: geometry.Affine, *, seed: int = 0, per_crop: bool = False) -> TargetValues:
+    kind = RandomPoint.PER_CROP if per_crop else RandomPoint.PER_IMAGE
+    return make_target(Target.RANDOM, columns, view, seed=seed, settings=TargetSettings(random_point=kind))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.75), st.floats(0, 0.75), st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_the_control_counts_in_the_crops_in_which_the_click_counts_and_lies_in_all_of_them(
+    x: float, y: float, left: float, top: float, flip: bool, per_crop: bool
+) -> None:
+    columns = byproducts([(True, [(x, y)])])
+    view = geometry.crop(left, top, left + 0.25, top + 0.25)
+    view = view.then(geometry.flip_horizontal()) if flip else view
+    made, click = control(columns, view, per_crop=per_crop), target(Target.CLICK_LAST, columns, view)
+    assert made.valid.tolist() == click.valid.tolist()
+    if made.valid[0]:
+        assert ((made.values[0, :2] >= 0) & (made.values[0, :2] <= 1)).all()
+        np.testing.assert_array_equal(made.values[0, 2:], click.values[0])
+
+
+def test_the_controls_place_in_the_crop_is_the_images_or_the_crops() -> None:
+    columns = byproducts([(True, [(0.5, 0.5)])], file_name="a.jpg")
+    views = [geometry.crop(0.0, 0.0, 0.5 + i / 100, 0.6) for i in range(8)]
+    fixed = {tuple(control(columns, view, seed=3).values[0, :2]) for view in views}
+    assert fixed == {tuple(random_point("a.jpg", 3).astype(np.float32))}
+    drawn = [control(columns, view, seed=3, per_crop=True).values[0, :2] for view in views]
+    assert len({tuple(point) for point in drawn}) == len(views)
+    again = [control(columns, view, seed=3, per_crop=True).values[0, :2] for view in views]
+    np.testing.assert_array_equal(drawn, again)
+
+
+@pytest.mark.parametrize("showings", [[], [(False, [(0.5, 0.5)])], [(True, [])]])
+def test_an_image_without_a_final_click_has_no_control_either(showings: list[tuple[bool, list[Click]]]) -> None:
+    assert not control(byproducts(showings), geometry.identity()).valid.any()
+
+
+def test_a_head_that_regresses_the_control_predicts_one_point() -> None:
+    assert target_shape(Target.RANDOM) == (1, 4) and head_shape(Target.RANDOM) == (1, 2)
+    assert head_shape(Target.RANDOM, 80) == (80, 2)
+
+
+def test_a_new_target_of_kind_number_needs_no_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row and a function are enough, as the module says."""
+    row = targets_module._Row(TargetKind.NUMBER, lambda columns, _: np.array([float(len(columns.labels))]))
+    monkeypatch.setitem(targets_module._TABLE, Target.CLICK_MEAN, row)
+    assert responses_of(Target.CLICK_MEAN) == ()
+    assert head_shape(Target.CLICK_MEAN) == (1, 1)
+    assert target(Target.CLICK_MEAN, byproducts([CLICKED])).valid.tolist() == [True]
+    assert responses_of(Target.TIME_TO_CLICK) == (Response.TIME_TO_CLICK,)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
+import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -189,13 +193,66 @@ def test_a_manifest_that_is_no_text_is_refused_by_name(mine: Path) -> None:
 
 
 def test_the_index_of_another_preparation_is_noticed_at_the_record(mine: Path) -> None:
-    """Equal counts, other records: the sizes differ, and no read returns bytes that were not written as a record."""
+    """Equal counts and sizes of shards, other records: no read returns bytes that were not written as a record."""
     with np.load(index_path(mine, "val")) as index:
-        offsets, lengths = index["offsets"], index["lengths"]
-    write_index(index_path(mine, "val"), [offsets], [lengths + np.uint32(1)])
+        offsets, lengths = index["offsets"], index["lengths"].copy()
+    second = int(np.flatnonzero(offsets)[0])  # of its shard
+    lengths[second - 1] += 1
+    lengths[second] -= 1
+    offsets[second] += 1
+    write_index(index_path(mine, "val"), [offsets], [lengths])
     opened = open_split(mine, "val")
     with pytest.raises(DataError, match=r"record 0 at byte 0: its header is not that of the record in the index"):
-        opened.records[0]
+        opened.records[second - 1]
+
+
+def repeated(offsets: np.ndarray, lengths: np.ndarray) -> None:
+    offsets[2] = offsets[1]
+    lengths[2] = lengths[1]
+
+
+def overlapping(offsets: np.ndarray, lengths: np.ndarray) -> None:
+    second = int(np.flatnonzero(offsets)[0])  # of its shard
+    offsets[second] -= np.uint64(1)
+
+
+def beyond(offsets: np.ndarray, lengths: np.ndarray) -> None:
+    lengths[-1] = 4_000_000_000
+
+
+def wrapped(offsets: np.ndarray, lengths: np.ndarray) -> None:
+    offsets[0] = 2**64 - 1
+
+
+@pytest.mark.parametrize("change", [repeated, overlapping, beyond, wrapped])
+def test_an_index_that_no_shard_can_have_is_refused_when_it_is_opened(
+    mine: Path, change: Callable[[np.ndarray, np.ndarray], None]
+) -> None:
+    with np.load(index_path(mine, "val")) as index:
+        offsets, lengths = index["offsets"].copy(), index["lengths"].copy()
+    change(offsets, lengths)
+    write_index(index_path(mine, "val"), [offsets], [lengths])
+    with pytest.raises(DataError, match=r"val\.index\.npz: (places record|ends tiny-val).* prepare the split again"):
+        open_split(mine, "val")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_index_that_declares_more_than_it_holds_is_not_read(mine: Path, compression: int) -> None:
+    """10^12 offsets would take 8 TB; 200 MB of zeros deflate to 200 kB."""
+    path = index_path(mine, "val")
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name in ("offsets", "lengths"):
+            header = io.BytesIO()
+            count = 10**12 if compression == zipfile.ZIP_STORED else 25_000_000
+            np.lib.format.write_array_header_1_0(header, {"descr": "<u8", "fortran_order": False, "shape": (count,)})
+            zeros = b"" if compression == zipfile.ZIP_STORED else bytes(8 * count)
+            archive.writestr(f"{name}.npy", header.getvalue() + zeros)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"val\.index\.npz: cannot be read as an index \(offsets"):
+        open_split(mine, "val")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize(

@@ -113,12 +113,10 @@ def evaluate(split: PreparedSplit, batch_size: int, **changes: object) -> list[t
 def assert_same_batches(ones: list[Batch], others: list[Batch]) -> None:
     assert len(ones) == len(others)
     for one, other in zip(ones, others, strict=True):
-        for name, a, b in zip(Batch._fields, one, other, strict=True):
-            if a is None or b is None:
-                assert a is b, name
-                continue
-            np.testing.assert_array_equal(a, b, err_msg=name)
-            assert a.dtype == b.dtype, name
+        assert jax.tree.structure(one) == jax.tree.structure(other)
+        for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+            assert a.dtype == b.dtype, path
 
 
 def interleaved(of_processes: list[list[Batch]]) -> list[Batch]:

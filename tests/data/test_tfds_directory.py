@@ -264,7 +264,7 @@ def test_a_record_whose_columns_do_not_go_together_is_refused() -> None:
 def test_inspect_and_verify_read_them_too(coco_2014: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(coco_2014), "--workers=1", f"--html={coco_2014.parent / 'page.html'}"]) == 0
     printed = capsys.readouterr().out
-    assert "validation of coco: 2 images in 2 shard(s), PARTIAL: 40,504 are published" in printed
+    assert "validation of coco: 2 images in 2 shards, PARTIAL: 40,504 are published" in printed
     assert "1 images, 3 boxes" in printed and "person" in (coco_2014.parent / "page.html").read_text()
     assert main(["verify", str(coco_2014), "--workers=1"]) == 0
     shard = next(coco_2014.rglob("*-00000-of-00002"))

@@ -11,8 +11,8 @@ from etils import epath
 from PIL import Image
 
 from data_prep.commands import Job, prepare_folders
-from data_prep.datasets.class_folders import Inputs
-from data_prep.sources import Folder
+from data_prep.datasets.listing import Inputs
+from data_prep.sources.tree import Folder
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.batch import Batch
 from luab_jax.data.class_lists import ClassList

@@ -15,7 +15,8 @@ from scipy import stats
 
 from luab_jax.byproducts.geometry import inside
 from luab_jax.byproducts.records import Size
-from luab_jax.data import transforms
+from luab_jax.data import resampling, transforms
+from luab_jax.data.decoding import decode
 from luab_jax.data.transforms import (
     ANY_SIZE,
     PixelBox,
@@ -23,7 +24,6 @@ from luab_jax.data.transforms import (
     ResizeFilter,
     Stored,
     crop_and_resize,
-    decode,
     evaluation_input,
     resize_and_centre_crop,
     sample_crop,
@@ -256,6 +256,23 @@ def test_only_the_middle_resized_is_the_middle_of_all_resized(
     assert np.abs(part.astype(int) - whole).max() <= 1
     np.testing.assert_array_equal(part_view.matrix, whole_view.matrix)
     np.testing.assert_array_equal(part_view.offset, whole_view.offset)
+
+
+@pytest.mark.parametrize("filter", list(ResizeFilter))
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (333, 500), (256, 256), (512, 300), (41, 29)])
+@pytest.mark.parametrize("short", [256, 232, 64])
+def test_what_the_centre_crop_keeps_is_what_it_is_in_the_whole_resized_image(
+    size: tuple[int, int], filter: ResizeFilter, short: int
+) -> None:
+    """Bit for bit, whether a side can be resized in part (a short side of 256, 64) or not (232)."""
+    pixels = np.random.default_rng(0).choice([0, 255, 90], (size[1], size[0], 3)).astype(np.uint8)
+    image, side = Image.fromarray(pixels), short * 7 // 8
+    seen, _ = resize_and_centre_crop(image, Preprocessing(image_size=side, resize_side=short, filter=filter))
+    scale = short / min(size)
+    resized = Size(*(short if length == min(size) else int(short * length / min(size)) for length in size))
+    left, top = round((resized.width - side) / 2), round((resized.height - side) / 2)
+    whole = resampling.resize_by_pillow(image, resized, filter) if scale != 1 else image
+    np.testing.assert_array_equal(seen, np.asarray(whole.crop((left, top, left + side, top + side))))
 
 
 def test_a_set_that_is_fed_as_stored_is_not_touched_and_refuses_other_sizes() -> None:

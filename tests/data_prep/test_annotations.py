@@ -122,6 +122,25 @@ def test_refused_files(data: bytes) -> None:
         read(data)
 
 
+@pytest.mark.parametrize(
+    ("image_id", "named", "used"),
+    [
+        ("cat/cat_1.jpg", "cat/cat_1.jpg", True),
+        ("cat/cat_1.jpg", "cat_1.jpg", True),
+        ("cat/cat_1.jpg", "cat/cat_1.jpg.JPEG", True),
+        ("cat/cat_1.jpg", "cat/cat_2.jpg", False),
+        ("cat/cat_1.jpg", "cat/cat_1", False),
+        ("cat/cat_1.png.jpg", "cat/cat_1.png.jpg", True),
+        ("cat/ cat_1 ", "cat/ cat_1 ", True),
+        ("cat/cat_1", "cat/cat_1.png.jpg", True),
+    ],
+)
+def test_an_image_whose_name_has_two_suffixes_is_itself(image_id: str, named: str, used: bool) -> None:
+    """The key of cat_1.jpg.jpg is cat/cat_1.jpg."""
+    annotation, _ = read(annotation_xml(metadata_xml(named)), image_id)
+    assert len(annotation.showings) == used
+
+
 WORDS = ["None", "nan", "-1", "1e400", "True", "0.5", "", "9" * 30, "\u0663", "cat/cat_1", "enter"]
 TAGS = ["annotation", "metadata", "object", "size", "bndbox", "xmin", "width", "height", "selectedRecord"]
 TAGS += ["mouseTracking", "hoveredRecord", "imageID", "selected", "x", "y", "time", "estimateTime", "imagePosition"]

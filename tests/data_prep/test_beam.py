@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import shutil
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from data_prep import beam
 from data_prep.__main__ import main
+from data_prep.writing import beam
 from luab_jax.data.dataset import manifest_path
 from luab_jax.errors import ExitCode, UserError
 from tests.data_prep.conftest import RawData, shard_bytes
@@ -62,6 +64,152 @@ def test_beam_from_bucket_to_bucket(make_raw: Make, bucket: Path, tmp_path: Path
 
 
 @needs_beam
+@pytest.mark.parametrize("runner", ["--runner=DirectRunner", "--runner=DaskRunner"])
+def test_reading_again_with_beam_finds_what_reading_here_does(
+    runner: str, make_raw: Make, tmp_path: Path, capsys: Capture
+) -> None:
+    if "Dask" in runner:
+        pytest.importorskip("distributed")
+    raw, out = make_raw(), tmp_path / "out"
+    assert main(raw.arguments(out, "--shards=3", f"--beam_options={runner}")) == 0
+    assert main(raw.arguments(tmp_path / "local", "--shards=3")) == 0
+    assert shard_bytes(out) == shard_bytes(tmp_path / "local")
+    before = sorted(out.iterdir())
+    shard = next(out.glob("*.tfrecord-00001-*"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    found = {}
+    for where in ([], [f"--beam_options={runner}"]):
+        capsys.readouterr()
+        assert main(["verify", str(out), "--workers=1", *where]) == ExitCode.FAILED
+        found[len(where)] = [line for line in capsys.readouterr().out.splitlines() if "fails its CRC" in line]
+    assert found[0] == found[1] and found[0]
+    shard.write_bytes(whole)
+    reports = []
+    for where in ([], [f"--beam_options={runner}"]):
+        capsys.readouterr()
+        assert main(["inspect", str(out), "--workers=1", *where]) == 0
+        reports.append([line for line in capsys.readouterr().out.splitlines() if "handed to Beam" not in line])
+    assert reports[0] == reports[1]
+    assert sorted(out.iterdir()) == before
+
+
+class _Stub:
+    """A job that ends as it is told to; `apache_beam` as far as `_Job._run` uses it."""
+
+    def __init__(self, end: Callable[[Sequence[str]], str]):
+        self.cancelled, self._end, self._files = False, end, ()
+
+    def Pipeline(self, options: object) -> _Stub:
+        return self
+
+    def Create(self, files: Sequence[str]) -> object:
+        self._files = files
+        return None
+
+    def Reshuffle(self) -> object:
+        return None
+
+    def Map(self, function: object) -> object:
+        return None
+
+    def __or__(self, other: object) -> _Stub:
+        return self
+
+    def run(self) -> _Stub:
+        return self
+
+    def wait_until_finish(self) -> str:
+        return self._end(self._files)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def stubbed(monkeypatch: pytest.MonkeyPatch, end: Callable[[Sequence[str]], str]) -> _Stub:
+    stub = _Stub(end)
+    monkeypatch.setitem(sys.modules, "apache_beam", stub)
+    monkeypatch.setattr(beam._Job, "__init__", _without_beam)
+    return stub
+
+
+def _without_beam(job: beam._Job, options: Sequence[str]) -> None:
+    job.token, job._options, job._runner = "0" * 32, None, "TheRunner"
+
+
+def _all(files: Sequence[str]) -> str:
+    for file in files:
+        beam.carry_out(file)
+    return "DONE"
+
+
+def test_a_launcher_that_is_interrupted_cancels_its_job(
+    make_raw: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    raw, out = make_raw(), tmp_path / "out"
+
+    def interrupted(files: Sequence[str]) -> str:
+        beam.carry_out(files[0])
+        raise KeyboardInterrupt
+
+    stub = stubbed(monkeypatch, interrupted)
+    assert main(raw.arguments(out, "--shards=3", "--beam_options=x")) == ExitCode.STOPPED_RESUMABLE
+    printed = capsys.readouterr()
+    assert stub.cancelled and "cancelling the job of TheRunner" in printed.out
+    assert "the same command goes on from there" in printed.err
+    assert not list(out.glob("*.task"))
+    stubbed(monkeypatch, _all)
+    assert main(raw.arguments(out, "--shards=3", "--beam_options=x")) == 0
+    assert "2 shard(s) handed to Beam's TheRunner" in capsys.readouterr().out
+
+
+def test_progress_is_told_while_a_job_runs(
+    make_raw: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    raw, out = make_raw(), tmp_path / "out"
+    monkeypatch.setattr(beam, "LOOK_EVERY_S", 0.01)
+    told = threading.Event()
+    advance = beam.Progress.advance
+
+    def advanced(progress: beam.Progress, count: int = 1) -> None:
+        advance(progress, count)
+        if progress._done == 1 and progress._total == 3:
+            told.set()
+
+    monkeypatch.setattr(beam.Progress, "advance", advanced)
+
+    def slowly(files: Sequence[str]) -> str:
+        beam.carry_out(files[0])
+        assert told.wait(30), "one of three is counted while the job runs"
+        return _all(files[1:])
+
+    stubbed(monkeypatch, slowly)
+    assert main(raw.arguments(out, "--shards=3", "--beam_options=x")) == 0
+
+
+def test_a_job_that_ends_otherwise_than_done_is_told(
+    make_raw: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    stubbed(monkeypatch, lambda files: "CANCELLED")
+    assert main(make_raw().arguments(tmp_path / "out", "--beam_options=x")) == ExitCode.FAILED
+    assert "the job of TheRunner ended as CANCELLED; its log says why" in capsys.readouterr().err
+
+
+def test_tasks_are_handed_over_many_at_a_time(make_raw: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a bucket each takes a round trip."""
+    together = threading.Barrier(3, timeout=30)
+    write = beam.write_bytes
+
+    def met(path: object, content: bytes) -> None:
+        together.wait()
+        write(path, content)
+
+    monkeypatch.setattr(beam, "write_bytes", met)
+    stubbed(monkeypatch, _all)
+    assert main(make_raw().arguments(tmp_path / "out", "--shards=3", "--beam_options=x")) == 0
+
+
+@needs_beam
 def test_failure_in_a_worker_is_one_message_and_resumable(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:
     raw, out = make_raw(), tmp_path / "out"
     blocked = out / "imagenet_ab-train.tfrecord-00001-of-00002"
@@ -86,10 +234,11 @@ def test_dataflow_wants_everything_in_buckets(make_raw: Make, tmp_path: Path, ca
 def test_worker_that_does_not_share_the_input_says_so(tmp_path: Path) -> None:
     """Otherwise each image that it cannot read would be left out as damaged."""
     with pytest.raises(UserError, match=f"worker on .*: {tmp_path}/gone.task is not there"):
-        beam.write_handed_over(str(tmp_path / "gone.task"))
-    (tmp_path / "here.task").write_bytes(pickle.dumps((object(), ("/nowhere/images", str(tmp_path)))))
+        beam.carry_out(str(tmp_path / "gone.task"))
+    handed = beam._Handed(len, object(), ("/nowhere/images", str(tmp_path)), "")
+    (tmp_path / "here.task").write_bytes(pickle.dumps(handed))
     with pytest.raises(UserError, match=r"worker on .*: /nowhere/images is not there.*under the same path"):
-        beam.write_handed_over(str(tmp_path / "here.task"))
+        beam.carry_out(str(tmp_path / "here.task"))
 
 
 def test_beam_that_is_not_installed(

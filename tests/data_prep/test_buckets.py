@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from data_prep.__main__ import main
-from luab_jax.data import storage
+from data_prep.sources import archives
 from luab_jax.data.dataset import manifest_path, open_split, read_manifest
 from luab_jax.errors import DataError, ExitCode, StorageError
+from luab_jax.io import storage
 from tests.data_prep.conftest import RawData, image_bytes, shard_bytes
 from tests.data_prep.packing import nested_tar, tar, zipped
 
@@ -46,7 +48,8 @@ def test_folders_of_a_bucket_into_a_bucket(reference: Reference, bucket: Path, w
     leftovers = {path.name for path in (bucket / "out").iterdir() if path.name.endswith((".tmp", ".part.npz", ".task"))}
     assert not leftovers
     assert main(["verify", "gs://bucket/out", workers]) == 0
-    assert main(["inspect", "gs://bucket/out", workers]) == 0
+    assert main(["inspect", "gs://bucket/out", "--html=gs://bucket/pages/all.html", workers]) == 0
+    assert (bucket / "pages" / "all.html").read_text().startswith("<!doctype html>")
     capsys.readouterr()
     assert main(["imagenet_ab", *flags]) == 0
     assert "already prepared" in capsys.readouterr().out
@@ -119,7 +122,7 @@ def test_what_is_not_there(reference: Reference, bucket: Path, capsys: Capture) 
     raw, _ = reference
     assert main(raw.arguments(Path("unused"), "--images=gs://bucket/nowhere/x", "--out=gs://bucket/out")) == 1
     assert "--images=gs://bucket/nowhere/x: no such folder or archive" in capsys.readouterr().err
-    assert not list(bucket.iterdir())
+    assert not [path for path in bucket.rglob("*") if path.is_file()]
     assert main(["verify", "gs://bucket/out"]) == 1
     assert "gs://bucket/out: no prepared split here" in capsys.readouterr().err
 
@@ -175,3 +178,21 @@ def test_storage_errors_name_the_remedy() -> None:
         raise DataError("of the caller")
     with pytest.raises(ValueError, match="mine"), storage.explained("/local"):
         raise ValueError("mine")
+
+
+def test_tars_inside_a_tar_of_a_bucket_are_listed_several_at_a_time(
+    reference: Reference, bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, expected = reference
+    nested_tar(raw.images, bucket / "images.tar")
+    together = threading.Barrier(2, timeout=30)
+    members = archives.tar_members
+
+    def met(cursor: archives.Cursor, where: str) -> Iterator[archives.Member]:
+        if where.endswith((".tar: cat.tar", ".tar: dog.tar")):
+            together.wait()
+        yield from members(cursor, where)
+
+    monkeypatch.setattr(archives, "tar_members", met)
+    assert main(raw.arguments(tmp_path / "out", "--images=gs://bucket/images.tar", "--shards=2")) == 0
+    assert shard_bytes(tmp_path / "out") == expected

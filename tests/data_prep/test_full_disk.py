@@ -10,14 +10,15 @@ import functools
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.publish import prepare
-from data_prep.shards import Outcome, Plan, part_path
+from data_prep.writing.publish import prepare
+from data_prep.writing.shards import Outcome, Plan, part_path
 from luab_jax.data.dataset import index_path, manifest_path, shard_name
 from luab_jax.errors import ExitCode, UserError
 from tests import tiny
@@ -32,11 +33,15 @@ Capture = pytest.CaptureFixture[str]
 def room_for(num_bytes: int) -> Iterator[None]:
     """In any one file, of this process and of those that it starts."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.MonkeyPatch.context() as patch:
+        # Python 3.11 would leave half a file of bytecode where it finds no room, which nobody can import.
+        patch.setattr(sys, "dont_write_bytecode", True)
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def refused(arguments: list[str], capsys: Capture, num_bytes: int) -> str:

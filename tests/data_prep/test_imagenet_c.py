@@ -121,6 +121,7 @@ def test_a_damaged_image_is_left_out_of_every_group(val: Path, tmp_path: Path) -
     [
         (("--corruptions=fogg",), "--corruptions=fogg: there is no 'fogg', but gaussian_noise, "),
         (("--corruptions=frost", "--frost=NOWHERE"), "NOWHERE/frost1.png: no photograph of frost to be read"),
+        (("--corruptions=frost", "--frost=gs://b/frost"), "--frost=gs://b/frost: the photos of frost are read from a"),
         (("--corruptions=fog", "--split=extra"), "--split=extra has none of the kinds"),
         (("--split=val",), "imagenet_c has the splits test and extra"),
     ],

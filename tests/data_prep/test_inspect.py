@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.__main__ import main
-from data_prep.byproduct_statistics import Histogram, Statistics, time_to_answer, trace_length
-from data_prep.gallery.card import card
-from data_prep.gallery.page import PAGE
-from data_prep.gallery.write import sample
-from data_prep.statistics_rows import rows
+from data_prep.inspect.counts import Histogram, Statistics, time_to_answer, trace_length
+from data_prep.inspect.gallery.card import card
+from data_prep.inspect.gallery.write import render_card, sample
+from data_prep.inspect.rows import rows
 from luab_jax.byproducts.records import (
     Action,
     ActionKind,
@@ -38,6 +38,11 @@ from tests.data_prep.conftest import RawData, image_bytes
 
 Capture = pytest.CaptureFixture[str]
 Make = Callable[..., RawData]
+
+
+def drawn(*arguments: Any, **options: Any) -> str:
+    """The HTML of a card."""
+    return render_card(card(*arguments, **options))
 
 
 def showing(worker: str = "W", *, clicks: int = 1, waited: int = 500, selected: bool = True) -> Showing:
@@ -169,7 +174,7 @@ def test_a_directory_is_reported_split_by_split(make_raw: Make, tmp_path: Path, 
         capsys.readouterr()
         assert main(["inspect", str(out), f"--workers={workers}"]) == 0
         printed = capsys.readouterr().out
-        assert "train of imagenet_ab: 16 images in 3 shard(s)" in printed and "val of imagenet_ab" in printed
+        assert "train of imagenet_ab: 16 images in 3 shards" in printed and "val of imagenet_ab" in printed
     assert main(["inspect", str(out), "--split=val", "--workers=1"]) == 0
     assert "train of" not in capsys.readouterr().out
     assert main(["inspect", str(out), "--split=test", "--workers=1"]) == ExitCode.FAILED
@@ -233,9 +238,9 @@ def test_no_text_makes_an_element(name: str, group: str, worker: str) -> None:
     add = Action(ActionKind.ADD, name, None, Point(0.5, 0.5), 5, -1)
     item = record(file_name=name, group=group, showings=(Showing(worker_id=worker, actions=(add,)),))
     usual = Page(
-        card(record(file_name="a", group="b", showings=(Showing(worker_id="c", actions=(add,)),)), {}, split="")
+        drawn(record(file_name="a", group="b", showings=(Showing(worker_id="c", actions=(add,)),)), {}, split="")
     )
-    odd = Page(card(item, {0: worker}, split=group))
+    odd = Page(drawn(item, {0: worker}, split=group))
     assert set(odd.elements) <= {*usual.elements, "i"}
     assert {name for name, _ in odd.attributes} <= {name for name, _ in usual.attributes}
 
@@ -247,7 +252,7 @@ def test_the_sample_is_a_function_of_the_seed() -> None:
 
 def test_what_was_clicked_and_traced_is_drawn() -> None:
     item = record(0, label=1, showings=(showing(clicks=3),), boxes=(Box(x_min=0.25, y_min=0.0, x_max=1.0, y_max=0.5),))
-    html = card(item, {1: "dog"}, split="train")
+    html = drawn(item, {1: "dog"}, split="train")
     parsed = Page(html)
     assert 'data-by="1"' in html and 'data-classes="1"' in html
     assert html.index('class="first" cx="72.0" cy="135.0"') < html.index('class="last" cx="144.0" cy="135.0"')
@@ -263,13 +268,13 @@ def test_icons_are_drawn_where_they_lie_and_removed_ones_as_a_cross() -> None:
         Action(ActionKind.ADD, "cat", None, Point(0.75, 0.5), 30, 0),
         Action(ActionKind.REMOVE, "cat", Point(0.75, 0.5), None, 40, 0),
     )
-    html = card(record(0, label=-1, labels=(1,), showings=(Showing(actions=actions),)), {0: "cat", 1: "dog"}, split="")
+    html = drawn(record(0, label=-1, labels=(1,), showings=(Showing(actions=actions),)), {0: "cat", 1: "dog"}, split="")
     assert 'class="was" cx="90.0"' in html and 'class="icon" cx="180.0"' in html
     assert 'class="gone" d="M265.0 130.0' in html and html.count('class="icon"') == 1
 
 
 def test_an_image_that_cannot_be_decoded_does_not_spoil_the_page() -> None:
-    html = card(record(0, image=image_bytes()[:200]), {}, split="")
+    html = drawn(record(0, image=image_bytes()[:200]), {}, split="")
     assert "cannot be decoded" in html
 
 
@@ -281,8 +286,18 @@ def test_where_the_page_cannot_be_written(make_raw: Make, tmp_path: Path, capsys
         assert f"--html={place}" in capsys.readouterr().err
 
 
-def test_the_page_has_no_placeholder_of_its_own() -> None:
-    assert set(PAGE.get_identifiers()) == {
-        *("title", "directory", "num_cards", "num_images", "seed"),
-        *("splits", "classes", "layers", "reports", "cards"),
-    }
+def test_annotators_are_named_only_where_it_is_asked_for() -> None:
+    item = record(showings=(showing("A2EXAMPLE"),))
+    assert "A2EXAMPLE" not in drawn(item, {}, split="train")
+    assert "by A2EXAMPLE" in drawn(item, {}, split="train", show_workers=True)
+
+
+def test_the_page_passes_the_wish_on(make_raw: Make, tmp_path: Path) -> None:
+    raw, out = make_raw(), tmp_path / "out"
+    assert main(raw.arguments(out)) == 0
+    pages = []
+    for number, options in enumerate(((), ("--show_workers",))):
+        path = tmp_path / f"{number}.html"
+        assert main(["inspect", str(out), "--workers=1", f"--html={path}", *options]) == 0
+        pages.append(path.read_text())
+    assert "by W1" not in pages[0] and "by W1" in pages[1]

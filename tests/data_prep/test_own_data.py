@@ -75,7 +75,7 @@ def test_csv_and_json_lines_are_the_same(tmp_path: Path) -> None:
     assert (first.worker_id, [c.time_ms for c in first.clicks], second.worker_id) == ("A", [5, 9], "B")
 
 
-def test_what_is_wrong_in_a_table_is_counted(tmp_path: Path) -> None:
+def test_what_is_wrong_in_a_table_is_counted(tmp_path: Path, capsys: Capture) -> None:
     source, table = pictures(tmp_path), tmp_path / "c.csv"
     table.write_text(
         "file_name,x,y,time_ms\ncat/tom.jpg,0.5,nan,1\ncat/tom.jpg,0.5,0.5,soon\nrex.jpg,0.1,0.1,\n"
@@ -87,10 +87,21 @@ def test_what_is_wrong_in_a_table_is_counted(tmp_path: Path) -> None:
     assert reasons == {
         ("cat/tom.jpg", "invalid click"),
         ("cat/tom.jpg", "invalid time"),
-        ("cat/same.png", "several images share one byproduct name"),
-        ("dog/same.png", "several images share one byproduct name"),
+        ("same.png", "several images share one byproduct name"),
         ("nobody.jpg", "byproduct without image"),
     }
+    assert (
+        f"{table}: 1 click of 5 not between 0 and 1, left out; the first is x '0.5', y 'nan' at"
+        in capsys.readouterr().err
+    )
+
+
+def test_clicks_of_which_half_are_pixels_are_told_before_the_work_begins(tmp_path: Path, capsys: Capture) -> None:
+    source, table = pictures(tmp_path), tmp_path / "c.csv"
+    table.write_text("file_name,x,y\ncat/tom.jpg,120,80\nrex.jpg,0.1,0.1\n")
+    assert folder(source, tmp_path / "out", f"--byproducts={table}") == 0
+    told = capsys.readouterr().err
+    assert "1 click of 2 not between 0 and 1" in told and "not pixels" in told
 
 
 @pytest.mark.parametrize(
@@ -113,8 +124,16 @@ def test_tables_that_are_refused(tmp_path: Path, capsys: Capture, text: str, wor
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_a_table_with_the_mark_of_its_encoding(tmp_path: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "c.csv").write_bytes(f"{mark}file_name,x,y\ncat/tom.jpg,0.5,0.5\n".encode(encoding))
+    assert folder(pictures(tmp_path), tmp_path / "out", f"--byproducts={tmp_path / 'c.csv'}") == 0
+    assert read_manifest(tmp_path / "out", "train").counts["images_with_usable_click"] == 1
+
+
 def test_a_table_of_another_encoding(tmp_path: Path, capsys: Capture) -> None:
-    (tmp_path / "c.csv").write_bytes("file_name,x,y\ncat/tom.jpg,0.5,0.5\n".encode("utf-16"))
+    (tmp_path / "c.csv").write_bytes("file_name,x,y\ncat/Jos\u00e9.jpg,0.5,0.5\n".encode("latin-1"))
     assert folder(pictures(tmp_path), tmp_path / "out", f"--byproducts={tmp_path / 'c.csv'}") == ExitCode.FAILED
     assert "save it as UTF-8" in capsys.readouterr().err
 

@@ -16,12 +16,14 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.datasets.boxes import open_boxes
-from data_prep.datasets.class_folders import Inputs, list_images
-from data_prep.sources import Folder
+from data_prep.datasets.class_folders import list_images
+from data_prep.datasets.listing import Inputs
+from data_prep.sources.tree import Folder
 from luab_jax.data.class_lists import ClassList, read_class_list
 from luab_jax.data.dataset import open_split, read_manifest
 from luab_jax.data.features import Example
 from luab_jax.errors import ExitCode
+from luab_jax.io.lease import Lease
 from tests.data_prep.conftest import REPOSITORY, RawData, image_bytes, shard_bytes
 
 Make = Callable[..., RawData]
@@ -59,7 +61,7 @@ def test_shards_do_not_depend_on_workers_or_place(make_raw: Make, tmp_path: Path
 
 SLOW_READER = """
 import sys, time
-from data_prep import shards
+from data_prep.writing import shards
 from data_prep.__main__ import main
 from luab_jax.data import features
 encode = features.encode
@@ -84,6 +86,7 @@ def wait_for_a_part(out: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number, exit_code", [(signal.SIGKILL, -9), (signal.SIGINT, 3), (signal.SIGTERM, 3)])
 def test_stopped_run_is_continued(
     make_raw: Make, tmp_path: Path, capsys: Capture, number: signal.Signals, exit_code: int
@@ -104,6 +107,18 @@ def test_stopped_run_is_continued(
         assert (out / name.removesuffix(".part.npz")).stat().st_mtime_ns == modified
     assert main(raw.arguments(whole, "--shards=8")) == 0
     assert shard_bytes(out) == shard_bytes(whole)
+
+
+def test_a_second_preparation_into_one_directory_is_refused(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:
+    raw, out = make_raw(), tmp_path / "out"
+    with Lease(out, remedy="choose another --out"):
+        assert main(raw.arguments(out)) == ExitCode.FAILED
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {out}: in use by process {os.getpid()} on ") and "another --out" in line
+        assert main(raw.arguments(tmp_path / "other")) == 0
+        assert [path.name for path in out.iterdir()] == ["lease"]
+    assert main(raw.arguments(out)) == 0
+    assert not (out / "lease").exists()
 
 
 def test_second_run_writes_nothing(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:
@@ -147,7 +162,7 @@ record = open_split({str(out)!r}, "train").records[0]
 example = builder.info.features.deserialize_example_np(record)
 assert example["image"].shape == (6, 8, 3), example["image"].shape
 assert example["file_name"].decode().split("/")[0] == ["cat", "dog"][example["label"]]
-import data_prep.commands, data_prep.inspect, data_prep.verify
+import data_prep.commands, data_prep.inspect.directory, data_prep.verify
 unwanted = {{"tensorflow", "jax", "flax"}} & set(sys.modules)
 assert "tensorflow" not in unwanted, unwanted
 """
@@ -156,7 +171,7 @@ assert "tensorflow" not in unwanted, unwanted
 
 def test_preparation_imports_neither_jax_nor_tensorflow() -> None:
     script = (
-        "import sys, data_prep.commands, data_prep.inspect, data_prep.verify, data_prep.__main__\n"
+        "import sys, data_prep.commands, data_prep.inspect.directory, data_prep.verify, data_prep.__main__\n"
         "assert not {'tensorflow', 'jax', 'flax'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True)
@@ -326,7 +341,7 @@ def die(task: int) -> int:
 
 
 def test_killed_worker_is_named() -> None:
-    from data_prep.parallel import run_tasks
+    from data_prep.writing.workers import run_tasks
     from luab_jax.errors import UserError
 
     with pytest.raises(UserError, match="task-1"):
@@ -364,7 +379,7 @@ def test_many_boxes_of_one_image_cost_no_more_than_of_many(tmp_path: Path) -> No
     (tmp_path / "boxes.txt").write_text("a.JPEG\t0\t0\t3\t5\n" * 100_000)
     start = time.process_time()
     found = open_boxes(str(tmp_path / "boxes.txt"), ClassList(("cat",), ("cat",)), scratch=tmp_path)
-    assert len(found.of("cat", "a.JPEG")) == 100_000
+    assert len(found.text["a.JPEG"]) == 100_000
     assert time.process_time() - start < 10  # a minute where the list is copied for every box
 
 

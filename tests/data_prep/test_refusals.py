@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -10,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from data_prep import sources
 from data_prep.__main__ import main
 from data_prep.problems import Reason
+from data_prep.sources import tree
 from luab_jax.data.dataset import read_manifest
 from luab_jax.errors import ExitCode
 from tests.data_prep.conftest import RawData, image_bytes
@@ -39,23 +40,28 @@ BUCKETS: list[tuple[tuple[str, ...], str]] = [
 ]
 
 
+@pytest.fixture
+def no_s3fs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were not installed, also where an earlier test has used it."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
+
+
+@pytest.mark.usefixtures("no_s3fs")
 @pytest.mark.parametrize(("arguments", "flag"), BUCKETS)
 def test_a_bucket_without_its_package_is_one_line(
     arguments: tuple[str, ...], flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
     message = failure([*arguments, f"--{flag}=s3://bucket/a"], capsys)
     assert f"--{flag}=s3://bucket/a: cannot be read: s3:// needs the package s3fs: pip install s3fs" in message
     assert "ftp:// is not supported" in failure([*arguments, f"--{flag}=ftp://host/a"], capsys)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("no_s3fs")
 @pytest.mark.parametrize("command", ["inspect", "verify"])
-def test_a_prepared_directory_in_a_bucket_without_its_package(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
+def test_a_prepared_directory_in_a_bucket_without_its_package(command: str, capsys: Capture) -> None:
     assert "s3:// needs the package s3fs" in failure([command, "s3://bucket/a"], capsys)
 
 
@@ -112,7 +118,7 @@ def test_what_cannot_be_listed_is_counted_and_listed(
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr(sources.os, "scandir", denied)
+    monkeypatch.setattr(tree.os, "scandir", denied)
     assert main(raw.arguments(out, "--min_match=0")) == 0
     manifest = read_manifest(out, "train")
     assert manifest.num_records == 9
@@ -142,7 +148,15 @@ def test_broken_links_of_a_suite_and_of_a_folder_above_the_classes(tmp_path: Pat
 def test_a_folder_that_links_to_itself_ends(make_raw: Make, tmp_path: Path) -> None:
     raw = make_raw()
     (raw.images / "cat" / "again").symlink_to(raw.images / "cat")
-    assert main(raw.arguments(tmp_path / "out", "--strict")) == 0
+    (raw.images / "dog" / "cats").symlink_to(raw.images / "cat")
+    assert main(raw.arguments(tmp_path / "out")) == 0
+    listed = {(s.file, s.reason) for s in read_manifest(tmp_path / "out", "train").skipped}
+    assert listed == {
+        ("cat/again", Reason.NOT_A_FILE),
+        ("dog/cats/again", Reason.NOT_A_FILE),
+        ("dog/cats/cat_0.JPEG", Reason.IMAGE_ELSEWHERE),
+    }
+    assert main(raw.arguments(tmp_path / "strict", "--strict")) == ExitCode.FAILED
 
 
 def test_classes_without_images_are_counted(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:
@@ -196,10 +210,10 @@ def test_wrong_usage_says_what_was_expected(arguments: list[str], message: str, 
 
 
 def test_a_text_given_as_an_archive_was_not_cut_off(tmp_path: Path, capsys: Capture) -> None:
-    text = tmp_path / "list.txt"
+    text = tmp_path / "list.dat"
     text.write_text("a\n")
     message = failure(["imagenet_ab", f"--images={text}", f"--out={tmp_path / 'out'}"], capsys)
-    assert "list.txt: not an archive (a file of 2 bytes)" in message
+    assert "list.dat: not an archive (a file of 2 bytes)" in message
 
 
 def test_the_folder_of_all_splits_is_told_from_one_split(tmp_path: Path, capsys: Capture) -> None:

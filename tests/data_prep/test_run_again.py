@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.datasets.class_folders import Inputs, list_images
-from data_prep.shards import part_path
-from data_prep.sources import Folder
+from data_prep.commands import Job, open_inputs, plan_folders
+from data_prep.datasets.class_folders import list_images
+from data_prep.datasets.listing import Inputs
+from data_prep.sources.tree import Folder
+from data_prep.writing.shards import Plan, part_path
 from luab_jax.data.class_lists import imagenet, read_class_list
 from luab_jax.data.dataset import manifest_path, read_manifest
 from luab_jax.errors import ExitCode
-from tests.data_prep.conftest import CLASSES, RawData, annotation_xml, image_bytes
+from tests.data_prep.conftest import CLASSES, RawData, annotation_xml, image_bytes, shard_bytes
 
 Make = Callable[..., RawData]
 Capture = pytest.CaptureFixture[str]
@@ -112,3 +114,78 @@ def test_leftovers_of_a_killed_run_go_when_nothing_is_to_do(make_raw: Make, tmp_
         path.write_bytes(b"")
     assert main(raw.arguments(out)) == 0
     assert set(out.iterdir()) == before | {other}
+
+
+def damaged(data: bytes) -> bytes:
+    """Of the same size."""
+    start = data.index(b"\xff\xda") + 40
+    return data[:start] + b"\xff" * 30 + b"\xce" + data[start + 31 :]
+
+
+def test_a_file_that_was_mended_is_read_again(
+    make_raw: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole copy has the size of the damaged one, so that no listing tells them apart."""
+    raw, out = make_raw(), tmp_path / "out"
+    photo = raw.images / "cat" / "cat_3.JPEG"
+    photo.write_bytes(whole := image_bytes(3, size=(64, 48)))
+    assert main(raw.arguments(tmp_path / "whole", "--shards=4")) == 0
+    photo.write_bytes(damaged(whole))
+    assert main(raw.arguments(out, "--shards=4", "--strict")) == ExitCode.FAILED
+    assert "cat/cat_3.JPEG: image is cut off or damaged" in capsys.readouterr().err
+    photo.write_bytes(whole)
+    assert main(raw.arguments(out, "--shards=4", "--strict")) == 0
+    assert "3 of 4 shards are there already" in capsys.readouterr().out
+    assert shard_bytes(out) == shard_bytes(tmp_path / "whole")
+
+
+def test_a_finished_split_tells_what_it_left_out(
+    make_raw: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, out = make_raw(), tmp_path / "out"
+    (raw.images / "cat" / "cat_3.JPEG").write_bytes(damaged(image_bytes(3, size=(64, 48))))
+    assert main(raw.arguments(out)) == 0
+    capsys.readouterr()
+    assert main(raw.arguments(out)) == 0
+    printed = capsys.readouterr().out
+    assert "1 file(s) of split 'train' were damaged" in printed and "delete train.manifest.json" in printed
+
+
+def test_a_split_of_the_version_that_did_not_decode_is_kept(
+    make_raw: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its fingerprint is that of version 1."""
+    raw, out = make_raw(), tmp_path / "out"
+    assert main(raw.arguments(out)) == 0
+    path = manifest_path(out, "train")
+    old = plan_of(raw, out).fingerprint(version=1)
+    path.write_text(path.read_text().replace(read_manifest(out, "train").fingerprint, old))
+    capsys.readouterr()
+    assert main(raw.arguments(out)) == 0
+    assert "is of a version that did not decode the images; `python -m data_prep verify" in capsys.readouterr().out
+    assert main(raw.arguments(out, "--no_decode_check")) == 0
+
+
+@pytest.mark.parametrize("smaller", [(), ("--max_side=48",)])
+def test_a_split_that_differs_by_the_decode_check_alone_need_not_be_prepared_again(
+    make_raw: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], smaller: tuple[str, ...]
+) -> None:
+    raw = make_raw()
+    decoded, quick = tmp_path / "decoded", tmp_path / "quick"
+    assert main(raw.arguments(decoded, *smaller)) == 0
+    assert main(raw.arguments(decoded, "--no_decode_check", *smaller)) == 0
+    assert "was prepared with the decode check, and stays so" in capsys.readouterr().out
+    assert main(raw.arguments(quick, "--no_decode_check", *smaller)) == 0
+    assert main(raw.arguments(quick, *smaller)) == ExitCode.FAILED
+    error = capsys.readouterr().err
+    assert f"`python -m data_prep verify {quick}` does that" in error and "same input with --no_decode_check" in error
+    assert "delete" not in error and "Then -> now" not in error
+    assert "Then -> now" in refused(raw.arguments(quick, "--shards=2", *smaller), capsys)
+
+
+def plan_of(raw: RawData, out: Path) -> Plan:
+    inputs = open_inputs(
+        str(raw.images), str(raw.byproducts), None, read_class_list(str(raw.classes)), out=out, val_labels=None
+    )
+    job = Job(out=out, split="train", dataset="imagenet_ab", classes=read_class_list(str(raw.classes)), workers=1)
+    return plan_folders(list_images(inputs, job.classes, min_match=0.5), inputs, job)

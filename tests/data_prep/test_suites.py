@@ -105,7 +105,7 @@ def test_another_suite_is_refused_by_name(tmp_path: Path, capsys: Capture) -> No
     assert not (tmp_path / "out").exists()
     packed = tar(other, tmp_path / "other.tar.gz", mode="w:gz")
     assert suite("imagenet_a", packed, tmp_path / "out") == ExitCode.FAILED
-    assert not list((tmp_path / "out" / "imagenet_a").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_more_images_than_published(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,6 +420,12 @@ def test_coco_stored_smaller(tmp_path: Path) -> None:
         ("imagenet", "--password=x", "--password: suite imagenet does not look at it"),
         ("imagenet_a", "--real=there", "--real: suite imagenet_a does not look at it, but at --boxes and --password"),
         ("imagenet_c", "--val_labels=there", "--val_labels: suite imagenet_c does not look at it"),
+        (
+            "imagenet_p",
+            "--max_side=100",
+            "suite imagenet_p stores images of 224 px; leave out --max_side and --quality",
+        ),
+        ("imagenet_p", "--boxes=there", "--boxes: suite imagenet_p does not look at it; leave it out"),
     ],
 )
 def test_an_option_of_another_suite_is_refused(
@@ -431,7 +437,10 @@ def test_an_option_of_another_suite_is_refused(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_source_that_is_not_there_is_named_by_its_flag(name: str, tmp_path: Path, capsys: Capture) -> None:
-    wanted = {"imagenet_real": ["--real=real.json"], "imagenet_localisation": ["--boxes=boxes"]}.get(name, [])
+    needed = {"imagenet_real": "--real=real.json", "imagenet_localisation": "--boxes=boxes",
+              "imagenet_x": "--factors=factors.jsonl", "imagenet_w": "--font=font.otf",
+              "hard_imagenet": "--masks=masks"}  # fmt: skip
+    wanted = [needed[name]] if name in needed else []
     assert suite(name, tmp_path / "nothing", tmp_path / "out", *wanted) == ExitCode.FAILED
     assert f"--source={tmp_path / 'nothing'}: no such" in capsys.readouterr().err
 
@@ -489,6 +498,12 @@ PUBLISHED = {
     ("si_score", "size"): 92_884,
     ("si_score", "location"): 541_548,
     ("si_score", "rotation"): 39_540,
+    ("cue_conflict", "test"): 1280,
+    **{("imagenet_d", attribute): None for attribute in SUITES["imagenet_d"].published},
+    ("counteranimal", "common"): None,
+    ("counteranimal", "counter"): None,
+    ("imagenet_c_bar", "test"): 2_500_000,
+    ("imagenet_3dcc", "test"): 3_000_000,
     **{("backgrounds_challenge", variant): 4050 for variant in SUITES["backgrounds_challenge"].published},
 }
 

@@ -78,7 +78,7 @@ def test_what_is_good_is_counted(prepared: Path, capsys: Capture) -> None:
     capsys.readouterr()
     assert main(["verify", str(prepared), "--workers=2"]) == ExitCode.DONE
     printed = capsys.readouterr().out
-    assert "16 records in 2 shard(s)" in printed and "records/s" in printed and "every record is" in printed
+    assert "16 records in 2 shards" in printed and "records/s" in printed and "every record is" in printed
     size = sum(path.stat().st_size for path in prepared.glob("*.tfrecord-*"))
     assert (found := check(prepared)).num_bytes == size and not found.failures()
 
@@ -99,6 +99,55 @@ def no_image(columns: Any) -> None:
     columns["image"].bytes_list.value[0] = b"GIF89a"
 
 
+def damaged_photo(columns: Any) -> None:
+    """Its header and its end are whole."""
+    data = bytearray(image_bytes(size=(64, 64)))
+    start = data.index(b"\xff\xda") + 200
+    data[start : start + 400] = b"\xff" * 399 + b"\xce"
+    columns["image"].bytes_list.value[0] = bytes(data)
+    for side in ("width", "height"):
+        columns[side].int64_list.value[0] = 64
+
+
+def click_at(x: float, y: float) -> Change:
+    def change(columns: Any) -> None:
+        columns["clicks/x"].float_list.value[0] = x
+        columns["clicks/y"].float_list.value[0] = y
+
+    return change
+
+
+def add_box(*edges: float, label: int = 0, mask: str | None = None) -> Change:
+    def change(columns: Any) -> None:
+        for name, edge in zip(("x_min", "y_min", "x_max", "y_max"), edges, strict=True):
+            columns[f"boxes/{name}"].float_list.value.append(edge)
+        columns["boxes/label"].int64_list.value.append(label)
+        columns["boxes/is_crowd"].int64_list.value.append(0)
+        if mask is not None:
+            columns["masks/box"].int64_list.value.append(0)
+            columns["masks/segmentation"].bytes_list.value.append(mask.encode())
+
+    return change
+
+
+def foreground(mask: bytes) -> Change:
+    return lambda columns: columns["foreground_mask"].bytes_list.value.append(mask)
+
+
+def add_action(kind: int, x: float, y: float) -> Change:
+    def change(columns: Any) -> None:
+        for name, value in (("showing", 0), ("time_ms", 1), ("kind", kind), ("label", 0)):
+            columns[f"actions/{name}"].int64_list.value.append(value)
+        columns["actions/icon"].bytes_list.value.append(b"dog")
+        for name, value in (("from_x", nan), ("from_y", nan), ("to_x", x), ("to_y", y)):
+            columns[f"actions/{name}"].float_list.value.append(value)
+
+    return change
+
+
+nan, inf = float("nan"), float("inf")
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
@@ -112,6 +161,23 @@ def no_image(columns: Any) -> None:
         (no_image, "not a JPEG or PNG image"),
         (lambda columns: columns["label"].int64_list.value.__setitem__(0, 7), "label 7, but there are 2 classes"),
         (lambda columns: columns["labels"].int64_list.value.append(-3), "labels (-3,), but there are 2 classes"),
+        (damaged_photo, "image is cut off or damaged"),
+        (click_at(nan, 0.5), "clicks: (nan, 0.5) is no place in the image"),
+        (click_at(0.5, inf), "clicks: (0.5, inf) is no place in the image"),
+        (click_at(-inf, 0.5), "clicks: (-inf, 0.5) is no place"),
+        (click_at(320.0, 200.0), "clicks: (320, 200) is no place"),
+        (lambda columns: columns["clicks/showing"].int64_list.value.__setitem__(0, 5), "clicks of showing 5"),
+        (add_box(nan, 0, 1, 1), "box nan, 0, 1, 1 is none"),
+        (add_box(0, 0, inf, 1), "box 0, 0, inf, 1 is none"),
+        (add_box(0.5, 0, 0.5, 1), "box 0.5, 0, 0.5, 1 is none"),
+        (add_box(0.1, 0, 0.5, 1, label=2), "a box of label 2, but there are 2 classes"),
+        (add_box(0, 0, 1, 1, mask="[1, 2]"), "not a COCO segmentation"),
+        (add_box(0, 0, 1, 1, mask='{"size": [9, 9], "counts": [81]}'), "not a COCO segmentation"),
+        (foreground(b"no picture"), "foreground mask: neither JPEG nor PNG"),
+        (foreground(image_bytes(size=(8, 6))), "foreground mask: neither JPEG nor PNG: a mask is a PNG"),
+        (foreground(image_bytes(size=(9, 9), kind="PNG")), "foreground mask: cut off or damaged: a mask of (9, 9)"),
+        (add_action(0, nan, 0.5), "actions (to): (nan, 0.5) is no place"),
+        (add_action(-1, 0.5, 0.5), "actions of kind -1"),
     ],
 )
 def test_a_record_that_is_wrong_in_itself(prepared: Path, change: Change, words: str) -> None:
@@ -120,6 +186,20 @@ def test_a_record_that_is_wrong_in_itself(prepared: Path, change: Change, words:
     assert found.failures() == "1 of 16 records, in 1 of 2 shards"
     (line,) = found.lines
     assert "-00001-of-00002: record 1 at byte" in line and words in line
+
+
+def test_what_a_record_may_hold_passes(prepared: Path) -> None:
+    """The mouse leaves a picture by a pixel, and a place that was not recorded is twice NaN."""
+    for change in (click_at(-0.1, 1.1), add_box(0, 0, 1, 1, label=-1), add_action(2, nan, nan)):
+        rewrite(prepared, changed(change))
+        assert not check(prepared).lines
+
+
+def test_images_need_not_be_decoded(prepared: Path) -> None:
+    rewrite(prepared, changed(damaged_photo))
+    assert verify(prepared, workers=1).bad_records == 1
+    assert verify(prepared, workers=1, decode=False).bad_records == 0
+    assert main(["verify", str(prepared), "--no_decode_check", "--workers=1"]) == 0
 
 
 def test_a_shard_of_another_schema(prepared: Path, capsys: Capture) -> None:
@@ -175,8 +255,8 @@ def test_a_stop_changes_nothing_and_says_so(prepared: Path, capsys: Capture, mon
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for command in ("verify", "inspect"):
-        monkeypatch.setattr(f"data_prep.{command}.{command}", stop)
+    for command, module in (("verify", "verify"), ("inspect", "inspect.directory")):
+        monkeypatch.setattr(f"data_prep.{module}.{command}", stop)
         assert main([command, str(prepared)]) == ExitCode.STOPPED_RESUMABLE
         assert capsys.readouterr().err.splitlines()[-1] == "stopped; nothing was changed"
 

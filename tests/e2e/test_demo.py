@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from luab_jax.results.read import read_results
+from tests.xla_flags import QUICK_TO_COMPILE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -22,7 +24,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{trap}",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # and one device, as on a laptop
+        "XLA_FLAGS": QUICK_TO_COMPILE,  # and one device, as on a laptop
         "JAX_COMPILATION_CACHE_DIR": os.environ["LUAB_JAX_TEST_CACHE"],
     }
 
@@ -35,8 +37,10 @@ def test_draw_train_evaluate_and_report(tmp_path: Path, environment: dict[str, s
         return result.stdout
 
     data = tmp_path / "data"
-    printed = run("data_prep", "demo", f"--out={data}", "--num_train=32", "--num_val=8")
+    sizes = ("--num_train=32", "--num_val=8", "--side=48")
+    printed = run("data_prep", "demo", f"--out={data}", *sizes, "--seed=0", "--correlation=0.7")
     assert "images                     32" in printed
+    assert "images                     1,000" not in printed  # suites are no larger than the validation set
     assert "annotator" in run("data_prep", "inspect", str(data / "prepared"))
     run("data_prep", "verify", str(data / "prepared"))
     results = []
@@ -55,9 +59,9 @@ def test_draw_train_evaluate_and_report(tmp_path: Path, environment: dict[str, s
         results.append(workdir / "results.json")
         asked = [f"--checkpoint={workdir}", f"--suites={wanted}", f"--data={data}", f"--out={results[-1]}"]
         run("luab_jax.evaluate", *asked, "--batch_size=64")
-    suites = json.loads(results[1].read_text())["suites"]
+    suites = read_results(results[1]).suites
     assert {"imagenet", "cocc", "byproduct", "demo_backgrounds", "demo_size", "demo_corruptions"} <= suites.keys()
-    assert suites["imagenet"]["n"] == 8
+    assert suites["imagenet"].n == 8
     assert suites["demo_backgrounds"]["gap"] == pytest.approx(
         suites["demo_backgrounds"]["mixed_same"] - suites["demo_backgrounds"]["mixed_rand"]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -10,15 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import Task
-from luab_jax.evaluation.examples import read_examples
-from luab_jax.train import train
+from luab_jax.io.lease import Lease
+from luab_jax.results.example_images import read_examples
+from luab_jax.results.format import Suite
+from luab_jax.results.read import read_results
+from luab_jax.training.loop import train
 from tests import tiny
-from tests.evaluation.miniatures import prepare_coco
+from tools.miniatures import prepare_coco
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUM_IMAGES = 53
@@ -26,10 +29,11 @@ SUITES = "imagenet,cocc,byproduct,localisation"
 
 SIGNALLED = """
 import os, runpy, signal, sys
-from luab_jax.evaluation import unfinished
+os.environ["LUAB_JAX_PARENT"] = str(os.getppid())  # or it would start a child of several hosts, without what follows
+from luab_jax.evaluation import resume
 
-unfinished.FLUSH_S = {flush_s}
-add, num_added = unfinished.Work.add, 0
+resume.FLUSH_S = {flush_s}
+add, num_added = resume.Work.add, 0
 
 def counted(work, count, columns):
     global num_added
@@ -38,7 +42,7 @@ def counted(work, count, columns):
     if num_added == {at}:
         os.kill(os.getpid(), signal.{name})
 
-unfinished.Work.add = counted
+resume.Work.add = counted
 runpy.run_module("luab_jax.evaluate", run_name="__main__")
 """
 """The command, with a signal after so many batches."""
@@ -53,16 +57,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(folder: Path) -> dict[str, dict]:
+def expected(folder: Path) -> dict[str, Suite]:
     ((code, output),) = run(folder, "expected.json")
     assert code == 0, output
     return suites_of(folder / "expected.json")
 
 
-def suites_of(path: Path) -> dict[str, dict]:
+def suites_of(path: Path) -> dict[str, Suite]:
     """Without the times."""
-    suites = json.loads(path.read_text())["suites"]
-    return {name: {k: v for k, v in scores.items() if k != "seconds"} for name, scores in suites.items()}
+    suites = read_results(path).suites
+    return {name: msgspec.structs.replace(suite, seconds=None) for name, suite in suites.items()}
 
 
 def run(
@@ -83,7 +87,8 @@ def run(
     started = []
     for process_id in range(num_hosts):
         command = [
-            *(sys.executable, *program, f"--checkpoint={folder / 'run'}", f"--suites={SUITES}"),
+            *(sys.executable, *program, f"--suites={SUITES}"),
+            *([] if " --checkpoint=" in " ".join(("", *extra)) else [f"--checkpoint={folder / 'run'}"]),
             *(f"--data={folder / 'data'}", f"--out={folder / out}", "--batch_size=8", *extra),
         ]
         if num_hosts > 1:
@@ -95,6 +100,7 @@ def run(
     return [(host.returncode, output) for host, output in zip(started, outputs, strict=True)]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     ("name", "flush_s", "at", "code", "told"),
     [
@@ -104,7 +110,7 @@ def run(
     ],
 )
 def test_an_evaluation_that_ended_early_goes_on_where_it_was(
-    name: str, flush_s: float, at: int, code: int, told: str, folder: Path, expected: dict[str, dict]
+    name: str, flush_s: float, at: int, code: int, told: str, folder: Path, expected: dict[str, Suite]
 ) -> None:
     """Seven batches of the validation set, then localisation's; what had waited to be written is, but by SIGKILL."""
     out, kept = f"{name}.json", f"--predictions={folder / name}"
@@ -124,7 +130,18 @@ def test_an_evaluation_that_ended_early_goes_on_where_it_was(
     assert suites_of(folder / again)["imagenet"]["top1"] == expected["imagenet"]["top1"], output
 
 
-def test_two_hosts_give_what_one_does(folder: Path, expected: dict[str, dict]) -> None:
+def test_a_second_evaluation_into_one_file_is_refused(folder: Path, expected: dict[str, Suite]) -> None:
+    assert expected
+    out = folder / "expected.json"
+    before = out.read_bytes()
+    with Lease(out, file=f"{out}.lease", remedy="choose another --out"):
+        ((code, output),) = run(folder, "expected.json", "--overwrite")
+    assert code == 1 and output.startswith(f"error: {out}: in use by process {os.getpid()} on "), output
+    assert len(output.splitlines()) == 1 and out.read_bytes() == before
+    assert not list(folder.glob("*.lease*"))
+
+
+def test_two_hosts_give_what_one_does(folder: Path, expected: dict[str, Suite]) -> None:
     first, second = run(folder, "two.json", num_hosts=2)
     assert first[0] == second[0] == 0, first[1] + second[1]
     assert suites_of(folder / "two.json") == expected
@@ -140,7 +157,7 @@ def test_two_hosts_give_what_one_does(folder: Path, expected: dict[str, dict]) -
         assert image.point == pytest.approx(other.point, abs=2e-4)
 
 
-def test_several_hosts_leave_the_examples_that_are_there(folder: Path, expected: dict[str, dict]) -> None:
+def test_several_hosts_leave_the_examples_that_are_there(folder: Path, expected: dict[str, Suite]) -> None:
     assert expected
     for name in ("results.json", "results.examples.jsonl"):
         (folder / name.replace("results", "there")).write_bytes(
@@ -175,7 +192,7 @@ def test_hosts_that_are_described_by_halves_are_told(folder: Path) -> None:
     assert code == 1 and "--num_processes and process_id need coordinator_address" in output
 
 
-def test_a_host_that_is_told_to_stop_stops_all_and_one_host_goes_on(folder: Path, expected: dict[str, dict]) -> None:
+def test_a_host_that_is_told_to_stop_stops_all_and_one_host_goes_on(folder: Path, expected: dict[str, Suite]) -> None:
     program = SIGNALLED.format(name="SIGTERM", flush_s=20.0, at=2)
     for code, output in run(folder, "stopped.json", program=("-c", program), num_hosts=2):
         assert code == 3, output
@@ -189,36 +206,37 @@ def test_a_first_host_that_cannot_write_ends_all(folder: Path) -> None:
     (folder / "file").write_text("no folder")
     first, second = run(folder, "file/results.json", num_hosts=2)
     message = f"{folder / 'file' / 'results.json'}"
-    assert first[0] == second[0] == 1, first[1] + second[1]
-    assert f"error: host 1 of 2: {message}" in first[1] and "cannot be written" in first[1]
+    assert first[0] == second[0] == 1, f"{first} {second}"
+    assert f"error: host 1 of 2: {message}" in first[1] and "cannot be written" in first[1], first[1] + second[1]
     assert f"error: host 1 of 2 stopped: {message}" in second[1]
     assert "Traceback" not in first[1] + second[1]
 
 
 ONE_HOST_READS_NO_RECORD = """
-import runpy, sys
+import os, runpy, sys
+os.environ["LUAB_JAX_PARENT"] = str(os.getppid())
 from luab_jax.data.tfrecord import RandomAccessTFRecords
 from luab_jax.errors import ShardError
-from luab_jax.evaluation import procedures
+from luab_jax.evaluation.procedures import location
 
-squash = procedures._squash
+squash = location._squash
 
 def broken(split, side, index):
-    if index == 20 and "--process_id=1" in sys.argv:
-        raise ShardError("shard: record 20 fails its CRC")
+    if index >= 16 and "--process_id=1" in sys.argv:  # the hosts share the records
+        raise ShardError("shard: a record fails its CRC")
     return squash(split, side, index)
 
-procedures._squash = broken
+location._squash = broken
 runpy.run_module("luab_jax.evaluate", run_name="__main__")
 """
 
 
-def test_a_host_whose_copy_of_a_record_is_broken_ends_all(folder: Path, expected: dict[str, dict]) -> None:
+def test_a_host_whose_copy_of_a_record_is_broken_ends_all(folder: Path, expected: dict[str, Suite]) -> None:
     out = "broken.json"
     first, second = run(folder, out, program=("-c", ONE_HOST_READS_NO_RECORD), num_hosts=2)
-    assert first[0] == second[0] == 1, first[1] + second[1]
-    assert "error: host 2 of 2: shard: record 20 fails its CRC" in second[1]
-    assert "error: host 2 of 2 stopped: shard: record 20 fails its CRC" in first[1]
+    assert first[0] == second[0] == 1, f"{first} {second}"
+    assert "error: host 2 of 2: shard: a record fails its CRC" in second[1]
+    assert "shard: a record fails its CRC" in first[1]
     ((code, output),) = run(folder, out)
-    assert code == 0 and "localisation: going on after 16" in output, output
+    assert code == 0 and "localisation: going on after 24" in output, output
     assert suites_of(folder / out) == expected

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from luab_jax.log import read_metrics
+from luab_jax.metrics.history import read_metrics
 from tests import tiny
+from tests.xla_flags import QUICK_TO_COMPILE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -46,7 +47,7 @@ def start(num_processes: int, folder: Path, workdir: str, *extra: str) -> list[t
     environment = os.environ | {
         "PYTHONPATH": str(REPOSITORY),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {QUICK_TO_COMPILE}",
     }
     hosts = []
     for process_id in range(num_processes):

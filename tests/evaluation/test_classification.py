@@ -140,7 +140,7 @@ def test_groups_are_scored_one_by_one_and_weigh_equally(seed: int) -> None:
     assert scores["groups"] == pytest.approx(expected)
     assert scores["top1"] == pytest.approx(statistics.mean(expected.values()))
     assert scores["n"] == 60
-    low, high = scores["intervals"]["top1"]
+    low, high = scores["top1"].interval
     assert 0 <= low < scores["top1"] < high <= 1
 
 
@@ -154,7 +154,7 @@ def test_other_readings_stand_beside_the_headline_with_intervals_of_their_own() 
     first, second = ARGMAX(random_predictions(0)), ARGMAX(random_predictions(1, n=30))
     scores = beside("test")({"test": first, "other": second})
     assert (scores["top1"], scores["top1_other"]) == (first.right.mean(), second.right.mean())
-    assert scores["intervals"].keys() == {"top1", "top1_other"} and scores["n"] == 60
+    assert scores["top1"].interval and scores["top1_other"].interval and scores["n"] == 60
 
 
 def test_the_gap_of_a_constant_model_is_none_and_of_one_that_sees_backgrounds_only_all() -> None:

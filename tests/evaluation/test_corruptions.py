@@ -54,7 +54,7 @@ def test_accuracy_and_mce_are_loops_over_kinds_and_severities() -> None:
     assert list(scores["kinds"].values()) == pytest.approx([accuracy[CORRUPTIONS.index(k)] for k in scores["kinds"]])
     assert (len(scores["groups"]), scores["n"], scores["n_images"]) == (75, 675, 9)
     for name in ("top1", "mce"):
-        low, high = scores["intervals"][name]
+        low, high = scores[name].interval
         assert low < scores[name] < high
         assert (low + high) / 2 == pytest.approx(scores[name])
 

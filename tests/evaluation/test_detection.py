@@ -50,7 +50,8 @@ def test_the_intervals_hold_the_scores() -> None:
     parts = {"out": Doubts(rng.normal(0.5, 1, 80)), "in": Doubts(rng.normal(0, 1, 200))}
     found = detection(parts)
     assert (found["n"], found["n_out"], found["n_in"]) == (280, 80, 200)
-    for name, (low, high) in found["intervals"].items():
+    for name in ("aupr", "auroc", "fpr95"):
+        low, high = found[name].interval
         assert low < found[name] < high, name
     assert detection(parts) == found
 

@@ -12,27 +12,28 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from data_prep.__main__ import main as data_prep
 from data_prep.datasets.suites import CORRUPTIONS
-from luab_jax import sharding
+from luab_jax.checkpoints.load import LoadedModel
 from luab_jax.config import MeshConfig
 from luab_jax.data import label_tables
 from luab_jax.data.label_tables import IMAGENET_A, IMAGENET_O, IMAGENET_R, IN9, OBJECTNET, SI_SCORE
 from luab_jax.data.pipeline import Reading
-from luab_jax.evaluation import engine
-from luab_jax.evaluation.loading import LoadedModel
-from luab_jax.evaluation.page.write import page
-from luab_jax.evaluation.predict import Predictor
-from luab_jax.evaluation.report import suite_lines
+from luab_jax.distributed import sharding
+from luab_jax.evaluation import runner
+from luab_jax.evaluation.predictor import Predictor
 from luab_jax.evaluation.results import Results
-from luab_jax.evaluation.saved import SavedModel
+from luab_jax.evaluation.saved_predictions import SavedModel
 from luab_jax.evaluation.scores.corruptions import ALEXNET_ERROR
 from luab_jax.evaluation.suite import View
-from tests.evaluation import test_page
+from luab_jax.report.page.write import page
+from luab_jax.report.runs import Run, compare
+from luab_jax.results.text import suite_lines
 from tests.evaluation.drawn import softmax
-from tests.evaluation.miniatures import IDS, Miniatures, tiny_model, write
+from tests.report import made
+from tools.miniatures import IDS, Miniatures, tiny_model, write
 
 ALL = tuple(range(1000))
 Scores = dict[str, dict]
-WITHOUT_SOFTMAX = ("imagenet_o", "backgrounds_challenge", "bgc_accuracy", "localisation")
+WITHOUT_SOFTMAX = ("imagenet_o", "backgrounds_challenge", "bgc_accuracy", "localisation", "effective_robustness")
 """Whose scores say nothing of how sure an answer was."""
 
 
@@ -71,14 +72,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(
     loaded: LoadedModel, miniatures: Miniatures, predictor: Watched, kept: Path
-) -> tuple[Scores, list[engine.Missing]]:
+) -> tuple[Scores, list[runner.Missing]]:
     results = Results(kept / "results.json", loaded)
-    missing = engine.evaluate(loaded, predictor, miniatures.data, engine.choose_suites("all"), results, kept)
+    missing = runner.evaluate(loaded, predictor, miniatures.data, runner.choose_suites("all"), results, kept)
     return results.suites, missing
 
 
 @pytest.fixture(scope="module")
-def scores(evaluated: tuple[Scores, list[engine.Missing]]) -> Scores:
+def scores(evaluated: tuple[Scores, list[runner.Missing]]) -> Scores:
     return evaluated[0]
 
 
@@ -96,12 +97,12 @@ def share(right: list[bool]) -> object:
     return pytest.approx(sum(right) / len(right))
 
 
-def test_all_suites_of_the_paper_that_classify_have_run(evaluated: tuple[Scores, list[engine.Missing]]) -> None:
+def test_all_suites_of_the_paper_that_classify_have_run(evaluated: tuple[Scores, list[runner.Missing]]) -> None:
     found, missing = evaluated
     assert found.keys() == {
         *("imagenet", "imagenet_real", "cocc", "imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_c", "imagenet_o"),
         *("imagenet_sketch", "objectnet", "si_size", "si_location", "si_rotation", "backgrounds_challenge"),
-        *("bgc_accuracy", "localisation"),
+        *("bgc_accuracy", "localisation", "effective_robustness"),
     }
     reasons = {entry.suite.name: entry.reason for entry in missing}
     assert "trained on one label per image" in reasons["coco"] and "no byproduct head" in reasons["byproduct"]
@@ -112,10 +113,13 @@ def test_every_result_says_that_these_are_not_the_whole_sets_how_sure_it_is_and_
     scores: Scores,
 ) -> None:
     for name, result in scores.items():
-        assert result["partial"] and result["seconds"] > 0 and result["n"] > 0, name
-        assert result["intervals"] and result["interval_method"].endswith("95 %"), name
-        for score, (low, high) in result["intervals"].items():
-            assert low <= result[score] <= high, (name, score)
+        assert result.data.partial and result.seconds and result.n > 0, name
+        headline = result.scores[result.headline or ""]
+        assert headline.interval and headline.method.endswith("95 %"), name
+        assert result.dtype and result.preprocessing and result.weights == "raw" and result.data.dataset, name
+        for score, entry in result.scores.items():
+            assert entry.unit and entry.role, (name, score)
+            assert entry.interval is None or entry.interval[0] <= entry.value <= entry.interval[1], (name, score)
         assert ("ece" in result) == (name not in WITHOUT_SOFTMAX), name
 
 
@@ -148,7 +152,7 @@ def test_imagenet_v2(scores: Scores, miniatures: Miniatures) -> None:
     for name, split in (("top1", "matched_frequency"), ("top1_top_images", "top_images")):
         images = miniatures.images[f"imagenet_v2/{split}"]
         assert result[name] == share([best(logits) == int(raw.path.split("/")[1]) for raw, logits in images])
-    assert result["n"] == 9 and result["absent_parts"] == ["threshold_0_7"]
+    assert result["n"] == 9 and result.data.absent == ["threshold_0_7"]
 
 
 def test_imagenet_a(scores: Scores, miniatures: Miniatures) -> None:
@@ -198,17 +202,21 @@ def test_imagenet_sketch(scores: Scores, miniatures: Miniatures) -> None:
     assert scores["imagenet_sketch"]["top1"] == share([best(x) == wnid_label(raw.path) for raw, x in images])
 
 
-def test_objectnet_by_both_protocols_without_its_border(scores: Scores, miniatures: Miniatures) -> None:
+def test_objectnet_by_all_protocols_without_its_border(scores: Scores, miniatures: Miniatures) -> None:
     folder_of = {index: folder for folder, indices in OBJECTNET.items() for index in indices}
-    template, testbed = [], []
+    template, testbed, first = [], [], []
     for raw, logits in miniatures.images["objectnet"]:
         folder = raw.path.split("/")[-2]
         template.append(folder_of.get(best(logits)) == folder)
         testbed.append(folder_of[best(logits, tuple(folder_of))] == folder)
+        first.append(best(logits) == OBJECTNET[folder][0])
     assert scores["objectnet"]["top1"] == pytest.approx(sum(template) / 15)
     assert scores["objectnet"]["top1_of_125"] == share(testbed)
+    assert scores["objectnet"]["top1_first_index"] == pytest.approx(sum(first) / 15)
     (line,) = suite_lines("objectnet", scores["objectnet"])
-    shown = page([{**test_page.result("none"), "suites": {"objectnet": scores["objectnet"]}}])
+    file = made.file("none")
+    file.suites = {"objectnet": scores["objectnet"]}
+    shown = page(compare([Run(file)]))
     for text in (line, shown):
         assert "top1: argmax over 1,000" in text and "top1_of_125: argmax over its 125 indices" in text
     assert "ObjNet: argmax over 1,000 classes" in shown
@@ -239,21 +247,20 @@ def test_scores_come_again_from_what_was_kept_without_a_model(
 ) -> None:
     saved = SavedModel(kept)
     results = Results(tmp_path / "results.json", saved)
-    engine.evaluate(saved, saved, miniatures.data, engine.choose_suites("all"), results)
+    runner.evaluate(saved, saved, miniatures.data, runner.choose_suites("all"), results)
     assert results.suites.keys() == scores.keys() - {"bgc_accuracy", "localisation"}, "these need the model"
     for name, again in results.suites.items():
         result = scores[name]
-        for score, value in result.items():
-            if isinstance(value, float) and score != "seconds":
-                assert again[score] == pytest.approx(value, abs=2e-3), (name, score)
-        assert again["n"] == result["n"]
+        for score, entry in result.scores.items():
+            assert again[score] == pytest.approx(entry.value, abs=2e-3), (name, score)
+        assert again.n == result.n
 
 
 def run(
     loaded: LoadedModel, predictor: Predictor, data: Path, suites: str, tmp_path: Path
 ) -> tuple[Scores, dict[str, str]]:
     results = Results(tmp_path / "results.json", loaded)
-    missing = engine.evaluate(loaded, predictor, data, engine.choose_suites(suites), results)
+    missing = runner.evaluate(loaded, predictor, data, runner.choose_suites(suites), results)
     return results.suites, {entry.suite.name: entry.reason for entry in missing}
 
 

@@ -1,89 +1,103 @@
-"""A results file that no table can be made of ends in one error that names it."""
+"""results.json and its answers are written suite by suite, and continued."""
 
 from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
+import os
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-from etils import epath
 
 from luab_jax.errors import UserError
-from luab_jax.evaluation.results import RESULTS_VERSION, Results, read_results
-from tests.evaluation.miniatures import tiny_model
-from tests.evaluation.test_page import result
+from luab_jax.evaluation.results import Results
+from luab_jax.results.answers import Kind, Sample, answers_path, read_answers
+from luab_jax.results.format import Data, Suite
+from luab_jax.results.read import read_results
+from tests.report import made
+from tools.miniatures import tiny_model
+
+SAMPLE = Sample(Kind.RIGHT, np.array([True, False]), ["a", "b"])
 
 
-def written(tmp_path: Path, content: object) -> Path:
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(content))
-    return path
+def entry(value: float = 0.5) -> Suite:
+    return Suite(n=2, scores={"top1": made.share(value)}, data=Data(identity={"val": "f"}))
 
 
-def test_a_whole_file_is_read(tmp_path: Path) -> None:
-    content = {"results_version": RESULTS_VERSION, **result("none")}
-    assert read_results(written(tmp_path, content)) == content
-
-
-def test_another_version_is_named(tmp_path: Path) -> None:
-    path = written(tmp_path, {"results_version": 99, "checkpoint": {}, "suites": {}})
-    with pytest.raises(UserError, match=rf"{path}: results version 99, this version reads {RESULTS_VERSION}"):
-        read_results(path)
+def test_a_file_states_what_evaluated_it(tmp_path: Path) -> None:
+    Results(tmp_path / "results.json", tiny_model()).add("imagenet", entry())
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["results_version"] == 2 and content["dtype"] == "float32" and content["versions"]["jax"]
+    assert content["date"].endswith("+00:00") and content["command"]
+    assert content["preprocessing"]["image_size"] == tiny_model().preprocessing.image_size
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_a_torn_file_is_refused_with_the_remedy_that_works(tmp_path: Path, share: float) -> None:
     """A full disk or a kill leaves the file before, whole; a crash of the machine may leave this."""
-    whole = json.dumps({"results_version": RESULTS_VERSION, **result("none")})
     path = tmp_path / "results.json"
+    Results(path, tiny_model()).add("imagenet", entry(0.25))
+    whole = path.read_text()
     path.write_text(whole[: int(share * len(whole))])
-    with pytest.raises(UserError, match=rf"^{path}: .* cut off .*; evaluate with another --out, or with --overwrite"):
+    with pytest.raises(UserError, match=rf"^{path}: .* cut off .*overwrite=True"):
         Results(path, tiny_model())
-    Results(path, tiny_model(), overwrite=True).add("imagenet", {"top1": 0.5, "n": 2})
-    assert read_results(path)["suites"]["imagenet"]["top1"] == 0.5
+    Results(path, tiny_model(), overwrite=True).add("imagenet", entry())
+    assert read_results(path).suites["imagenet"]["top1"] == 0.5
 
 
 def test_a_full_disk_leaves_the_results_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = Results(tmp_path / "results.json", tiny_model())
-    results.add("imagenet", {"top1": 0.5, "n": 2})
+    results.add("imagenet", entry())
 
-    def full(path: Path, text: str) -> None:
-        path.write_bytes(text[:10].encode())
+    def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as disk, pytest.raises(UserError, match=r"results\.json: cannot be written \(No space"):
-        disk.setattr(type(epath.Path(tmp_path)), "write_text", full)
-        results.add("cocc", {"top1": 0.4, "n": 2})
+    with monkeypatch.context() as disk, pytest.raises(UserError, match=r"cannot be written \(No space"):
+        disk.setattr(os, "fsync", full)
+        results.add("cocc", entry())
     again = Results(tmp_path / "results.json", tiny_model())
     assert again.suites.keys() == {"imagenet"}
-    again.add("cocc", {"top1": 0.4, "n": 2})
-    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+    again.add("cocc", entry())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.answers.npz", "results.json"]
 
 
-DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
-    "no checkpoint": lambda content: content.pop("checkpoint"),
-    "no suites": lambda content: content.pop("suites"),
-    "suites": lambda content: content.update(suites=[1]),
-    "no seed": lambda content: content["checkpoint"].pop("seed"),
-    "model": lambda content: content["checkpoint"].update(model=7),
-    "weight": lambda content: content["checkpoint"].update(weight="much"),
-    "suite": lambda content: content["suites"].update(imagenet=0.5),
-    "n": lambda content: content["suites"]["imagenet"].update(n="64"),
-    "group": lambda content: content["suites"]["demo_size"].update(groups={"a": "b"}),
-    "endless group": lambda content: content["suites"]["demo_size"].update(groups={"a": float("inf")}),
-    "one end": lambda content: content["suites"]["imagenet"].update(intervals={"top1": [0.5]}),
-    "interval": lambda content: content["suites"]["imagenet"].update(intervals={"top1": [0.7, 0.5]}),
-    "notes": lambda content: content["suites"]["imagenet"].update(data_notes={"val": "generated"}),
-}
+def test_answers_of_suites_that_were_done_before_stay(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    Results(path, tiny_model()).add("imagenet", entry(), {"top1": SAMPLE})
+    Results(path, tiny_model()).add("cocc", entry(), {"top1": SAMPLE})
+    answers = read_answers(answers_path(path))
+    assert answers.suites.keys() == {"imagenet", "cocc"}
+    assert answers.suites["imagenet"]["top1"].data == {"val": "f"}
+    assert answers.checkpoint == read_results(path).checkpoint
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_one_error_that_names_the_file(tmp_path: Path, damage: str) -> None:
-    content = {"results_version": RESULTS_VERSION, **result("none")}
-    DAMAGE[damage](content)
-    path = written(tmp_path, content)
-    with pytest.raises(UserError, match=f"{path}: not a results file"):
-        read_results(path)
+def test_damaged_answers_do_not_stop_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "results.json"
+    Results(path, tiny_model()).add("imagenet", entry(), {"top1": SAMPLE})
+    answers_path(path).write_bytes(b"torn")
+    Results(path, tiny_model()).add("cocc", entry(), {"top1": SAMPLE})
+    assert "not the answers" in capsys.readouterr().err
+    assert read_answers(answers_path(path)).suites.keys() == {"cocc"}
+
+
+def test_a_result_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.json", tiny_model())
+    broken = entry()
+    broken.scores["top1"].interval = (0.6, 0.7)
+    with pytest.raises(ValueError, match="does not hold the value"):
+        results.add("imagenet", broken)
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_version_1_is_continued(tmp_path: Path) -> None:
+    """Its suites stay, and the file becomes one of the current version."""
+    model, path = tiny_model(), tmp_path / "results.json"
+    old = {"top1": 0.25, "n": 4, "data": {"val": "f"}, "seconds": 1.0}
+    content = {"results_version": 1, "checkpoint": model.identity, "suites": {"imagenet": old}, "name": "tiny"}
+    path.write_text(json.dumps(content))
+    results = Results(path, model)
+    assert results.suites["imagenet"]["top1"] == 0.25 and results.suites["imagenet"].data.identity == {"val": "f"}
+    results.add("cocc", entry())
+    assert json.loads(path.read_text())["results_version"] == 2
+    assert read_results(path).suites.keys() == {"imagenet", "cocc"}

@@ -89,9 +89,9 @@ def test_byproduct_error_is_its_definition(seed: int) -> None:
 def test_every_byproduct_score_has_an_interval() -> None:
     scores = byproduct_error(random_points(0))
     inside = round(scores["inside_box"] * scores["n_boxed"])
-    assert scores["intervals"]["inside_box"] == intervals.wilson(np.arange(scores["n_boxed"]) < inside)
+    assert scores["inside_box"].interval == intervals.wilson(np.arange(scores["n_boxed"]) < inside)
     for name in ("median_distance", "median_distance_of_centre", "inside_box", "inside_box_of_centre"):
-        low, high = scores["intervals"][name]
+        low, high = scores[name].interval
         assert low <= scores[name] < high, name
 
 
@@ -119,7 +119,24 @@ def test_only_what_can_be_scored_is() -> None:
 def test_the_point_of_a_box_head_is_its_centre() -> None:
     boxes = np.array([[[0.0, 0.5, 0.5, 1.0]], [[0.25, 0.25, 0.25, 0.75]]], np.float32)
     predictions = Predictions(np.zeros((2, 3), np.float32), boxes, [truth(), truth()])
-    np.testing.assert_array_equal(predicted_points(predictions), [[0.25, 0.75], [0.25, 0.5]])
+    np.testing.assert_array_equal(
+        predicted_points(predictions.byproduct, predictions.target), [[0.25, 0.75], [0.25, 0.5]]
+    )
+
+
+def test_of_several_heads_each_with_a_point_has_its_scores() -> None:
+    heads = {"box": 4, "annotator": 3, "box_centre": 2}
+    whole = random_points(0)
+    more = {name: np.random.default_rng(1).random((len(whole), 1, size), np.float32) for name, size in heads.items()}
+    several = Predictions(whole.logits, whole.byproduct, whole.truths, Target.CLICK_LAST, more)
+    scores, alone = without_intervals(several), without_intervals(whole)
+    own = {f"{name}_of_{head}" for name in ("median_distance", "inside_box") for head in ("box", "box_centre")}
+    assert scores.keys() == alone.keys() | own | {"not_scored"}
+    assert {name: scores[name] for name in alone} == alone and scores["not_scored"] == ["annotator"]
+    centre = Predictions(whole.logits, more["box_centre"], whole.truths, Target.BOX_CENTRE)
+    assert scores["inside_box_of_box_centre"] == byproduct_error(centre)["inside_box"]
+    first = Predictions(whole.logits, more["annotator"], whole.truths, Target.ANNOTATOR, {"box": more["box"]})
+    assert "median_distance" in byproduct_error(first)  # the first that has a point
 
 
 @pytest.mark.parametrize(

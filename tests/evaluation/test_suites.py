@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -11,15 +12,17 @@ import pytest
 
 from luab_jax.data.pipeline import Truth
 from luab_jax.errors import UserError
+from luab_jax.evaluation import suite_names
 from luab_jax.evaluation.answers import ARGMAX, Answer, Doubt, Doubts
-from luab_jax.evaluation.engine import choose_suites
+from luab_jax.evaluation.decisions import Decisions, decide
 from luab_jax.evaluation.predictions import Predictions
-from luab_jax.evaluation.report import scalar_scores, suite_lines
-from luab_jax.evaluation.suite import Part, Suite, View
+from luab_jax.evaluation.runner import choose_suites
+from luab_jax.evaluation.suite import Need, Part, Scored, Suite, View
 from luab_jax.evaluation.suites import SUITES
+from luab_jax.results.score import NUMBER, Direction, Score
 
 BY_NAME = {suite.name: suite for suite in SUITES}
-SCORED = [suite for suite in SUITES if suite.procedure is None]
+SCORED = [suite for suite in SUITES if isinstance(suite.method, Scored)]
 every_suite = pytest.mark.parametrize("suite", SCORED, ids=lambda suite: suite.name)
 
 
@@ -28,12 +31,18 @@ def test_names_are_unique_and_can_be_typed() -> None:
     assert all(re.fullmatch(r"[a-z0-9_]+", name) and name != "all" for name in BY_NAME)
 
 
+def test_help_has_the_names_of_all() -> None:
+    assert list(suite_names.ALL) == [suite.name for suite in SUITES if not suite.only_if_named]
+    assert list(suite_names.BY_NAME_ONLY) == [suite.name for suite in SUITES if suite.only_if_named]
+
+
 def test_the_suites_of_the_first_release_are_there() -> None:
     assert {"imagenet", "imagenet_real", "cocc", "byproduct"} <= BY_NAME.keys()
 
 
 def test_suites_are_chosen_by_name_in_the_order_asked_for() -> None:
-    assert choose_suites("all") == [suite for suite in SUITES if suite.name != "imagenet_c_generated"]
+    dear = ("imagenet_c_generated", "imagenet_p")
+    assert choose_suites("all") == [suite for suite in SUITES if suite.name not in dear]
     assert [suite.name for suite in choose_suites("cocc, imagenet,cocc")] == ["cocc", "imagenet"]
     for names, unknown in (("imagenet,imagenett", "imagenett"), ("", "named"), ("ALL", "ALL")):
         with pytest.raises(UserError, match=rf"no suite {unknown};( did you mean imagenet\?)? there are all, imagenet"):
@@ -98,6 +107,10 @@ def predictions(right: int, n: int = 4) -> Predictions:
 
 def reduced(part: Part, given: Predictions) -> object:
     """What a suite's score gets of a part; protocols with classes of their own are tested by their own tests."""
+    if part.reduce is decide:
+        return Decisions(np.arange(4), np.array([0, 1, 5, 5]), np.array([1, 1, 2, 3]), list("abcd"))
+    if part.directories == ("imagenet_x",):
+        given = dataclasses.replace(given, truths=[dataclasses.replace(t, group="pose") for t in given.truths])
     if isinstance(part.reduce, Doubt):
         return Doubts(np.arange(4.0))
     return (Answer() if isinstance(part.reduce, Answer) else part.reduce)(given)
@@ -106,21 +119,21 @@ def reduced(part: Part, given: Predictions) -> object:
 @every_suite
 def test_a_score_uses_all_its_parts_and_gives_its_headline_n_and_intervals(suite: Suite) -> None:
     parts = Recorded({n: reduced(p, predictions(i % 5)) for i, (n, p) in enumerate(suite.parts.items(), start=2)})
-    scores = suite.score(parts)
+    scores = suite.method.score(parts)
     assert parts.used == set(suite.parts)
-    assert scores["n"] == (8 if suite.name == "imagenet_o" else 4)
-    assert suite.headline in scalar_scores(scores)
-    assert suite_lines(suite.name, scores)[0].startswith(suite.name)
+    assert scores["n"] == {"imagenet_o": 8, "imagenet_d": 12}.get(suite.name, 4)
+    headline = scores[suite.headline]
+    assert isinstance(headline, Score) and headline.direction is not Direction.NONE and headline.unit != NUMBER
     if suite.name != "byproduct":
-        assert suite.headline in scores["intervals"] and scores["interval_method"]
+        assert headline.interval is not None and headline.method.endswith("95 %") and headline.sample is not None
 
 
 @every_suite
 def test_a_suite_runs_without_its_optional_parts_and_not_without_all(suite: Suite) -> None:
     needed = {name: part for name, part in suite.parts.items() if not part.optional}
     assert needed
-    scores = suite.score({name: reduced(part, predictions(2)) for name, part in needed.items()})
-    assert suite.headline in scalar_scores(scores)
+    scores = suite.method.score({name: reduced(part, predictions(2)) for name, part in needed.items()})
+    assert isinstance(scores[suite.headline], Score)
 
 
 def test_only_the_suite_that_scores_points_needs_the_head() -> None:
@@ -128,9 +141,9 @@ def test_only_the_suite_that_scores_points_needs_the_head() -> None:
     with_head = predictions(2)
     headless = Predictions(with_head.logits, None, with_head.truths)
     for suite in SCORED:
-        if not suite.needs_byproduct_head:
-            suite.score({name: reduced(part, headless) for name, part in suite.parts.items()})
-    assert [suite.name for suite in SUITES if suite.needs_byproduct_head] == ["byproduct"]
+        if not suite.needs:
+            suite.method.score({name: reduced(part, headless) for name, part in suite.parts.items()})
+    assert [suite.name for suite in SUITES if Need.BYPRODUCT_HEAD in suite.needs] == ["byproduct"]
 
 
 def test_centre_occlusion_reports_both_readings_of_zero() -> None:
@@ -139,20 +152,26 @@ def test_centre_occlusion_reports_both_readings_of_zero() -> None:
         "mean": View.CENTRE_MEAN,
         "black": View.CENTRE_BLACK,
     }
-    scores = suite.score({"mean": ARGMAX(predictions(3)), "black": ARGMAX(predictions(1))})
+    scores = suite.method.score({"mean": ARGMAX(predictions(3)), "black": ARGMAX(predictions(1))})
     assert (scores["top1"], scores["top1_black"], scores["n"]) == (0.75, 0.25, 4)
 
 
 def test_the_background_gap_is_mixed_same_minus_mixed_rand() -> None:
     rights = {"mixed_same": 4, "mixed_rand": 1, "only_bg": 2}
-    scores = BY_NAME["demo_backgrounds"].score({name: ARGMAX(predictions(right)) for name, right in rights.items()})
-    assert scalar_scores(scores) == {"gap": 0.75, "mixed_same": 1.0, "mixed_rand": 0.25, "only_bg": 0.5}
+    scores = BY_NAME["demo_backgrounds"].method.score(
+        {name: ARGMAX(predictions(right)) for name, right in rights.items()}
+    )
+    shares = {name: value for name, value in scores.items() if isinstance(value, Score) and name != "ece"}
+    assert shares == {"gap": 0.75, "mixed_same": 1.0, "mixed_rand": 0.25, "only_bg": 0.5}
+    directions = {name: value.direction.value for name, value in shares.items()}
+    assert directions == {"gap": "lower", "mixed_same": "higher", "mixed_rand": "higher", "only_bg": "none"}
 
 
 def test_suites_of_one_archive_or_of_val_read_it_from_one_place() -> None:
     """So that an image is decoded once for all of them."""
     of_val = {part.directories for suite in SCORED for part in suite.parts.values() if part.split == "val"}
     of_val -= {BY_NAME["coco"].parts["val"].directories, BY_NAME["byproduct"].parts["val"].directories}
+    of_val -= {BY_NAME["imagenet_x"].parts["val"].directories}  # images with annotations alone
     assert len(of_val) == 1
 
 

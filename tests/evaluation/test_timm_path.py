@@ -14,14 +14,15 @@ timm = pytest.importorskip("timm", reason="parity needs timm")
 
 from benchmarks.parity import randomise  # noqa: E402
 from data_prep.__main__ import main as data_prep  # noqa: E402
-from luab_jax import sharding  # noqa: E402
+from luab_jax.checkpoints.load import load  # noqa: E402
 from luab_jax.config import MeshConfig  # noqa: E402
 from luab_jax.data.dataset import open_split  # noqa: E402
 from luab_jax.data.features import Example  # noqa: E402
 from luab_jax.data.pipeline import Reading  # noqa: E402
-from luab_jax.evaluation.loading import load  # noqa: E402
-from luab_jax.evaluation.predict import Predictor  # noqa: E402
+from luab_jax.distributed import sharding  # noqa: E402
+from luab_jax.evaluation.predictor import Predictor  # noqa: E402
 from luab_jax.evaluation.suite import View  # noqa: E402
+from luab_jax.models.timm_models import TimmSize  # noqa: E402
 from tests.data_prep.conftest import SHARED_DATA  # noqa: E402
 
 PHOTOS = SHARED_DATA / "imagenet_fullres"
@@ -41,8 +42,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "imagenet_sketch"
 
 
+@pytest.mark.parametrize("size", list(TimmSize))
 @pytest.mark.parametrize("name", ["resnet18.tv_in1k", "resnet18.a1_in1k", "deit_tiny_patch16_224.fb_in1k"])
-def test_logits_are_timms(name: str, photos: Path, tmp_path: Path, record_property) -> None:
+def test_logits_are_timms(name: str, size: TimmSize, photos: Path, tmp_path: Path) -> None:
+    """At the size that timm's validate.py takes, and at that of the training."""
     import safetensors.torch
 
     torch.manual_seed(0)
@@ -50,11 +53,11 @@ def test_logits_are_timms(name: str, photos: Path, tmp_path: Path, record_proper
     randomise(theirs)
     safetensors.torch.save_file(theirs.state_dict(), tmp_path / "w.safetensors")
     mesh = sharding.make_mesh(MeshConfig())
-    loaded = load(f"timm:{name}:{tmp_path / 'w.safetensors'}", "latest", mesh)
+    loaded = load(f"timm:{name}:{tmp_path / 'w.safetensors'}", "latest", mesh, timm_size=size)
     split = open_split(photos, "test")
     ours = Predictor(loaded, mesh, NUM_PHOTOS, Reading(num_threads=2))(split, [View.PLAIN])[View.PLAIN].logits
 
-    config = timm.data.resolve_data_config({}, model=theirs)
+    config = timm.data.resolve_data_config({}, model=theirs, use_test_size=size is TimmSize.TEST)
     transform = timm.data.create_transform(**config, is_training=False)
     images = [Image.open(io.BytesIO(Example(split.records[i]).image)).convert("RGB") for i in range(len(split.records))]
     with torch.no_grad():

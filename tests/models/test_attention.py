@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from luab_jax.models.attention import attend, check_attention
+from luab_jax.models import attention
+from luab_jax.models.attention import attend, attend_by_pairs, check_attention
 from luab_jax.models.config import Attention
 from luab_jax.models.layers import DropPath, gelu
 
@@ -31,6 +32,40 @@ def test_attention_and_its_gradient_are_those_of_jax(dtype: jnp.dtype, tolerance
         assert a.dtype == b.dtype
         a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
         np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize("tokens", [16, 17])
+def test_a_token_that_makes_their_number_even_changes_nothing(tokens: int) -> None:
+    keys = jax.random.split(jax.random.key(0), 4)
+    query, key, value, weight = (jax.random.normal(k, (2, tokens, 3, 16)) for k in keys)
+
+    def ours(*qkv):
+        return jnp.sum(attend_by_pairs(*qkv, implementation="xla") * weight)
+
+    def reference(*qkv):
+        return jnp.sum(jax.nn.dot_product_attention(*qkv, implementation="xla") * weight)
+
+    found = jax.value_and_grad(ours, argnums=(0, 1, 2))(query, key, value)
+    expected = jax.value_and_grad(reference, argnums=(0, 1, 2))(query, key, value)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("tokens", [196, 197])
+def test_a_training_step_with_cudnn_is_lowered_for_a_gpu(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    monkeypatch.setattr(attention, "_has_cuda", lambda: True)
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(cudnn, "check_compute_capability", lambda *_, **__: True)
+    monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability, *_, **__: capability == "9.0")
+
+    def loss(*qkv):
+        return jnp.sum(attend(*qkv, kernel=Attention.AUTO).astype(jnp.float32))
+
+    rows = jax.ShapeDtypeStruct((2, tokens, 3, 64), jnp.bfloat16)
+    lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(rows, rows, rows).lower(lowering_platforms=("cuda",))
+    assert lowered.as_text().count("__cudnn$fmha") == 2
 
 
 def test_cudnn_is_refused_where_there_is_none() -> None:

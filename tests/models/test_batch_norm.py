@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -10,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from luab_jax import sharding
 from luab_jax.config import MeshConfig
+from luab_jax.distributed import sharding
 from luab_jax.models.config import BatchNorm, Dtype, ModelConfig, Stem
 from luab_jax.models.functional import Model, create_model
 
 REPLICAS = 4
 
 
-def model_of(kind: BatchNorm, num_replicas: int = REPLICAS) -> Model:
+def model_of(kind: BatchNorm, num_replicas: int = REPLICAS, *, unbiased: bool = False) -> Model:
     config = ModelConfig(
         name="resnet18",
         width=4,
@@ -27,6 +28,7 @@ def model_of(kind: BatchNorm, num_replicas: int = REPLICAS) -> Model:
         compute_dtype=Dtype.FLOAT32,
         zero_init_residual=False,
         batch_norm=kind,
+        batch_norm_unbiased=unbiased,
     )
     return create_model(config, num_classes=3, image_size=16, byproduct_shape=None, num_replicas=num_replicas)
 
@@ -49,7 +51,36 @@ def test_each_replica_is_normalised_as_if_alone(weights: tuple[Any, Any]) -> Non
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), stats, means)
 
 
-@pytest.mark.parametrize("kind", BatchNorm)
+@pytest.mark.parametrize("images", [2, 4])
+def test_groups_are_of_as_many_images_on_any_number_of_devices(images: int, weights: tuple[Any, Any]) -> None:
+    """As torch's on as many GPUs; without a trace of the devices in logits and statistics."""
+    model = model_of(BatchNorm.GROUPS, num_replicas=len(IMAGES) // images)
+    alone = jax.jit(lambda part: model_of(BatchNorm.GLOBAL).apply(*weights, part, train=True)[0].logits)
+    expected = np.concatenate([alone(IMAGES[i : i + images]) for i in range(0, len(IMAGES), images)])
+    for devices in (1, 8):
+        mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:devices])
+        rows = jax.device_put(IMAGES, sharding.batch_sharding(mesh))
+        outputs, _ = jax.jit(lambda x: model.apply(*weights, x, train=True))(rows)
+        np.testing.assert_allclose(outputs.logits, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [BatchNorm.GLOBAL, BatchNorm.GROUPS])
+def test_the_running_variance_is_torchs_unbiased_one_where_asked_for(kind: BatchNorm, weights: tuple[Any, Any]) -> None:
+    """torch.nn.BatchNorm2d: running = 0.9 running + 0.1 var(x, ddof=1); the outputs divide by n."""
+    plain, unbiased = (
+        jax.jit(functools.partial(model_of(kind, unbiased=unbiased).apply, train=True))(*weights, IMAGES)
+        for unbiased in (False, True)
+    )
+    np.testing.assert_array_equal(plain[0].logits, unbiased[0].logits)
+    count = IMAGES.shape[0] // (REPLICAS if kind is BatchNorm.GROUPS else 1) * 4 * 4  # the stem's outputs are 4 x 4
+    before = weights[1]["backbone"]["stem"]["norm"]["var"]
+    one, other = (stats["backbone"]["stem"]["norm"]["var"] for _, stats in (plain, unbiased))
+    batch = (one - 0.9 * before) / 0.1
+    np.testing.assert_allclose(other, 0.9 * before + 0.1 * batch * count / (count - 1), rtol=1e-5)
+    assert np.abs(np.asarray(other) - np.asarray(one)).min() > 0
+
+
+@pytest.mark.parametrize("kind", [BatchNorm.GLOBAL, BatchNorm.PER_REPLICA])
 def test_per_replica_no_statistic_travels_during_the_forward_pass(kind: BatchNorm, weights: tuple[Any, Any]) -> None:
     mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:REPLICAS])
     whole = sharding.replicated(mesh)

@@ -4,17 +4,17 @@ import subprocess
 import sys
 
 import pytest
-from absl import flags
-from ml_collections import config_flags
 
+from luab_jax.config import Config
+from luab_jax.config_flags import set_field
 from luab_jax.models.config import (
     PRESETS,
     Dtype,
     ModelConfig,
     Pool,
     Stem,
-    resnet_preset,
-    vit_preset,
+    architecture,
+    filled_preset,
 )
 
 
@@ -24,10 +24,10 @@ def test_every_preset_is_valid_as_it_is(name):
 
 
 def test_none_means_the_presets_value_and_a_number_replaces_it():
-    small = resnet_preset(ModelConfig(name="resnet50", width=16, stage_sizes=(1, 1)))
+    small = filled_preset(ModelConfig(name="resnet50", width=16, stage_sizes=(1, 1)))
     assert (small.width, small.stage_sizes, small.bottleneck) == (16, (1, 1), True)
-    assert resnet_preset(ModelConfig(name="resnet50")) == PRESETS["resnet50"]
-    narrow = vit_preset(ModelConfig(name="vit_s", embed_dim=96))
+    assert filled_preset(ModelConfig(name="resnet50")) == PRESETS["resnet50"]
+    narrow = filled_preset(ModelConfig(name="vit_s", embed_dim=96))
     assert (narrow.embed_dim, narrow.depth, narrow.num_heads) == (96, 12, 6)
 
 
@@ -55,7 +55,6 @@ def test_a_refusal_names_the_field_the_value_and_the_remedy(fields, told):
 
 def test_every_field_can_be_set_from_the_command_line():
     argv = [
-        "main",
         "--model.name=resnet18",
         "--model.width=16",
         "--model.stage_sizes=(1, 1)",
@@ -69,10 +68,10 @@ def test_every_field_can_be_set_from_the_command_line():
         "--model.drop_path=0.2",
         "--model.compute_dtype=FLOAT32",
     ]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dataclass("model", ModelConfig(), flag_values=values, sys_argv=argv)
-    values(argv)
-    assert values.model == ModelConfig(
+    config = Config(model=ModelConfig())
+    for argument in argv:
+        set_field(config, *argument.removeprefix("--").split("=", 1))
+    assert config.model == ModelConfig(
         name="resnet18",
         width=16,
         stage_sizes=(1, 1),
@@ -86,6 +85,22 @@ def test_every_field_can_be_set_from_the_command_line():
         drop_path=0.2,
         compute_dtype=Dtype.FLOAT32,
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"name": "resnet34"}, "resnet34"),
+        ({"name": "resnet34", "stage_sizes": (3, 4, 6, 3), "width": 64}, "resnet34"),
+        (
+            {"name": "resnet34", "width": 32, "stage_sizes": (1, 1, 1), "stem": Stem.PATCH},
+            "resnet34 with width=32, stage_sizes=1-1-1, stem=patch",
+        ),
+        ({"name": "vit_s", "depth": 6, "patch_size": 8}, "vit_s with depth=6, patch_size=8"),
+    ],
+)
+def test_a_network_that_is_not_what_its_name_says_is_called_what_it_is(fields, told):
+    assert architecture(ModelConfig(**fields)) == told
 
 
 def test_a_config_loads_without_jax_and_flax():

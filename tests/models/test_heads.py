@@ -12,7 +12,7 @@ import pytest
 
 from luab_jax.models.config import ByproductPool, Dtype, Head, ModelConfig, Pool
 from luab_jax.models.functional import Model, create_model, num_parameters
-from tests.evaluation.miniatures import random_params
+from tools.miniatures import random_params
 
 RESNET: dict[str, Any] = {"name": "resnet18", "width": 4, "stage_sizes": (1, 1)}
 VIT: dict[str, Any] = {"name": "vit_ti", "embed_dim": 12, "depth": 1, "patch_size": 8}

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from luab_jax.models.config import Dtype, ModelConfig, Pool, Stem
+from luab_jax.models.families.vit.network import attention_weights
 from luab_jax.models.functional import create_model
-from luab_jax.models.maps import attention_weights, localise
-from tests.evaluation.miniatures import random_params
+from luab_jax.models.maps import localise
+from tools.miniatures import random_params
 
 RESNET = ModelConfig(name="resnet18", width=4, stage_sizes=(1, 1), stem=Stem.SMALL, compute_dtype=Dtype.FLOAT32)
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 16, 3)), jnp.float32)
+CONVNEXT = ModelConfig(name="convnext_t", width=6, stage_sizes=(1, 1), layer_scale=0.5, compute_dtype=Dtype.FLOAT32)
 LABELS = jnp.asarray([4, 0, 2], jnp.int32)
 
 
@@ -37,6 +39,31 @@ def test_the_mean_of_an_activation_map_and_the_bias_are_the_logit() -> None:
     np.testing.assert_allclose(
         maps.mean(axis=(1, 2)) + bias[LABELS], logits[np.arange(3), LABELS], rtol=1e-4, atol=1e-6
     )
+
+
+def test_the_mean_of_a_map_through_a_norm_and_a_constant_of_the_class_are_the_logit() -> None:
+    """The constant is what the shift of the norm and the bias add: the same for every image."""
+    model = create_model(CONVNEXT, num_classes=5, image_size=16, byproduct_shape=None)
+    params, stats = random_params(model)
+    params["classifier"]["bias"] = jnp.arange(5.0)
+    maps, outputs = jax.jit(
+        lambda p: (localise(model, p, stats, IMAGES, LABELS), model.apply(p, stats, IMAGES, train=False)[0])
+    )(params)
+    assert maps.shape == (3, 2, 2)
+    shift = params["backbone"]["norm"]["bias"] @ params["classifier"]["kernel"] + params["classifier"]["bias"]
+    np.testing.assert_allclose(
+        maps.mean(axis=(1, 2)) + shift[LABELS], outputs.logits[np.arange(3), LABELS], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_rollout_leaves_registers_out() -> None:
+    config = ModelConfig(name="dinov2_s_reg4", embed_dim=12, num_heads=3, depth=2, patch_size=4)
+    model = create_model(config, num_classes=5, image_size=16, byproduct_shape=None)
+    params, stats = random_params(model)
+    params["backbone"]["blocks"] = jax.tree.map(jnp.zeros_like, params["backbone"]["blocks"])
+    maps = localise(model, params, stats, IMAGES, LABELS)
+    assert maps.shape == (3, 4, 4)
+    np.testing.assert_allclose(maps, (1 - 0.25) / 21, rtol=1e-5)  # 16 patches, the token and four registers
 
 
 @pytest.mark.parametrize("pool", Pool)

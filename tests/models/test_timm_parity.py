@@ -21,20 +21,20 @@ timm = pytest.importorskip("timm", reason="parity needs timm")
 from benchmarks import parity  # noqa: E402
 from benchmarks.parity import Pair, draw_images, make_pair, relative_error, to_nchw  # noqa: E402
 from luab_jax.models import timm_weights  # noqa: E402
-from luab_jax.models.config import PRESETS, ModelConfig, Pool  # noqa: E402
-from luab_jax.models.functional import num_parameters  # noqa: E402
+from luab_jax.models.config import ModelConfig, Pool  # noqa: E402
+from luab_jax.models.functional import create_model, num_parameters  # noqa: E402
 from luab_jax.models.timm_models import timm_call  # noqa: E402
 from luab_jax.models.transfer import resample_positions  # noqa: E402
 
-SLOW = ("resnet101", "resnet152", "vit_b")
+SLOW = ("resnet101", "resnet152", "vit_b", "convnext_s", "convnext_b", "deit3_b", "dinov2_s", "dinov2_b_reg4")
 NAMES = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in parity.TIMM_NAMES]
 LOGITS, GRADIENTS = 1e-4, 1e-3  # relative to the largest absolute value
 
 
 @functools.cache
 def small(name: str, pool: Pool = Pool.TOKEN) -> Pair:
-    """At 64 pixels with 10 classes."""
-    return make_pair(name, image_size=64, num_classes=10, pool=pool)
+    """At 64 pixels, or 56 where patches have 14, with 10 classes."""
+    return make_pair(name, image_size=parity.side_of(name, 64), num_classes=10, pool=pool)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,11 +48,11 @@ def test_parameter_count_and_logits_are_timms(name: str) -> None:
 def test_every_layer_gives_timms_output(name: str) -> None:
     """In timm's order of computing, so the first that differs is the one to look at."""
     watched = 0
-    for layer, ours, theirs in parity.layers(small(name), draw_images(2, 64)):
+    for layer, ours, theirs in parity.layers(small(name), draw_images(2, small(name).ours.image_size)):
         error = relative_error(ours, theirs)
         assert error <= LOGITS, f"{layer} is the first layer of {name} that differs: relative error {error:.1e}"
         watched += 1
-    assert watched > 40
+    assert watched > 12
 
 
 def test_the_first_layer_that_differs_is_found() -> None:
@@ -66,7 +66,7 @@ def test_the_first_layer_that_differs_is_found() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameters_gradient_in_training_mode_is_timms(name: str) -> None:
     """In float64: see `parity.gradients`."""
-    found = parity.gradients(small(name), draw_images(4, 64), double=True)
+    found = parity.gradients(small(name), draw_images(4, small(name).ours.image_size), double=True)
     errors = {parameter: relative_error(*pair) for parameter, pair in found.items()}
     wrong = [parameter for parameter, error in errors.items() if error > GRADIENTS]
     assert not wrong, (
@@ -85,10 +85,19 @@ def test_the_mean_of_patch_tokens_is_timms_global_pool_avg() -> None:
     assert relative_error(*parity.logits(pair, draw_images(2, 64))) <= LOGITS
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vit_ti"])
+@pytest.mark.parametrize(("name", "architecture"), [("dinov2_g_reg4", "vit_giant_patch14_reg4_dinov2")])
+def test_networks_too_large_for_this_have_timms_arrays(name: str, architecture: str) -> None:
+    """Names and shapes, which need no memory."""
+    with torch.device("meta"):
+        theirs = timm.create_model(architecture, num_classes=1000).state_dict()
+    model = create_model(ModelConfig(name=name), num_classes=1000, image_size=518, byproduct_shape=None)
+    assert timm_weights.timm_shapes(model) == {key: tuple(value.shape) for key, value in theirs.items()}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vit_ti", "convnext_t", "dinov2_s_reg4", "dinov2_g_reg4"])
 def test_files_travel_both_ways_bit_for_bit(name: str, tmp_path: Path) -> None:
     for same, arrays in (parity.files_in(small(name), tmp_path), parity.files_out(small(name), tmp_path)):
-        assert same == arrays > 60
+        assert same == arrays > 30
 
 
 def test_timm_takes_weights_strictly_though_its_counters_are_not_written() -> None:
@@ -99,17 +108,18 @@ def test_timm_takes_weights_strictly_though_its_counters_are_not_written() -> No
 
 
 def test_the_call_that_is_told_makes_a_network_of_the_same_shapes() -> None:
-    for config in (*(ModelConfig(name=name) for name in PRESETS), ModelConfig(name="vit_ti", pool=Pool.MEAN)):
-        call = timm_call(config, num_classes=7, image_size=96)
+    names = ("resnet18", "resnet50", "vit_ti", "convnext_t", "deit3_s", "dinov2_s", "dinov2_s_reg4")
+    configs = [ModelConfig(name=name) for name in names]
+    configs += [ModelConfig(name="vit_ti", pool=Pool.MEAN), ModelConfig(name="vit_ti", layer_scale=1e-5)]
+    for config in configs:
+        side = 84 if config.name.startswith("dinov2") else 96
+        call = timm_call(config, num_classes=7, image_size=side)
         assert call is not None
-        made = eval(f"timm.{call}", {"timm": timm})  # what a user would paste
-        side = {"img_size": 96} if config.name.startswith("vit") else {}
-        pooled = {"global_pool": "avg"} if config.pool is Pool.MEAN else {}
-        name = parity.TIMM_NAMES.get(config.name, config.name)
-        expected = timm.create_model(name, num_classes=7, **side, **pooled)
-        assert {k: v.shape for k, v in made.state_dict().items()} == {
-            k: v.shape for k, v in expected.state_dict().items()
-        }
+        with torch.device("meta"):
+            made = eval(f"timm.{call}", {"timm": timm})  # what a user would paste
+        ours = create_model(config, num_classes=7, image_size=side, byproduct_shape=None)
+        arrays = {k: tuple(v.shape) for k, v in made.state_dict().items() if not k.endswith("num_batches_tracked")}
+        assert arrays == timm_weights.timm_shapes(ours), call
 
 
 @pytest.mark.parametrize(("old", "new"), [(14, 24), (14, 7), (4, 14), (14, 13), (3, 1)])
@@ -119,7 +129,7 @@ def test_position_embeddings_are_interpolated_as_timm_does(old: int, new: int) -
     assert relative_error(resample_positions(positions, new), expected) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_ti"])
+@pytest.mark.parametrize("name", ["resnet18", "vit_ti", "deit3_s", "convnext_t"])
 def test_dropout_and_drop_path_act_where_timms_do_and_scale_by_what_they_keep(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +168,7 @@ def test_running_statistics_after_a_training_step_equal_torchs_up_to_its_varianc
 
     n is the number of values per channel (batch * height * width) and differs by layer.
     """
-    theirs, ours, params, stats = small.__wrapped__("resnet18")[1:]  # not the shared one: it trains
+    theirs, ours, params, stats = small.__wrapped__("resnet18")[1:5]  # not the shared one: it trains
     images = draw_images(4, 64)
     before = timm_weights.to_timm(ours, params, stats)
     counts = {}

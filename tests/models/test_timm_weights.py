@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import zipfile
 from pathlib import Path
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from luab_jax.models.config import ModelConfig, Pool, Stem
 from luab_jax.models.functional import Model, create_model
 from luab_jax.models.timm_models import timm_call
-from luab_jax.models.timm_weights import from_timm, load_timm, num_classes, save_timm, to_timm
-from tests.evaluation.miniatures import random_params
+from luab_jax.models.timm_weights import (
+    from_timm,
+    load_timm,
+    num_classes,
+    read_weights,
+    save_timm,
+    to_timm,
+    without_wrappers,
+)
+from tools.miniatures import random_params
 
 
 def tiny(name: str = "resnet18", *, image_size: int = 32) -> Model:
@@ -83,3 +96,75 @@ def test_the_call_says_what_differs_from_timms_defaults() -> None:
     assert timm_call(vit, num_classes=3, image_size=384) == (
         "create_model('vit_base_patch16_224', num_classes=3, img_size=384, patch_size=32, global_pool='avg')"
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+def test_weights_of_another_precision_are_read_as_float32(dtype: type, tmp_path: Path) -> None:
+    """numpy knows nothing of bfloat16."""
+    model = tiny()
+    weights = {name: array.astype(dtype) for name, array in to_timm(model, *random_params(model)).items()}
+    safetensors.numpy.save_file(weights, tmp_path / "w.safetensors")
+    found = read_weights(tmp_path / "w.safetensors")
+    assert all(array.dtype == np.float32 for array in found.values())
+    for name, array in weights.items():
+        np.testing.assert_array_equal(found[name], array.astype(np.float32))
+    from_timm(model, found)
+
+
+def written(path: Path, dtype: str, num_bytes: int) -> Path:
+    """A safetensors file of one array of 8 elements, by hand."""
+    header = json.dumps({"fc.weight": {"dtype": dtype, "shape": [8], "data_offsets": [0, num_bytes]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(num_bytes))
+    return path
+
+
+@pytest.mark.parametrize(("dtype", "num_bytes"), [("F8_E4M3", 8), ("F8_E5M2", 8), ("I4", 4), ("C64", 64), ("Q7", 8)])
+def test_weights_of_other_types_are_refused_in_one_line_that_names_type_and_array(
+    dtype: str, num_bytes: int, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=dtype) as caught:
+        read_weights(written(tmp_path / "w.safetensors", dtype, num_bytes))
+    assert "w.safetensors" in str(caught.value) and "\n" not in str(caught.value)
+
+
+class Armed:
+    """Unpickling it would leave a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_pickled_file_is_never_unpickled(zipped: bool, tmp_path: Path) -> None:
+    """Of torch before 1.6 and since."""
+    path, trap = tmp_path / "w.safetensors", tmp_path / "unpickled"
+    pickled = pickle.dumps(Armed(trap), protocol=2)
+    if zipped:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", pickled)
+    else:
+        path.write_bytes(pickled)
+    with pytest.raises(ValueError, match=r"torch\.save.*save_file"):
+        read_weights(path)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_the_prefix_of_a_wrapper_is_taken_off_and_named(prefix: str) -> None:
+    weights = to_timm(tiny(), *random_params(tiny()))
+    found, named = without_wrappers({prefix + name: array for name, array in weights.items()})
+    assert (found.keys(), named) == (weights.keys(), prefix)
+    assert without_wrappers(weights) == (weights, "")
+    assert without_wrappers({}) == ({}, "")
+
+
+def test_a_prefix_that_is_no_wrappers_is_named_where_the_weights_do_not_fit() -> None:
+    model = tiny()
+    weights = to_timm(model, *random_params(model))
+    with pytest.raises(ValueError, match=r"names begin with 'net\.encoder\.'"):
+        from_timm(model, {f"net.encoder.{name}": array for name, array in weights.items()})
+    with pytest.raises(ValueError, match=r"names begin with 'model\.'"):
+        from_timm(model, {"epoch": np.zeros(1)} | {f"model.{name}": array for name, array in weights.items()})

@@ -8,7 +8,7 @@ import pytest
 from luab_jax.models.config import ModelConfig
 from luab_jax.models.functional import Model, create_model
 from luab_jax.models.transfer import fit_backbone, num_heads, patches_per_side, resample_positions
-from tests.evaluation.miniatures import random_params
+from tools.miniatures import random_params
 
 
 def vit(image_size: int, **changes: int) -> Model:
@@ -42,8 +42,14 @@ def test_rows_stay_rows_and_columns_stay_columns() -> None:
 
 def test_tokens_that_are_no_square_are_refused() -> None:
     for tokens in (1, 3, 7):
-        with pytest.raises(ValueError, match=f"{tokens} position embeddings are not"):
+        with pytest.raises(ValueError, match=f"{tokens} position embeddings are neither"):
             patches_per_side(tokens)
+
+
+def test_a_grid_without_a_class_token_is_resampled_alone() -> None:
+    positions = np.random.default_rng(0).normal(size=(1, 10, 3)).astype(np.float32)
+    assert (patches_per_side(10), patches_per_side(9)) == (3, 3)
+    np.testing.assert_array_equal(resample_positions(positions, 5)[:, 1:], resample_positions(positions[:, 1:], 5))
 
 
 def test_a_backbone_fits_its_own_model_as_it_is_and_another_resolution_after_interpolation() -> None:

@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.xla_flags import QUICK_TO_COMPILE
+
 PATH = Path(__file__).resolve().parents[2] / "notebooks" / "evaluate.ipynb"
 TINY = {"NUM_TRAIN": 32, "NUM_VAL": 8, "STEPS": 2, "SUITES": "imagenet,demo_size"}
 
@@ -28,7 +30,7 @@ def test_what_is_committed_holds_no_outputs(notebook: nbformat.NotebookNode) -> 
 def test_it_ends_with_the_report_and_its_pictures(
     notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # one device, as on a laptop
+    monkeypatch.setenv("XLA_FLAGS", QUICK_TO_COMPILE)  # one device, as on a laptop
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.environ["LUAB_JAX_TEST_CACHE"])
     cells = {cell.id: cell for cell in notebook.cells}
     assert "parameters" in cells["parameters"].metadata.tags
@@ -42,5 +44,8 @@ def test_it_ends_with_the_report_and_its_pictures(
     page = next(data["text/html"] for data in shown["report"] if "text/html" in data)
     for part in ("iframe", "Headline scores", "LUAB click_last", "Example images", "data:image/png;base64,"):
         assert part in page
-    table = "".join(output.get("text", "") for output in cells["table"].outputs)
-    assert "| imagenet top1 %" in table and "| demo_size top1 %" in table
+    table = "".join(data.get("text/markdown", "") for data in shown["table"])
+    assert "top1 %" in table and "| demo\\_size top1 %" in table
+    assert "points" in "".join(output.get("text", "") for output in cells["prediction"].outputs)
+    sources = "".join(cell.source for cell in notebook.cells)
+    assert "subprocess" not in sources

@@ -1,0 +1,136 @@
+"""The study: intervals that hold what they promise, runs in the order of their worth, data that differ as stated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import luab_jax
+from benchmarks.study import __main__ as study
+from benchmarks.study import arms, figures, photos, plan, report
+from benchmarks.study.effects import IMAGES_ALONE, effect
+from benchmarks.study.photos import Clicks
+
+
+@pytest.mark.parametrize(("of_seeds", "of_images"), [(0.0, 1.0), (0.3, 0.3), (0.5, 0.0), (0.0, 0.0)])
+def test_intervals_hold_the_effect_in_about_95_of_100_studies(of_seeds: float, of_images: float) -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        d = 0.2 + of_seeds * rng.normal(size=(5, 1)) + of_images * rng.normal(size=(1, 60)) + rng.normal(size=(5, 60))
+        found = effect(d)
+        assert found.low <= found.value <= found.high
+        held += found.low <= 0.2 <= found.high
+    assert 0.92 <= held / 400 <= 0.995
+
+
+def test_images_taken_as_independent_seeds_would_miss_it() -> None:
+    """Why both are in the interval: a seed's shift is no part of what images alone show."""
+    rng = np.random.default_rng(1)
+    alone = both = 0
+    for _ in range(200):
+        d = 0.5 * rng.normal(size=(5, 1)) + rng.normal(size=(5, 400))
+        of_images = d.mean(0)
+        alone += abs(of_images.mean()) < 1.96 * of_images.std(ddof=1) / np.sqrt(400)
+        both += effect(d).low <= 0 <= effect(d).high
+    assert alone / 200 < 0.6 < 0.92 <= both / 200
+
+
+def test_one_seed_is_said_to_be_over_images_alone() -> None:
+    found = effect(np.asarray([[0.0, 1.0, 1.0, 0.0, 1.0]]))
+    assert found.over == IMAGES_ALONE and found.value == pytest.approx(0.6) and found.num_seeds == 1
+    assert not effect(np.zeros((3, 7))).is_certain
+
+
+def test_the_headline_comes_first_and_no_run_twice() -> None:
+    runs = plan.ordered()
+    assert len({run.name for run in runs}) == len(runs)
+    first = [run.name for run in runs[:6]]
+    assert first == [f"{model}/{arm}-seed0" for model in ("resnet", "vit") for arm in ("none", "click", "random")]
+    assert not set(runs) & set(plan.choosing())
+    assert {run.seed for run in runs[:30]} == set(plan.HEADLINE_SEEDS)
+
+
+def test_the_click_is_trained_once_at_the_chosen_weight() -> None:
+    run = plan.Run("resnet", arms.CLICK, 0)
+    assert run.at(10.0) == plan.Run("resnet", arms.click_at(10.0), 0) in plan.choosing()
+    assert plan.Run("resnet", arms.RANDOM, 0).at(10.0).arm == arms.RANDOM
+
+
+def test_the_click_at_the_chosen_weight_is_among_the_heads_that_learn_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the second model too, which has no curve of λ of its own."""
+    trained = {plan.Run(model, arms.click_at(10.0), seed) for model in ("resnet", "vit") for seed in (0, 1)}
+    score = SimpleNamespace(value=0.25)
+    found = SimpleNamespace(suites={"place": SimpleNamespace(scores=dict.fromkeys(report.PLACES, score))})
+    monkeypatch.setattr(report, "is_finished", lambda _, run: run in trained)
+    monkeypatch.setattr(luab_jax, "read_results", lambda _: found)
+    rows = [line.split(" | ")[:3] for line in report._places(tmp_path, 10.0).splitlines()[2:]]
+    assert rows == [["| resnet", "lambda-10", "2"], ["| vit", "lambda-10", "2"]]
+
+
+@pytest.mark.parametrize("model", arms.MODELS)
+@pytest.mark.parametrize("arm", arms.ARMS.values(), ids=arms.ARMS)
+def test_arms_differ_from_the_click_in_what_they_say_alone(model: str, arm: arms.Arm) -> None:
+    of = lambda which: arms.config(model, which, 3, weight=7.0, epochs=4.0, data="DATA")  # noqa: E731
+    config, click = of(arm), of(arms.CLICK)
+    assert config.model == click.model and config.batch_size == click.batch_size and config.seed == click.seed == 3
+    assert config.epochs == 4.0 * arm.length and config.byproduct.weight == (arm.weight or 7.0)
+    assert (
+        config.byproduct.target is arm.target
+        and config.byproduct.head is arm.head
+        and config.data.root == f"DATA/{arm.clicks.name}"
+    )
+
+
+def test_fewer_clicks_are_part_of_more_and_noise_moves_clicks_alone(tmp_path: Path) -> None:
+    source = tmp_path / "xml"
+    for i in range(200):
+        path = source / "n1" / f"n1_{i}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            "<annotation><metadata><mouseTracking><x>0.1</x><y>0.2</y></mouseTracking>"
+            "<selectedRecord><time>5</time><x>0.5</x><y>0.5</y></selectedRecord></metadata></annotation>"
+        )
+    kept = {}
+    for clicks in (Clicks(0.1), Clicks(0.3), Clicks(jitter=0.2)):
+        photos._change(source, tmp_path / clicks.name, clicks)
+        kept[clicks.name] = {path.name: path.read_text() for path in (tmp_path / clicks.name).rglob("*.xml")}
+    assert kept["clicks_10"].items() < kept["clicks_30"].items() and 40 <= len(kept["clicks_30"]) <= 80
+    moved = kept["clicks_jitter_20"]
+    assert len(moved) == 200 and all(
+        "<x>0.1</x><y>0.2</y>" in text and "<time>5</time>" in text for text in moved.values()
+    )
+    at = np.asarray([float(text.split("<time>5</time><x>")[1].split("<")[0]) for text in moved.values()])
+    assert 0.15 < at.std() < 0.25 and at.min() >= 0 and at.max() <= 1 and len(set(at)) > 100
+
+
+def test_a_figure_draws_every_effect_on_its_side_of_zero() -> None:
+    better, worse = effect(np.full((2, 9), 0.1) + 0.01 * np.eye(2, 9)), effect(np.full((2, 9), -0.1))
+    drawn = figures.forest("a & b", [("better", better), ("worse", worse)])
+    assert "a &amp; b" in drawn and drawn.count("<circle") == 2
+    xs = [float(part.split('"')[0]) for part in drawn.split('<circle cx="')[1:]]
+    assert xs[0] > xs[1]
+
+
+def test_a_curve_goes_up_where_the_effect_does() -> None:
+    points = [(name, effect(np.full((2, 9), value))) for name, value in (("1", -0.1), ("10", 0.0), ("100", 0.2))]
+    drawn = figures.curve("top-1", "λ", points)
+    ys = [float(part.split('cy="')[1].split('"')[0]) for part in drawn.split("<circle")[1:]]
+    assert ys[0] > ys[1] > ys[2] and ">100</text>" in drawn
+
+
+def test_a_run_is_expected_to_take_as_long_as_its_length_says(tmp_path: Path) -> None:
+    """Known are one of length 3 and, slower for its length, one of length 1 that an earlier version left."""
+    long = next(run for run in plan.ordered() if run.arm.length == 3 and run.model == "resnet")
+    short = next(run for run in plan.ordered() if run.arm.length == 1 and run.model == "resnet")
+    assert study._expected(tmp_path, long) is None
+    for name, facts in (("a", {"seconds": 30.0, "length": 3.0}), ("b", {"seconds": 11.0})):
+        (tmp_path / "runs" / "resnet" / name).mkdir(parents=True)
+        (tmp_path / "runs" / "resnet" / name / "seconds.json").write_text(json.dumps(facts))
+    assert (study._expected(tmp_path, short), study._expected(tmp_path, long)) == (11.0, 33.0)

@@ -1,0 +1,48 @@
+"""Which buckets a workdir may be in, and what is said of the others before anything is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from luab_jax.checkpoints import s3
+from luab_jax.config import Config, DataConfig
+from luab_jax.errors import ExitCode, StorageError
+from luab_jax.evaluate import main as evaluate
+from luab_jax.training.loop import train
+
+
+@pytest.mark.parametrize("workdir", ["az://b/run", "hf://datasets/me/run"])
+def test_a_workdir_where_no_array_can_be_is_refused_before_data_is_opened(workdir: str) -> None:
+    config = Config(data=DataConfig(root="/nowhere"))
+    with pytest.raises(StorageError, match=f"{workdir}: checkpoints cannot be in .*choose a workdir in gs:// or s3://"):
+        train(config, workdir)
+
+
+def test_a_checkpoint_there_is_refused_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--checkpoint=az://b/run", "--suites=imagenet", f"--data={tmp_path}", f"--out={tmp_path / 'r.json'}"]
+    assert evaluate(flags) == ExitCode.FAILED
+    error = capsys.readouterr().err
+    assert error.startswith("error: az://b/run: checkpoints cannot be in az://") and error.count("\n") == 1
+
+
+def test_s3_is_refused_where_orbax_cannot_be_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.check_arrays("s3://b/run")
+    monkeypatch.setattr(s3, "SERVED", False)
+    with pytest.raises(StorageError, match="choose a workdir in gs://, or a folder"):
+        s3.check_arrays("s3://b/run")
+
+
+def test_another_store_than_amazons_is_found_by_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    assert s3._of_s3("s3://b/run/1") == {
+        "driver": "s3",
+        "bucket": "b",
+        "path": "run/1",
+        "endpoint": "http://127.0.0.1:9000",
+        "aws_region": "eu-west-1",
+    }

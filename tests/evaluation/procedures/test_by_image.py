@@ -1,0 +1,98 @@
+"""Procedures that take images one after another: several models share the images, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from luab_jax.data.dataset import PreparedSplit
+from luab_jax.errors import CheckpointError, DataError, ShardError
+from luab_jax.evaluation.predictor import BatchPredictor
+from luab_jax.evaluation.procedures.by_image import ByImage
+from luab_jax.evaluation.resume import Work
+
+SPLITS: Any = {"val": Mock(spec=PreparedSplit, records=range(7))}
+
+
+@dataclass
+class Sums:
+    """A reader that adds up images from one on, and stops at another."""
+
+    done: int = 0
+    stops_at: int = 99
+    taken: list[int] = field(default_factory=list)
+
+    def take(self, item: int) -> None:
+        if item == self.stops_at:
+            raise CheckpointError(f"image {item}: NaN")
+        self.taken.append(item)
+
+    def scores(self) -> dict[str, Any]:
+        if not self.taken:
+            raise DataError("nothing to score")
+        return {"sum": sum(self.taken)}
+
+
+def by_image(made: list[int], broken: int = 99) -> ByImage:
+    """Of predictors that hold their reader; images are numbers, and every one that is made is noted."""
+
+    def items(_: Any, splits: Any, start: int) -> Iterator[int]:
+        for number in range(start, len(splits["val"].records)):
+            if number == broken:
+                raise ShardError(f"record {number} fails its CRC")
+            made.append(number)
+            yield number
+
+    return ByImage("sums", items, lambda _: 0, lambda predictor, splits, work: predictor.reader)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def model(reader: Sums) -> Any:
+    return Mock(spec=BatchPredictor, reader=reader)
+
+
+def asked(*readers: Sums) -> list[Any]:
+    return [(model(reader), Work()) for reader in readers]
+
+
+def test_images_are_made_once_for_all_models() -> None:
+    made: list[int] = []
+    assert by_image(made).together(asked(Sums(), Sums(), Sums()), SPLITS) == [{"sum": 21}] * 3
+    assert made == list(range(7))
+
+
+def test_a_model_goes_on_after_its_own_last_image() -> None:
+    made: list[int] = []
+    behind, ahead = Sums(done=2), Sums(done=5)
+    assert by_image(made).together(asked(ahead, behind), SPLITS) == [{"sum": 11}, {"sum": 20}]
+    assert made == [2, 3, 4, 5, 6] and ahead.taken == [5, 6]
+
+
+def test_a_model_that_is_stopped_stops_no_other() -> None:
+    made: list[int] = []
+    sound = Sums()
+    stopped, scored = by_image(made).together(asked(Sums(stops_at=1), sound), SPLITS)
+    assert isinstance(stopped, CheckpointError) and "image 1" in str(stopped) and scored == {"sum": 21}
+    assert sound.taken == list(range(7))
+
+
+def test_no_image_is_made_for_nobody() -> None:
+    made: list[int] = []
+    outcomes = by_image(made).together(asked(Sums(stops_at=0), Sums(stops_at=2)), SPLITS)
+    assert all(isinstance(outcome, CheckpointError) for outcome in outcomes) and made == [0, 1, 2]
+
+
+def test_a_record_that_cannot_be_read_stops_all() -> None:
+    with pytest.raises(ShardError, match="record 3"):
+        by_image([], broken=3).together(asked(Sums(), Sums()), SPLITS)
+
+
+def test_one_model_alone_raises_what_stopped_it() -> None:
+    assert by_image([])(model(Sums()), SPLITS) == {"sum": 21}
+    with pytest.raises(CheckpointError, match="image 4"):
+        by_image([])(model(Sums(stops_at=4)), SPLITS)
+    with pytest.raises(DataError, match="nothing to score"):
+        by_image([])(model(Sums(done=9)), SPLITS)

@@ -1,1 +1,0 @@
-"""Real runs, interrupted and damaged in every way we know of: `python -m tests.faults`; see README.md."""

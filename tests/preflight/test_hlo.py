@@ -1,0 +1,206 @@
+"""Cycles, loops and collectives are read as the program executes them, from texts by hand and from real programs."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from luab_jax.preflight import hlo
+from luab_jax.preflight.hlo import Collective
+
+
+def program(entry: str, others: str = "", partitions: int = 8) -> hlo.ProgramText:
+    header = f"HloModule jit_step, is_scheduled=true, num_partitions={partitions}\n\n"
+    return hlo.read(f"{header}{others}\nENTRY %main (p: f32[4]) -> f32[4] {{\n{entry}\n}}\n")
+
+
+def fusion(name: str, cycles: int, calls: str = "fused") -> str:
+    config = f'{{"window_config":{{"kernel_window_bounds":[],"estimated_cycles":"{cycles}"}}}}'
+    return f"  %{name} = f32[4]{{0:T(128)S(1)}} fusion(%p), kind=kLoop, calls=%{calls}, backend_config={config}"
+
+
+FUSED = "%fused (q: f32[4]) -> f32[4] {\n" + fusion("inner", 1000, calls="none") + "\n}\n"
+
+
+def test_the_cycles_of_what_is_executed_add_up_and_those_inside_of_fusions_do_not() -> None:
+    assert program(fusion("a", 100) + "\n" + fusion("b", 23), FUSED).cycles == 123
+
+
+def test_a_compiler_that_states_no_cycles_is_not_a_program_without_work() -> None:
+    assert program("  %a = f32[4]{0} add(%p, %p)").cycles is None
+
+
+def test_a_loop_counts_as_often_as_it_runs() -> None:
+    inner = "%inner (q: f32[4]) -> f32[4] {\n" + fusion("c", 7) + "\n}\n"
+    body = "%body (q: f32[4]) -> f32[4] {\n" + fusion("a", 10) + "\n" + loop("inner", 3) + "\n}\n"
+    read = program(fusion("b", 5) + "\n" + loop("body", 12), inner + body + FUSED)
+    assert read.cycles == 5 + 12 * (10 + 3 * 7)
+    assert (read.num_loops, read.num_unknown_loops) == (2, 0)
+
+
+def loop(body: str, trips: int | None) -> str:
+    config = "" if trips is None else f', backend_config={{"known_trip_count":{{"n":"{trips}"}}}}'
+    return f"  %w.{body} = (s32[], /*index=1*/f32[4]{{0}}) while(%p), condition=%condition, body=%{body}{config}"
+
+
+def test_a_loop_of_unknown_length_counts_once_and_is_told() -> None:
+    read = program(loop("body", None), "%body (q: f32[4]) -> f32[4] {\n" + fusion("a", 10) + "\n}\n")
+    assert (read.cycles, read.num_loops, read.num_unknown_loops) == (10, 1, 1)
+
+
+def test_a_loop_of_which_nothing_is_said_runs_as_often_as_its_counter_may_grow() -> None:
+    body = "%body (q: f32[4]) -> f32[4] {\n" + fusion("a", 10) + "\n}\n"
+    condition = """%condition (t: (s32[], f32[4])) -> pred[] {
+  %bound.1 = s32[]{:T(128)} constant(16)
+  %t = (s32[]{:T(128)}, f32[4]{0}) parameter(0)
+  %count = s32[]{:T(128)} get-tuple-element(%t), index=0
+  ROOT %lt.1 = pred[]{:T(512)} compare(%count, %bound.1), direction=DIRECTION, metadata={}
+}
+"""
+    read = program(loop("body", None), body + condition.replace("DIRECTION", "LT"))
+    assert (read.cycles, read.num_unknown_loops) == (160, 0)
+    assert program(loop("body", None), body + condition.replace("DIRECTION", "NE")).num_unknown_loops == 1
+
+
+def test_of_branches_the_longest_counts() -> None:
+    others = "".join(f"%{n} (q: f32[4]) -> f32[4] {{\n" + fusion("a", c) + "\n}\n" for n, c in (("x", 3), ("y", 9)))
+    assert program("  %c = f32[4]{0} conditional(%p, %p, %p), branch_computations={%x, %y}", others).cycles == 9
+
+
+GROUPS = {
+    "replica_groups={{0,1,2,3},{4,5,6,7}}": 4,
+    "replica_groups=[4,2]<=[8]": 2,
+    "replica_groups=[2,4]<=[4,2]T(1,0)": 4,
+    "replica_groups=mesh['axis_0'=16,'axis_1'=1] {'axis_0','axis_1'}": 16,
+    "replica_groups=mesh['data'=4,'fsdp'=2] {'fsdp'}": 2,
+    "replica_groups=mesh['data'=8] {'data':(2)4}": 4,
+    "replica_groups={}": 8,
+}
+
+
+@pytest.mark.parametrize("notation", GROUPS)
+def test_the_size_of_a_group_is_read_in_each_notation(notation: str) -> None:
+    read = program(f"  %r = f32[4]{{0}} all-reduce(%p), channel_id=1, {notation}, to_apply=%add")
+    assert read.collectives[0].group_size == GROUPS[notation]
+
+
+def test_an_asynchronous_collective_counts_once_wherever_it_is_written() -> None:
+    """A start, a fusion that overlaps, and an end have one channel."""
+    reduce = "  %r = (bf16[10]{0}, f32[]) all-reduce(%a, %b), channel_id=5, replica_groups={{0,1}}, to_apply=%add"
+    parts = "".join(
+        f"%{name} (a: bf16[10], b: f32[]) -> f32[4] {{\n  %a = bf16[10]{{0}} parameter(0)\n"
+        f"  %b = f32[] parameter(1)\n{reduce}\n}}\n"
+        for name in ("start", "end")
+    )
+    entry = (
+        "  %s = f32[4]{0} fusion(%p), kind=kCustom, calls=%start\n  %e = f32[4]{0} async-start(%s), calls=%end\n"
+        "  %d = f32[4]{0} async-done(%e), calls=%end"
+    )
+    assert program(entry, parts).collectives == (Collective(kind="all-reduce", num_bytes=24, group_size=2, count=1),)
+
+
+def test_a_collective_in_a_loop_counts_as_often_as_the_loop_runs() -> None:
+    reduce = "  %q = f32[4]{0} parameter(0)\n  %r = f32[4]{0} all-reduce(%q), channel_id=1, replica_groups=[1,8]<=[8]"
+    (found,) = program(loop("body", 6), "%body (q: f32[4]) -> f32[4] {\n" + reduce + "\n}\n").collectives
+    assert found == Collective(kind="all-reduce", num_bytes=16, group_size=8, count=6)
+
+
+SHAPES = {
+    "f32[2,3]{1,0:T(8,128)S(1)}": 24,
+    "(bf16[3]{0}, /*index=1*/pred[5]{0}, s32[])": 15,
+    "s4[6]{0}": 3,
+    "f8e4m3fn[7]{0}": 7,
+    "c64[2]": 16,
+    "token[]": 0,
+    "u8[<=4,2]{1,0}": 8,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bytes_of_shapes(shape: str) -> None:
+    assert hlo.shape_bytes(shape) == SHAPES[shape]
+
+
+def sent(kind: str, num_bytes: int, group_size: int) -> float:
+    return Collective(kind=kind, num_bytes=num_bytes, group_size=group_size, count=1).sent_bytes
+
+
+def test_what_a_ring_sends() -> None:
+    assert sent("all-reduce", 800, 8) == sent("reduce-scatter", 800, 8) + sent("all-gather", 800, 8) == 2 * 700
+    assert sent("all-reduce", 800, 1) == sent("collective-permute", 800, 1) == 0
+    assert sent("collective-permute", 800, 2) == 800
+
+
+def collectives(mesh: Mesh, spec: P, function: object, shape: tuple[int, ...]) -> tuple[Collective, ...]:
+    """Of a function of one float32 array that is split like `spec`, compiled for the mesh."""
+    argument = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, spec))
+    return hlo.read(jax.jit(function).lower(argument).compile().as_text() or "").collectives  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Mesh:
+    return Mesh(np.asarray(jax.devices()).reshape(4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+
+
+def test_the_gradient_of_a_split_batch_is_one_all_reduce_of_its_bytes(mesh: Mesh) -> None:
+    """A kernel of 16 x 32 in float32: 2,048 bytes over 8 devices."""
+    rows = P(("data", "fsdp"))
+
+    def gradient(images: jax.Array) -> jax.Array:
+        return jax.grad(lambda kernel: jnp.mean(jnp.tanh(images @ kernel)))(jnp.ones((16, 32)))
+
+    found = collectives(mesh, rows, gradient, (64, 16))
+    assert found == (Collective(kind="all-reduce", num_bytes=2048, group_size=8, count=1),)
+
+
+EXCHANGES = {
+    "all-gather": (lambda x: jax.lax.all_gather(x, "fsdp", tiled=True), 2 * 64),
+    "reduce-scatter": (lambda x: jax.lax.psum_scatter(x, "fsdp", tiled=True), 64),
+    "collective-permute": (lambda x: jax.lax.ppermute(x, "fsdp", [(0, 1), (1, 0)]), 64),
+    "all-to-all": (lambda x: jax.lax.all_to_all(x, "fsdp", 0, 0, tiled=True), 64),
+}
+
+
+@pytest.mark.parametrize("kind", EXCHANGES)
+def test_the_bytes_of_each_kind_in_a_compiled_program(kind: str, mesh: Mesh) -> None:
+    """Each device has 16 of 128 float32 numbers, and exchanges them with one other."""
+    function, num_bytes = EXCHANGES[kind]
+    exchange = functools.partial(jax.shard_map, mesh=mesh, in_specs=P(("data", "fsdp")), check_vma=False)
+    (found,) = collectives(mesh, P(("data", "fsdp")), exchange(function, out_specs=P(("data", "fsdp"))), (128,))
+    assert (found.kind, found.num_bytes, found.count) == (kind, num_bytes, 1)
+    assert kind == "collective-permute" or found.group_size == 2
+
+
+def test_a_collective_in_a_compiled_loop(mesh: Mesh) -> None:
+    def function(x: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, 5, lambda _, y: jnp.sin(jax.lax.psum(y, "data")), x)
+
+    split = jax.shard_map(function, mesh=mesh, in_specs=P("data"), out_specs=P("data"), check_vma=False)
+    (found,) = collectives(mesh, P("data"), split, (8,))
+    assert found == Collective(kind="all-reduce", num_bytes=8, group_size=4, count=5)
+
+
+SLICES = """\
+HloModule jit_f, num_partitions=32
+
+ENTRY %main (p: bf16[64,8,128]) -> bf16[64,8,128] {
+  %p = bf16[64,8,128]{2,1,0} parameter(0)
+  %after-all = token[] after-all()
+  %send = (bf16[64,8,128]{2,1,0}, u32[], token[]) send(%p, %after-all), channel_id=2, is_host_transfer=true, \
+frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_target="{1,2}x{0:15}"}
+  ROOT %send-done = token[] send-done(%send), channel_id=2, is_host_transfer=true
+}
+"""
+
+
+def test_what_is_sent_to_another_slice_is_no_collective_of_the_links() -> None:
+    """As libtpu writes an all-reduce over two slices, after its part within each."""
+    (sent,) = hlo.read(SLICES).collectives
+    assert (sent.kind, sent.num_bytes, sent.group_size, sent.between_slices) == (hlo.BETWEEN_SLICES, 131_072, 2, True)
+    assert sent.sent_bytes == 131_072

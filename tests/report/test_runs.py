@@ -1,0 +1,138 @@
+"""Files become experiments: seeds together, and the reference first whatever the order of the files."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from luab_jax.errors import UserError
+from luab_jax.report.runs import compare, experiment_name, read_run
+from luab_jax.results.answers import Answered, Answers, Kind, Sample, answers_path, write_answers
+from luab_jax.results.format import to_json
+from tests.report import made
+
+NONE, CLICK, RANDOM = made.run("none"), made.run("click_last"), made.run("random")
+
+
+def test_one_run_given_twice_is_no_second_seed() -> None:
+    with pytest.raises(UserError, match="two results of one experiment with seed 0"):
+        compare([NONE, CLICK, NONE])
+
+
+def test_runs_that_differ_in_their_seed_are_one_experiment() -> None:
+    seeds = [made.run("none", 0), made.run("click_last", 0), made.run("none", 1), made.run("none", 2)]
+    assert [len(of.runs) for of in compare(seeds).experiments] == [3, 1]
+    assert [of.title for of in compare(seeds).experiments] == [
+        "resnet18 baseline (3 seeds)",
+        "resnet18 LUAB click_last λ=20",
+    ]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((NONE, CLICK, RANDOM))))
+def test_the_run_without_a_target_is_the_reference_in_every_order(order: tuple) -> None:
+    found = compare(order)
+    assert found.reference.runs == [NONE] and not found.notes
+    assert [of.runs[0] for of in found.experiments[1:]] == [run for run in order if run is not NONE]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18 Rand λ=20", "RANDOM", "rand λ", "runs/random-0/results.json", "runs/random-0/", "nowhere/random-0"],
+)
+def test_another_reference_is_chosen_by_any_of_its_names(name: str) -> None:
+    assert compare([NONE, CLICK, RANDOM], name).reference.runs == [RANDOM]
+
+
+def test_a_name_of_none_or_of_several_is_answered_with_all_names() -> None:
+    with pytest.raises(UserError, match="baseline='box': no such experiment; there are: resnet18 baseline; resnet18"):
+        compare([NONE, CLICK], "box")
+    with pytest.raises(UserError, match="baseline='resnet': names 2 experiments"):
+        compare([NONE, CLICK], "resnet")
+
+
+def test_what_is_ambiguous_is_said() -> None:
+    (note,) = compare([CLICK, RANDOM]).notes
+    assert "No run has target=none" in note and "resnet18 LUAB click_last" in note
+    found = compare([CLICK, NONE, made.run("none", model="resnet50", experiment={"model": "resnet50"})])
+    assert found.reference.runs == [NONE]
+    assert "2 experiments have target=none (resnet18 baseline, resnet50 baseline)" in found.notes[0]
+    assert compare([CLICK]).notes == []
+
+
+@pytest.mark.parametrize(
+    ("target", "weight", "name"),
+    [
+        ("none", 10.0, "baseline"),
+        ("random_in_image", 1.0, "Rand λ=1"),
+        ("click_first", 0.5, "LUAB click_first λ=0.5"),
+        ("box", 10.0, "LUAB box λ=10"),
+    ],
+)
+def test_experiments_are_called_as_in_the_paper(target: str, weight: float, name: str) -> None:
+    assert experiment_name(made.run(target, weight=weight).checkpoint) == name
+
+
+def test_random_is_named_by_what_it_meant_when_the_run_was_evaluated() -> None:
+    matched = {"byproduct.target": "random", "byproduct.random_point": "per_crop"}
+    assert experiment_name(made.run("random", experiment=matched).checkpoint) == "matched Rand λ=20"
+    before = made.run("random")
+    assert experiment_name(before.checkpoint) == "Rand λ=20"
+    assert before.file.checkpoint["target"] == "random", "by which its answers are found"
+
+
+def test_experiments_of_one_name_are_told_apart_by_what_differs() -> None:
+    others = [made.run("none", experiment={"optim.learning_rate": rate, "epochs": 90}) for rate in (0.1, 0.2)]
+    assert [of.name for of in compare(others).experiments] == [
+        "resnet18 baseline optim.learning_rate=0.1",
+        "resnet18 baseline optim.learning_rate=0.2",
+    ]
+
+
+def test_another_preprocessing_type_or_weights_is_another_experiment() -> None:
+    changed = made.run("none", preprocessing_override={"resize_side": 232})
+    average = made.run("none", weights="ema")
+    half = made.run("none")
+    half.file.dtype = "bfloat16"
+    names = [of.name for of in compare([NONE, changed, average, half]).experiments]
+    assert len(names) == 4 and "resnet18 baseline resize_side=232" in names and "resnet18 baseline average" in names
+    assert any("dtype=bfloat16" in name for name in names)
+    unstated = made.run("none")
+    unstated.file.dtype = ""  # as in results of version 1
+    assert [of.name for of in compare([unstated, half]).experiments] == [
+        "resnet18 baseline dtype=-",
+        "resnet18 baseline dtype=bfloat16",
+    ]
+
+
+def test_names_cannot_break_a_line_or_turn_it_round() -> None:
+    hostile = made.run("none", model="a\nb\x1b[31m\u202ec\u2028d")
+    assert compare([hostile]).reference.name == r"a\nb\x1b[31m\u202ec\u2028d baseline"
+
+
+def test_a_run_is_read_with_the_answers_beside_it(tmp_path: Path) -> None:
+    sample = Answered(Sample(Kind.RIGHT, np.array([True, False]), ["a", "b"]), {"val": "f"})
+    path = tmp_path / "results.json"
+    path.write_text(to_json(NONE.file))
+    assert read_run(str(tmp_path)).answers is None
+    write_answers(answers_path(path), Answers(NONE.file.checkpoint, {"imagenet": {"top1": sample}}))
+    found = read_run(str(tmp_path)).answered("imagenet", "top1")
+    assert found is not None and found.sample.values.tolist() == [True, False]
+    write_answers(answers_path(path), Answers({**NONE.file.checkpoint, "step": 4}, {"imagenet": {"top1": sample}}))
+    assert read_run(str(path)).answers is None, "of another checkpoint"
+
+
+def test_damaged_answers_are_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(to_json(NONE.file))
+    answers_path(path).write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"results\.answers\.npz: not the answers .*; remove it"):
+        read_run(str(path))
+
+
+def test_a_run_cannot_be_changed_by_accident() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        NONE.path = "x"  # type: ignore[misc]
