@@ -250,5 +250,20 @@ def kinds_of(events: list[dict[str, Any]]) -> list[str]:
     return [kind for kind, run in runs for _ in ([kind] if kind in ("move", "drag_move") else run)]
 
 
+def samples(events: list[dict[str, Any]]) -> list[list[float]]:
+    """[t, x, y] of the pointer in the order of its moves, whether or not a pause split the stroke."""
+    return [sample for event in events if event["k"] in ("move", "drag_move") for sample in event["p"]]
+
+
+def glide(page: Any, start: tuple[float, float], end: tuple[float, float], *, steps: int) -> None:
+    """The mouse from `start`, where it is, to `end` in a straight line, each step in a frame of its own.
+
+    Chromium joins the moves that reach it within one frame: a busy machine would leave one of them all.
+    """
+    for k in range(1, steps + 1):
+        page.mouse.move(*(a + (b - a) * k / steps for a, b in zip(start, end, strict=True)))
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+
+
 def dump(value: Any) -> str:
     return json.dumps(value, indent=1)

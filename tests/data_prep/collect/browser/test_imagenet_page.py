@@ -8,9 +8,11 @@ from tests.data_prep.collect.browser.bench import (
     SIZES,
     accept,
     assignment_of,
+    glide,
     kinds_of,
     loaded,
     make_project,
+    samples,
     saved,
     serving,
     wait_for,
@@ -98,16 +100,16 @@ def test_undo_takes_the_last_choice_back_by_key_and_by_button(ready, imagenet):
 def test_hover_and_trace_are_inside_the_photo(ready, imagenet):
     box = photo_at(ready, 2)
     y = box["y"] + box["height"] / 2
-    ready.mouse.move(box["x"] - 30, y)
-    for k in range(12):
-        ready.mouse.move(box["x"] - 30 + k * (box["width"] + 60) / 11, y)
+    left, right = (box["x"] - 30, y), (box["x"] + box["width"] + 30, y)
+    ready.mouse.move(*left)
+    glide(ready, left, right, steps=11)
     ready.mouse.move(5, 400)
     ready.wait_for_timeout(1200)
     saved(ready)
     index = index_of(ready, 2)
     events = [e for e in imagenet.events(assignment_of(ready), "enter", "leave", "move") if e["i"] == index]
     assert kinds_of(events) == ["enter", "move", "leave"]
-    xs = [x for event in events[1:-1] for _, x, _ in event["p"]]
+    xs = [x for _, x, _ in samples(events)]
     assert xs == sorted(xs)
     assert 0 <= xs[0] < xs[-1] < 1
     assert all(0 <= e["x"] < 1 for e in (events[0], events[-1]))

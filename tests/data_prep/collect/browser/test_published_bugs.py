@@ -13,7 +13,16 @@ import pytest
 
 from data_prep.collect import control
 from data_prep.collect.simulate.mouse import Hand, Ledger, rects_of
-from tests.data_prep.collect.browser.bench import accept, assignment_of, kinds_of, loaded, saved, wait_for
+from tests.data_prep.collect.browser.bench import (
+    accept,
+    assignment_of,
+    glide,
+    kinds_of,
+    loaded,
+    samples,
+    saved,
+    wait_for,
+)
 from tests.data_prep.collect.browser.test_coco_page import drag, icon, spot
 from tests.data_prep.collect.browser.test_imagenet_page import click, index_of
 
@@ -143,14 +152,13 @@ def test_the_pointer_is_followed_over_placed_icons_and_in_drags(page, coco):
     drag(page, icon("cat"), 0.5, 0.5)
     x, y = spot(page, 0.5, 0.5)
     page.mouse.move(x - 60, y)
-    for k in range(13):
-        page.mouse.move(x - 60 + 10 * k, y)
+    glide(page, (x - 60, y), (x + 60, y), steps=12)
     saved(page)
     assignment = assignment_of(page)
     width = page.locator("img.scene").bounding_box()["width"]
-    over = [p for e in coco.events(assignment, "move") for p in e["p"] if abs(p[1] - 0.5) * width < 15]
+    over = [p for p in samples(coco.events(assignment, "move")) if abs(p[1] - 0.5) * width < 15]
     assert len(over) >= 2
-    assert sum(len(e["p"]) for e in coco.events(assignment, "drag_move")) >= 4
+    assert len(samples(coco.events(assignment, "drag_move"))) >= 4
 
 
 def test_a_replaced_picture_of_another_class_is_never_in_the_log_under_the_old_index(page, imagenet):
