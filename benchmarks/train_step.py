@@ -29,8 +29,8 @@ from luab_jax.byproducts.statistics import TargetStatistics
 from luab_jax.byproducts.targets import Target
 from luab_jax.checkpoints.store import versions
 from luab_jax.config import Config, Task
-from luab_jax.config_byproduct import settings_of
-from luab_jax.config_flags import load_config
+from luab_jax.config.byproduct import settings_of
+from luab_jax.config.flags import load_config
 from luab_jax.data.batch import Batch
 from luab_jax.distributed import sharding
 from luab_jax.errors import ExitCode

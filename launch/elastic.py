@@ -27,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from luab_jax.config_flags import load_config
+from luab_jax.config.flags import load_config
 from luab_jax.errors import UserError
 
 RESUMABLE = 3

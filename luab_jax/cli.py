@@ -33,7 +33,7 @@ class Arguments:
     names: tuple[str, ...] = ()
     """What has no dash."""
     overrides: tuple[str, ...] = ()
-    """`--config.FIELD=VALUE`, for `config_flags.load_config`."""
+    """`--config.FIELD=VALUE`, for `config.flags.load_config`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +87,7 @@ class Command:
         try:
             left = self.flags.read_flags_from_files([self.name, *argv], force_gnu=False)
             if self.takes_config:
-                from luab_jax.config_flags import split_overrides  # needs the config, which other commands do not
+                from luab_jax.config.flags import split_overrides  # needs the config, which other commands do not
 
                 left, overrides = split_overrides(left)
             left = self.flags(left, known_only=True)

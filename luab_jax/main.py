@@ -9,7 +9,7 @@ from functools import partial
 from absl import flags
 
 from luab_jax import cli
-from luab_jax.config_flags import load_config
+from luab_jax.config.flags import load_config
 from luab_jax.errors import ExitCode
 
 
@@ -70,7 +70,7 @@ def _main(words: Sequence[str], arguments: cli.Arguments) -> ExitCode:
     config = load_config(_CONFIG.value or "", arguments.overrides)
     config.validate()
     if _PRINT_CONFIG.value:
-        from luab_jax.config_help import describe
+        from luab_jax.config.help import describe
 
         print(describe(config))
         return ExitCode.DONE

@@ -39,7 +39,7 @@ from luab_jax.config import (
     Task,
     WeightDecayMask,
 )
-from luab_jax.config_byproduct import Byproduct, ByproductConfig, WeightSchedule, several
+from luab_jax.config.byproduct import Byproduct, ByproductConfig, WeightSchedule, several
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import UserError
 from luab_jax.models.config import BatchNorm, Dtype, Head, Init, ModelConfig, Stem, family_of

@@ -36,7 +36,7 @@ OWNERS = {
         "luab_jax.preflight.__main__",
         "luab_jax.preview.__main__",
     ),
-    "ml_collections": ("luab_jax.config_flags",),
+    "ml_collections": ("luab_jax.config.flags",),
     "tensorflow_datasets": ("luab_jax.data.features", "luab_jax.data.schema", "data_prep"),
     "tensorboardX": ("luab_jax.training.metric_log",),
     "cv2": (
@@ -91,14 +91,11 @@ ROOMS = {
     "io": {"errors"},
     "metrics": {"errors"},
     "data": {"byproducts", "errors", "io"},
-    "config_types": {"errors"},
-    "config_byproduct": {"byproducts", "errors", "models"},
-    "config": {*DATA, "augmentation", "config_byproduct", "config_types", "models"},
-    "config_versions": {"byproducts", "config", "models"},
+    "config": {*DATA, "augmentation", "models"},
     "distributed": {"config", "errors", "io"},
-    "checkpoints": {*DATA, "config", "config_byproduct", "config_versions", "distributed", "models"},
+    "checkpoints": {*DATA, "config", "distributed", "models"},
     "training": {
-        *(*DATA, "augmentation", "checkpoints", "config", "config_byproduct", "config_versions", "distributed"),
+        *(*DATA, "augmentation", "checkpoints", "config", "distributed"),
         *("foreign", "metrics", "models"),
     },
     "results": {"errors", "io"},
@@ -106,16 +103,15 @@ ROOMS = {
     "report.__main__": {"cli", "errors", "report"},
     "evaluation": {*DATA, "checkpoints", "corruptions", "distributed", "foreign", "metrics", "models", "results"},
     "foreign": DATA,
-    "recipes": {*DATA, "augmentation", "config", "config_byproduct", "models"},
-    "config_help": {"config", "config_types"},
-    "config_flags": {"config", "config_types", "errors", "recipes"},
-    "cli": {"config_flags", "errors", "io"},
+    "recipes": {*DATA, "augmentation", "config", "models"},
+    "config.flags": {"config", "errors", "recipes"},
+    "cli": {"config.flags", "errors", "io"},
     "preflight": {*DATA, "config", "models", "training"},
-    "preflight.__main__": {"cli", "config", "config_flags", "errors", "io", "preflight"},
-    "preview": {*DATA, "augmentation", "config", "config_byproduct", "training"},
+    "preflight.__main__": {"cli", "config", "config.flags", "errors", "io", "preflight"},
+    "preview": {*DATA, "augmentation", "config", "training"},
     "api": {*DATA, "checkpoints", "config", "distributed", "evaluation", "foreign", "models", "preview", "training"},
-    "preview.__main__": {"api", "cli", "config_flags", "errors"},
-    "main": {"byproducts", "config_help", "recipes", "api", "cli", "config", "config_flags", "distributed", "errors"},
+    "preview.__main__": {"api", "cli", "config.flags", "errors"},
+    "main": {"byproducts", "recipes", "api", "cli", "config", "config.flags", "distributed", "errors"},
     "__main__": {"errors"},
     "evaluate": {"api", "cli", "config", "data", "distributed", "errors", "evaluation"},
     "export": {"api", "cli", "errors"},
@@ -148,7 +144,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 def room(module: str) -> str:
     """`data` of `luab_jax.data.pipeline`, `preview.__main__` of a command; `data_prep` of everything there."""
     parts = module.split(".")
-    if parts[0] == "luab_jax" and parts[-1] == "__main__" and len(parts) > 2:
+    if parts[0] == "luab_jax" and ".".join(parts[1:]) in ROOMS:
         return ".".join(parts[1:])
     return parts[1] if parts[0] == "luab_jax" and len(parts) > 1 else parts[0]
 
@@ -221,7 +217,7 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     "module",
     [
         "luab_jax.config",
-        "luab_jax.config_flags",
+        "luab_jax.config.flags",
         "luab_jax.cli",
         "luab_jax.models.config",
         "luab_jax.augmentation.config",

@@ -17,7 +17,7 @@ import pytest
 from data_prep.__main__ import _check_suite_options, _read_arguments
 from luab_jax import __main__ as console
 from luab_jax import cli
-from luab_jax.config_flags import load_config
+from luab_jax.config.flags import load_config
 from luab_jax.errors import UserError
 from luab_jax.evaluation.runner import choose_suites
 from tests.documents import DOCUMENTS, ROOT, Shown, commands, commands_of

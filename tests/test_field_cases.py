@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.__main__ import main as data_prep
 from luab_jax.byproducts.targets import Target
-from luab_jax.config_flags import load_config
+from luab_jax.config.flags import load_config
 from luab_jax.errors import DataError, ExitCode, UserError
 from luab_jax.training.loop import train
 

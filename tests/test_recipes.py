@@ -11,7 +11,7 @@ import pytest
 
 from luab_jax import recipes
 from luab_jax.config import Config, flatten, scientific_fields, to_dict
-from luab_jax.config_byproduct import Byproduct
+from luab_jax.config.byproduct import Byproduct
 
 DOCUMENT = (Path(__file__).parents[1] / "docs/recipes.md").read_text(encoding="utf-8")
 RECIPES = {

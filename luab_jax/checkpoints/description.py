@@ -13,8 +13,8 @@ from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.statistics import STATISTICS_KEY, TargetStatistics
 from luab_jax.checkpoints import store as checkpoint_lib
 from luab_jax.config import Config
-from luab_jax.config_byproduct import settings_of
-from luab_jax.config_versions import from_stored
+from luab_jax.config.byproduct import settings_of
+from luab_jax.config.versions import from_stored
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.dataset import read_manifest
 from luab_jax.data.transforms import Preprocessing

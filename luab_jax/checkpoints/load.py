@@ -19,7 +19,7 @@ from luab_jax.checkpoints.description import describe_run
 from luab_jax.checkpoints.loaded import LoadedModel, create
 from luab_jax.checkpoints.timm_file import TIMM, load_timm_file
 from luab_jax.config import Task
-from luab_jax.config_byproduct import head_specs
+from luab_jax.config.byproduct import head_specs
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.distributed import sharding

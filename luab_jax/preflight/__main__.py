@@ -18,7 +18,7 @@ from absl import flags
 
 from luab_jax import cli
 from luab_jax.config import Config
-from luab_jax.config_flags import load_config
+from luab_jax.config.flags import load_config
 from luab_jax.errors import ConfigError, ExitCode, UserError
 from luab_jax.io.atomic import write_text
 from luab_jax.preflight.chips import CHIPS

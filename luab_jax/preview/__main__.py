@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from luab_jax import cli
-from luab_jax.config_flags import load_config
+from luab_jax.config.flags import load_config
 from luab_jax.errors import ExitCode
 
 _COMMAND = cli.Command(

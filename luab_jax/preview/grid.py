@@ -27,7 +27,7 @@ from luab_jax.byproducts.records import ImageRecord, Size
 from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.targets import Target, kind_of, make_target
 from luab_jax.config import Config, label_set_size
-from luab_jax.config_byproduct import settings_of
+from luab_jax.config.byproduct import settings_of
 from luab_jax.data.batch import Batch
 from luab_jax.data.class_lists import readable_names
 from luab_jax.data.dataset import PreparedSplit, open_split

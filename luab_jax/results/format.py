@@ -147,7 +147,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     from_saved_predictions: bool = False
 
     def __post_init__(self) -> None:
-        # Until `random` was matched to the clicks it meant what `random_in_image` means now, as in `config_versions`.
+        # Until `random` was matched to the clicks it meant what `random_in_image` means now, as in `config.versions`.
         if self.target == "random" and "byproduct.random_point" not in self.experiment:
             self.target = "random_in_image"
 

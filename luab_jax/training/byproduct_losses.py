@@ -14,7 +14,7 @@ from luab_jax.augmentation.rows import partners
 from luab_jax.byproducts.kinds import TargetKind
 from luab_jax.byproducts.targets import Target, kind_of
 from luab_jax.config import Config
-from luab_jax.config_byproduct import Byproduct, WeightSchedule
+from luab_jax.config.byproduct import Byproduct, WeightSchedule
 from luab_jax.data.batch import Batch, Column
 from luab_jax.metrics.means import Mean, Means, box_iou, top_k_correct
 from luab_jax.models.functional import Model, Outputs

@@ -18,7 +18,7 @@ from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.targets import target_shape
 from luab_jax.config import Config, Task, label_set_size
-from luab_jax.config_byproduct import Byproduct, head_specs
+from luab_jax.config.byproduct import Byproduct, head_specs
 from luab_jax.data.batch import Batch, Column
 from luab_jax.distributed import sharding
 from luab_jax.errors import ConfigError

@@ -11,7 +11,7 @@ from etils import epath
 
 from luab_jax import config as config_lib
 from luab_jax.config import Config
-from luab_jax.config_versions import as_begun, from_stored, updated
+from luab_jax.config.versions import as_begun, from_stored, updated
 from luab_jax.errors import CheckpointError, ConfigError, UserError, option
 from luab_jax.io.wording import counted
 from luab_jax.training.optim import schedule_of

@@ -15,8 +15,8 @@ from luab_jax import config as config_lib
 from luab_jax.byproducts.statistics import STATISTICS_KEY
 from luab_jax.checkpoints import store as checkpoint_lib
 from luab_jax.config import Config, Task, label_set_size
-from luab_jax.config_byproduct import settings_of
-from luab_jax.config_versions import updated
+from luab_jax.config.byproduct import settings_of
+from luab_jax.config.versions import updated
 from luab_jax.data.batch import Batch
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.dataset import PreparedSplit, open_split

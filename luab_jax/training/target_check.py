@@ -12,7 +12,7 @@ from luab_jax.byproducts.geometry import identity
 from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.targets import Target, make_target, scored_target
 from luab_jax.config import Config
-from luab_jax.config_byproduct import named_entries
+from luab_jax.config.byproduct import named_entries
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
 from luab_jax.data.pipeline import num_cores

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from luab_jax.config_flags import load_config
+from luab_jax.config.flags import load_config
 from tests.launch.fakes import REPOSITORY, Fakes
 
 LAUNCH = REPOSITORY / "launch"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from luab_jax.config import Config
-from luab_jax.config_flags import set_field
+from luab_jax.config.flags import set_field
 from luab_jax.models.config import (
     PRESETS,
     Dtype,

@@ -16,7 +16,7 @@ from luab_jax.byproducts.records import ImageRecord, TimedPoint
 from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import ByproductConfig, Config, DataConfig, Task
-from luab_jax.config_byproduct import Byproduct, several
+from luab_jax.config.byproduct import Byproduct, several
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.transforms import Preprocessing
 from luab_jax.errors import ConfigError, DataError

@@ -18,7 +18,7 @@ from luab_jax.byproducts.kinds import TargetKind
 from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import Config
-from luab_jax.config_byproduct import Byproduct, WeightSchedule, several
+from luab_jax.config.byproduct import Byproduct, WeightSchedule, several
 from luab_jax.data.batch import Batch, Column
 from luab_jax.metrics.means import Mean, masked_mean, single, top_k_correct
 from luab_jax.models.config import ByproductPool, Head

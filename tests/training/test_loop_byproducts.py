@@ -13,7 +13,7 @@ import luab_jax
 from luab_jax.byproducts.targets import Target
 from luab_jax.checkpoints.store import describe
 from luab_jax.config import Config
-from luab_jax.config_byproduct import Byproduct, several
+from luab_jax.config.byproduct import Byproduct, several
 from luab_jax.distributed.stop import StopSignal
 from luab_jax.errors import ConfigError, DataError, ExitCode, UserError
 from luab_jax.metrics.history import read_metrics

@@ -15,7 +15,7 @@ from etils import epath
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import ByproductConfig, Config, MeshConfig, OptimConfig, config_hash, differences, to_dict
-from luab_jax.config_versions import as_begun, from_stored, updated
+from luab_jax.config.versions import as_begun, from_stored, updated
 from luab_jax.distributed.stop import StopSignal
 from luab_jax.errors import ConfigError, ExitCode, ShardError, UserError, options_are_flags
 from luab_jax.metrics.history import read_metrics

@@ -6,25 +6,21 @@ Fields are overridden on the command line by their path; `--print_config` shows 
 that follow from others (steps, warm-up) are functions here and never fields, so an override cannot contradict them.
 """
 
-import dataclasses
 import enum
-import hashlib
-import json
 import math
-import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.byproducts.responses import Response, SampleWeight
-from luab_jax.byproducts.targets import Target, responses_of
-from luab_jax.config_byproduct import Byproduct, ByproductConfig, check_byproducts, several
-from luab_jax.config_types import check_types, inner, is_optional
+from luab_jax.byproducts.targets import responses_of
+from luab_jax.config.byproduct import Byproduct, ByproductConfig, check_byproducts, several
+from luab_jax.config.types import check_types
 from luab_jax.data.gpu_jpeg import JpegDecoder
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import ConfigError
 from luab_jax.io.host_cache import parse as parse_cache
-from luab_jax.models.config import PRESETS, BatchNorm, ModelConfig
+from luab_jax.models.config import BatchNorm, ModelConfig
 
 
 class Task(enum.Enum):
@@ -224,7 +220,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     byproduct: ByproductConfig = field(default_factory=ByproductConfig)
-    """One byproduct, or a list of them: `config_byproduct.several`."""
+    """One byproduct, or a list of them: `luab_jax.config.several`."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -393,158 +389,3 @@ def warmup_steps(config: Config, num_examples: int) -> int:
 
 def every_steps(every_epochs: float, config: Config, num_examples: int) -> int:
     return max(1, round(every_epochs * steps_per_epoch(config, num_examples)))
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Nested plain values; enums by value, and a whole number in a float field as a float, so that 5 and 5.0 agree."""
-    values: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if dataclasses.is_dataclass(value):
-            value = to_dict(value)
-        elif isinstance(value, enum.Enum):
-            value = value.value
-        elif isinstance(value, tuple):
-            value = [to_dict(item) if dataclasses.is_dataclass(item) else item for item in value]
-        elif hint in (float, float | None) and value is not None:
-            value = float(value)
-        values[name] = value
-    return values
-
-
-def from_dict(cls: type, values: dict[str, Any]) -> Any:
-    """The inverse of `to_dict`; unknown fields raise `ConfigError`."""
-    hints = typing.get_type_hints(cls)
-    unknown = set(values) - set(hints)
-    if unknown:
-        raise ConfigError(
-            f"{cls.__name__} has no field {', '.join(sorted(unknown))}: written by another version of luab_jax"
-        )
-    return cls(**{name: _from_plain(hints[name], value) for name, value in values.items()})
-
-
-def _from_plain(hint: Any, value: Any) -> Any:
-    if is_optional(hint):
-        return None if value is None else _from_plain(inner(hint), value)
-    if hint is ByproductConfig and isinstance(value, list | tuple):
-        return several(*(from_dict(Byproduct, item) for item in value))
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return from_dict(hint, value)
-    if typing.get_args(hint)[:1] == (Byproduct,):
-        return tuple(from_dict(Byproduct, item) for item in value)
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        try:
-            return hint(value)
-        except ValueError as e:
-            raise ConfigError(f"{e}: written by another version of luab_jax") from e
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"optim.learning_rate": 0.1, ...}`; of a list of byproducts each under its target, as in `more.box.weight`."""
-    flat: dict[str, Any] = {}
-    for name, value in (config if isinstance(config, dict) else to_dict(config)).items():
-        if isinstance(value, list) and value and all(isinstance(item, dict) and "target" in item for item in value):
-            value = {str(item["target"]): item for item in value}
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-_OPERATIONAL = (
-    "data.root",
-    "data.cache",
-    "data.num_threads",
-    "data.workers",
-    "data.prefetch_examples",
-    "mesh.",
-    "checkpoint.",
-    "eval.",
-    "log.",
-    "distributed.",
-    "compilation_cache",
-    "model.remat",
-    "model.attention",
-)
-"""Fields that may change when a run resumes: where and how it runs, not what it computes."""
-
-
-VALUES_BEFORE: dict[str, Any] = {
-    "accumulation_steps": 1,
-    "extended_at": [],
-    "data.workers": 0,
-    "data.decoder": "cpu",
-    "log.input_check": True,
-    "optim.ema_decay": 0.0,
-    "optim.schedule": "per_step",
-    "optim.warmup_learning_rate": 0.0,
-    "model.batch_norm": "global",
-    "model.batch_norm_images": 256,
-    "model.batch_norm_unbiased": False,
-    "model.classifier_init": "normal",
-    "model.patch_embed_init": "normal",
-    "byproduct.heat_map_side": 7,
-    "byproduct.min_annotator_images": 20,
-    "byproduct.max_annotators": 4096,
-    "byproduct.sample_weight": "none",
-    "byproduct.more": [],
-    "byproduct.weight_schedule": "constant",
-    "byproduct.weight_epochs": None,
-    "byproduct.head": None,
-    "byproduct.hidden": None,
-    "byproduct.pool": None,
-    "byproduct.block": None,
-    "byproduct.heat_sigma": 0.1,
-    "byproduct.target_sample_weight": "none",
-    "model.registers": None,
-    "model.mlp": None,
-    "model.layer_scale": None,
-    "model.byproduct_head": "linear",
-    "model.byproduct_hidden": None,
-    "model.byproduct_pool": "classifier",
-    "init_from": "",
-    "loss": "",
-    "loss_argument": "",
-    "data.cache": "",
-    "data.shuffle_shards": 0,
-    **flatten(AugmentationConfig(), "augmentation."),
-}
-"""Fields that came after the first release, with the value that runs from before it have. Where a config has that value
-it is left out of the experiment, so that such runs resume and keep the hash of their config."""
-
-
-def scientific_fields(config: Any) -> dict[str, Any]:
-    """The fields that decide what a run computes."""
-    flat = flatten(config)
-    if flat.get("model.patch_size", 0) is None and getattr(PRESETS.get(flat["model.name"]), "patch_size", 16) == 16:
-        flat["model.patch_size"] = 16  # as every run of earlier versions has it
-    fields = {k: v for k, v in flat.items() if not k.startswith(_OPERATIONAL) and k not in _without_effect(flat)}
-    return {k: v for k, v in fields.items() if k not in VALUES_BEFORE or v != VALUES_BEFORE[k]}
-
-
-def _without_effect(flat: dict[str, Any]) -> set[str]:
-    """Fields that another field makes meaningless."""
-    idle = set()
-    if flat.get("optim.warmup_epochs") == 0:
-        idle.add("optim.warmup_learning_rate")
-    if flat.get("model.batch_norm") != BatchNorm.GROUPS.value:
-        idle.add("model.batch_norm_images")
-    targets = [name for name in flat if name.startswith("byproduct.") and name.endswith("target")]
-    if Target.RANDOM.value not in {flat[name] for name in targets}:
-        idle.add("byproduct.random_point")
-    return idle
-
-
-def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
-    """Scientific fields in which two configs differ: name to (old, new)."""
-    a, b = VALUES_BEFORE | scientific_fields(old), VALUES_BEFORE | scientific_fields(new)
-    return {k: (a.get(k), b.get(k)) for k in sorted(a | b) if a.get(k) != b.get(k)}
-
-
-def config_hash(config: Config) -> str:
-    text = json.dumps(scientific_fields(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

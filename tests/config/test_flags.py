@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from luab_jax.config import Config, flatten
-from luab_jax.config_flags import load_config, nearest_field, split_overrides
+from luab_jax.config.flags import load_config, nearest_field, split_overrides
 from luab_jax.errors import ConfigError, UsageError
 from luab_jax.models.config import Attention
 
-DEMO = str(Path(__file__).parents[1] / "configs/demo.py")
+DEMO = str(Path(__file__).parents[2] / "configs/demo.py")
 
 
 def config_file(folder: Path, text: str) -> str:

@@ -43,7 +43,7 @@ from luab_jax.data.transforms import Preprocessing
 from luab_jax.errors import ConfigError
 from luab_jax.models.config import BatchNorm, ModelConfig
 
-FOLDER = Path(__file__).parents[1] / "configs"
+FOLDER = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = sorted(path.name for path in FOLDER.glob("*.py") if path.name not in ("__init__.py", "base.py"))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 from luab_jax.config import Config, flatten
-from luab_jax.config_flags import PREFIX, load_config
-from luab_jax.config_help import describe
+from luab_jax.config.flags import PREFIX, load_config
+from luab_jax.config.help import describe
 from luab_jax.recipes import recipe
 
 

@@ -7,7 +7,9 @@ import dataclasses
 from typing import Any
 
 from luab_jax.byproducts.targets import Target
-from luab_jax.config import VALUES_BEFORE, Config, flatten, from_dict, to_dict
+from luab_jax.config.experiment import Config
+from luab_jax.config.identity import VALUES_BEFORE
+from luab_jax.config.plain import flatten, from_dict, to_dict
 from luab_jax.models.config import PRESETS
 
 

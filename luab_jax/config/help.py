@@ -16,8 +16,8 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from luab_jax.config import to_dict
-from luab_jax.config_types import described
+from luab_jax.config.plain import to_dict
+from luab_jax.config.types import described
 
 _WIDTH = 100
 

@@ -1,7 +1,7 @@
 """From a command line to a config: `--config=FILE.py[:ARGUMENT]` or `--config=RECIPE`, and any `--config.FIELD=VALUE`.
 
 The syntax is that of ml_collections' config_flags, which ends in a traceback for a file that cannot be imported or a
-field that does not exist; see `config_types` for what it does not check. A file's get_config may return a `Config` or,
+field that does not exist; see `types` for what it does not check. A file's get_config may return a `Config` or,
 as in most JAX codebases, an ml_collections.ConfigDict of the same fields.
 """
 
@@ -19,8 +19,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from luab_jax.config import Config, flatten, from_dict
-from luab_jax.config_types import entry_of, read_value
+from luab_jax.config.experiment import Config
+from luab_jax.config.plain import flatten, from_dict
+from luab_jax.config.types import entry_of, read_value
 from luab_jax.errors import ConfigError, UsageError
 from luab_jax.recipes import RECIPES
 

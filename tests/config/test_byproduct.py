@@ -12,10 +12,10 @@ from luab_jax.byproducts.kinds import DEFAULT_SETTINGS
 from luab_jax.byproducts.responses import Response, SampleWeight
 from luab_jax.byproducts.targets import Target
 from luab_jax.config import Config, Task, config_hash, differences, flatten, from_dict, needed_responses, to_dict
-from luab_jax.config_byproduct import Byproduct, ByproductConfig, WeightSchedule, head_specs, several
-from luab_jax.config_flags import load_config
-from luab_jax.config_help import describe
-from luab_jax.config_versions import from_stored
+from luab_jax.config.byproduct import Byproduct, ByproductConfig, WeightSchedule, head_specs, several
+from luab_jax.config.flags import load_config
+from luab_jax.config.help import describe
+from luab_jax.config.versions import from_stored
 from luab_jax.errors import ConfigError, UsageError
 from luab_jax.models.config import ByproductPool, Head, ModelConfig
 from luab_jax.recipes import RECIPES
