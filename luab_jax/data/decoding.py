@@ -7,7 +7,8 @@ other programs (Ghostscript for EPS) or follow what a file says about other file
 
 `check_whole` decides by decoding. It decodes a JPEG at an eighth of its size first: every code of every scan is still
 read, and only the pixels are spared. What fails so (lossless JPEG has no such size) is decoded as a whole, so that the
-answer is that of `decode` (`python -m tools.damage` compares the two).
+answer is that of `decode` (`python -m tools.damage` compares the two). Training and evaluation then decode the part
+that they show: what preparation was told not to check, and is damaged elsewhere, is not seen there.
 """
 
 from __future__ import annotations

@@ -14,12 +14,10 @@ from jaxtyping import Float, Int
 from luab_jax.byproducts.geometry import Affines, identity
 from luab_jax.byproducts.kinds import TargetSettings
 from luab_jax.byproducts.targets import Target, make_targets, scored_target
-from luab_jax.data.decoding import decode
 from luab_jax.data.features import Example
 from luab_jax.data.slots import Column
 from luab_jax.data.training_rows import Records, label_columns, multi_hot, suffix, target_columns
-from luab_jax.data.transforms import Preprocessing, Stored, evaluation_input
-from luab_jax.errors import DataError
+from luab_jax.data.transforms import Preprocessing, Stored, input_of_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +81,7 @@ class EvaluationRows:
                 row[:] = 0
                 continue
             example = Example(self.records[index])
-            name = example.file_name
-            image = decode(example.image, name)
-            try:
-                row[:], view = evaluation_input(image, self.preprocessing, self.stored)
-            except DataError as e:
-                raise DataError(f"{name}: {e}") from e
+            row[:], view = input_of_file(example.image, example.file_name, self.preprocessing, self.stored)
             examples.append(example)
             views.append(view)
             tell()

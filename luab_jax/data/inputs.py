@@ -12,7 +12,7 @@ from PIL import Image
 
 from luab_jax.byproducts.geometry import Affine
 from luab_jax.data.decoding import decode, to_rgb
-from luab_jax.data.transforms import ANY_SIZE, Preprocessing, evaluation_input
+from luab_jax.data.transforms import ANY_SIZE, Preprocessing, SizeFault, evaluation_input
 from luab_jax.errors import DataError
 from luab_jax.io import storage
 
@@ -26,9 +26,13 @@ def model_inputs(images: Any, preprocessing: Preprocessing) -> tuple[UInt8[np.nd
 
     `images` is as `Images` says. Raises `DataError` naming the image (its path, or its place) that is none.
     """
-    prepared = [
-        evaluation_input(_as_pil(image, number), preprocessing, ANY_SIZE) for number, image in enumerate(_each(images))
-    ]
+    prepared = []
+    for number, image in enumerate(_each(images)):
+        try:
+            prepared.append(evaluation_input(_as_pil(image, number), preprocessing, ANY_SIZE))
+        except SizeFault as e:
+            name = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
+            raise DataError(f"{name}: {e}") from e
     side = preprocessing.image_size
     pixels = np.stack([pixels for pixels, _ in prepared]) if prepared else np.zeros((0, side, side, 3), np.uint8)
     return pixels, [view for _, view in prepared]

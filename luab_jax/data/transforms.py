@@ -2,7 +2,8 @@
 
 Training cuts and then resizes the cut, as torchvision's `RandomResizedCrop` does, so that no pixel from outside the
 crop is needed: only the crop is decoded. Evaluation resizes the whole image and then cuts, in two steps, because that
-is what torchvision and timm do, and the integer rounding between the steps is part of the protocol.
+is what torchvision and timm do, and the integer rounding between the steps is part of the protocol. What no pixel of
+the cut is made of need not be decoded there either: the pixels are those of the whole.
 """
 
 import math
@@ -25,6 +26,8 @@ from luab_jax.errors import DataError
 CROP_RATIO = (3 / 4, 4 / 3)
 """Of a training crop's width and height."""
 _NUM_CROP_TRIES = 10
+_MOST_OF_AN_IMAGE = 0.9
+"""Share of an image from which on a part of it is not decoded faster than all."""
 _MAX_RESIZED_SIDES = 64
 """How many times as long as the input's side an evaluation image may be resized as a whole: 11 MB at 224 and 256."""
 
@@ -64,6 +67,10 @@ class Preprocessing:
             )
 
 
+class SizeFault(DataError):  # noqa: N818 (it describes the image)
+    """An image of a size that is not what is asked for; the caller names the file."""
+
+
 class PixelBox(NamedTuple):
     """A part of the image, in pixels."""
 
@@ -71,6 +78,11 @@ class PixelBox(NamedTuple):
     top: int
     width: int
     height: int
+
+
+def _edges(box: PixelBox) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom, as Pillow wants them."""
+    return box.left, box.top, box.left + box.width, box.top + box.height
 
 
 class EncodedImage:
@@ -83,17 +95,27 @@ class EncodedImage:
         self._file_name = file_name
         self._jpeg = open_jpeg(encoded)
         self._decoded: Image.Image | None = None
-        self.size = self._jpeg.size if self._jpeg else Size(*self._whole().size)
+        self.size = self._jpeg.size if self._jpeg else Size(*self.whole().size)
 
     @property
     def jpeg(self) -> RegionJpeg | None:
         """Its header; None where Pillow has to decode it."""
         return self._jpeg
 
-    def _whole(self) -> Image.Image:
+    def whole(self) -> Image.Image:
+        """All of it, by Pillow."""
         if self._decoded is None:
             self._decoded = decode(self._encoded, self._file_name)
         return self._decoded
+
+    def part(self, box: PixelBox, shown: PixelBox) -> Image.Image:
+        """`box` of the image; of it what lies in `shown` has its pixels, the rest may be black."""
+        if self._jpeg is None or shown.width * shown.height > _MOST_OF_AN_IMAGE * self.size.width * self.size.height:
+            return self.whole().crop(_edges(box))
+        pixels = Image.fromarray(self.region(shown, transient=True))
+        part = Image.new("RGB", (box.width, box.height))
+        part.paste(pixels, (shown.left - box.left, shown.top - box.top))
+        return part
 
     def region(
         self, box: PixelBox, *, smooth_chroma: bool = True, transient: bool = False
@@ -106,8 +128,7 @@ class EncodedImage:
         if self._jpeg:
             pixels = self._jpeg.region(*box, smooth_chroma=smooth_chroma, transient=transient)
         if pixels is None:  # what one library refuses as broken, Pillow may take, or name the fault
-            whole = self._whole()
-            return np.asarray(whole.crop((box.left, box.top, box.left + box.width, box.top + box.height)))
+            return np.asarray(self.whole().crop(_edges(box)))
         return pixels
 
 
@@ -165,7 +186,7 @@ def crop_and_resize_into(
     elif isinstance(image, EncodedImage):
         cut = image.region(box, smooth_chroma=filter is not ResizeFilter.BILINEAR_PLAIN, transient=True)
     else:
-        cut = np.asarray(image.crop((box.left, box.top, box.left + box.width, box.top + box.height)))
+        cut = np.asarray(image.crop(_edges(box)))
     pixels = resize(cut, Size(*row.shape[:2]), filter)
     if flip:
         cv2.flip(pixels, 1, dst=row)
@@ -174,17 +195,20 @@ def crop_and_resize_into(
 
 
 def resize_and_centre_crop(
-    image: Image.Image, preprocessing: Preprocessing
+    image: Image.Image | EncodedImage, preprocessing: Preprocessing
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Affine]:
     """Short side to `resize_side`, then the centre square of `image_size`; rounding as in torchvision.
 
-    With `resize_side=None` the image must have the input's size already; raises `DataError` if not.
+    With `resize_side=None` the image must have the input's size already; raises `SizeFault` if not.
     """
     side = preprocessing.image_size
     if preprocessing.resize_side is None:
         if image.size != (side, side):
-            raise DataError(f"the image has {image.size} pixels, but this set is fed as stored and must have {side}")
-        return np.asarray(image), geometry.identity()
+            width, height = image.size
+            raise SizeFault(
+                f"the image has {width}x{height} pixels, but this set is fed as stored and must have {side}x{side}"
+            )
+        return np.asarray(_whole(image)), geometry.identity()
     short = preprocessing.resize_side
     width, height = image.size
     if width <= height:
@@ -194,13 +218,31 @@ def resize_and_centre_crop(
     left, top = round((resized.width - side) / 2), round((resized.height - side) / 2)
     right, bottom = left + side, top + side
     view = geometry.crop(left / resized.width, top / resized.height, right / resized.width, bottom / resized.height)
+    box = PixelBox(left, top, side, side)
     if max(resized) > _MAX_RESIZED_SIDES * side:
-        image = _resize_middle(image, resized, PixelBox(left, top, side, side), preprocessing.filter)
+        image = _resize_middle(_whole(image), resized, box, preprocessing.filter)
         left, top = (0, top) if width > height else (left, 0)
         right, bottom = left + side, top + side
     elif image.size != resized:
-        return _resize_and_cut(image, resized, PixelBox(left, top, side, side), preprocessing.filter), view
+        return _resize_and_cut(image, resized, box, preprocessing.filter), view
+    else:
+        image = _whole(image)
     return np.asarray(image.crop((left, top, right, bottom))), view
+
+
+def _whole(image: Image.Image | EncodedImage) -> Image.Image:
+    return image.whole() if isinstance(image, EncodedImage) else image
+
+
+def _made_of(box: PixelBox, size: Size, resized: Size) -> PixelBox:
+    """What of an image of `size` the pixels in `box` of it resized are made of, by any filter, or some more."""
+    ends = []
+    for length, new, first, count in zip(size, resized, box[:2], box[2:], strict=True):
+        reach = math.ceil(2 * max(length / new, 1)) + 1  # bicubic's support is 2
+        start, end = math.floor(first * length / new) - reach, math.ceil((first + count) * length / new) + reach
+        ends.append((max(0, start), min(length, end)))
+    (left, right), (top, bottom) = ends
+    return PixelBox(left, top, right - left, bottom - top)
 
 
 def mask_input(mask: Bool[np.ndarray, "h w"], preprocessing: Preprocessing) -> Bool[np.ndarray, "side side"]:
@@ -210,25 +252,28 @@ def mask_input(mask: Bool[np.ndarray, "h w"], preprocessing: Preprocessing) -> B
 
 
 def _resize_and_cut(
-    image: Image.Image, resized: Size, box: PixelBox, filter: ResizeFilter
+    image: Image.Image | EncodedImage, resized: Size, box: PixelBox, filter: ResizeFilter
 ) -> UInt8[np.ndarray, "h w 3"]:
     """What lies in `box` of the image resized to `resized`: its very pixels, without all of the others.
 
-    Rows are resized before columns and each by itself, so rows that no pixel of the box needs may be left out. Of the
-    two sides Pillow computes a part where it can place that exactly; see `_exact_part`.
+    Rows are resized before columns and each by itself, so what no pixel of the box is made of need not be decoded. Nor
+    is it resized, along a side of which Pillow can place a part exactly; see `_exact_part`.
     """
-    columns = _exact_part(image.width, resized.width, box.left, box.width)
-    rows = _exact_part(image.height, resized.height, box.top, box.height)
-    if filter is ResizeFilter.BILINEAR_PLAIN or (columns is None and rows is None):
-        image = resize_by_pillow(image, resized, filter)
-        return np.asarray(image.crop((box.left, box.top, box.left + box.width, box.top + box.height)))
-    width, (left, right) = (resized.width, (0.0, float(image.width))) if columns is None else (box.width, columns)
-    height, (top, bottom) = (resized.height, (0.0, float(image.height))) if rows is None else (box.height, rows)
-    if rows is not None:
-        reach = math.ceil(2 * max(image.height / resized.height, 1)) + 1  # bicubic's support is 2
-        start, end = max(0, math.floor(top) - reach), min(image.height, math.ceil(bottom) + reach)
-        image, top, bottom = image.crop((0, start, image.width, end)), top - start, bottom - start
-    narrow = resize_by_pillow(image, Size(width, image.height), filter, (left, 0.0, right, float(image.height)))
+    size = Size(*image.size)
+    columns = _exact_part(size.width, resized.width, box.left, box.width)
+    rows = _exact_part(size.height, resized.height, box.top, box.height)
+    if filter is ResizeFilter.BILINEAR_PLAIN:
+        return np.asarray(resize_by_pillow(_whole(image), resized, filter).crop(_edges(box)))
+    made_of = taken = _made_of(box, size, resized)
+    if columns is None:
+        taken = taken._replace(left=0, width=size.width)
+    if rows is None:
+        taken = taken._replace(top=0, height=size.height)
+    part = image.part(taken, made_of) if isinstance(image, EncodedImage) else image.crop(_edges(taken))
+    width, (left, right) = (resized.width, (0.0, float(size.width))) if columns is None else (box.width, columns)
+    height, (top, bottom) = (resized.height, (0.0, float(size.height))) if rows is None else (box.height, rows)
+    left, right, top, bottom = left - taken.left, right - taken.left, top - taken.top, bottom - taken.top
+    narrow = resize_by_pillow(part, Size(width, part.height), filter, (left, 0.0, right, float(part.height)))
     if columns is None:
         narrow = narrow.crop((box.left, 0, box.left + box.width, narrow.height))
     whole_rows = resize_by_pillow(narrow, Size(box.width, height), filter, (0.0, top, float(box.width), bottom))
@@ -282,27 +327,38 @@ ANY_SIZE = Stored()
 
 
 def evaluation_input(
-    image: Image.Image, preprocessing: Preprocessing, stored: Stored
+    image: Image.Image | EncodedImage, preprocessing: Preprocessing, stored: Stored
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Affine]:
-    """A suite's image as the model's input; raises `DataError` for a size that the suite's protocol does not know.
+    """A suite's image as the model's input; raises `SizeFault` for a size that the suite's protocol does not know.
 
     A model of another input than `stored.side` gets the whole square resized.
     """
+    if stored == ANY_SIZE:
+        return resize_and_centre_crop(image, preprocessing)
+    image = _whole(image)
     width, height = image.size
     if stored.side is not None:
         if image.size != (stored.side, stored.side):
-            raise DataError(
+            raise SizeFault(
                 f"the image has {width}x{height} pixels, but this set is stored as squares of {stored.side};"
                 " were the images resized before they were prepared?"
             )
         side = Size(preprocessing.image_size, preprocessing.image_size)
         image = image if image.size == side else resize_by_pillow(image, side, preprocessing.filter)
         return np.asarray(image), geometry.identity()
-    if not stored.border:
-        return resize_and_centre_crop(image, preprocessing)
     border = stored.border
     if min(width, height) <= 2 * border:
-        raise DataError(f"the image has {width}x{height} pixels, of which a border of {border} leaves nothing")
+        raise SizeFault(f"the image has {width}x{height} pixels, of which a border of {border} leaves nothing")
     pixels, view = resize_and_centre_crop(image.crop((border, border, width - border, height - border)), preprocessing)
     inner = geometry.crop(border / width, border / height, 1 - border / width, 1 - border / height)
     return pixels, inner.then(view)
+
+
+def input_of_file(
+    encoded: bytes, file_name: str, preprocessing: Preprocessing, stored: Stored = ANY_SIZE
+) -> tuple[UInt8[np.ndarray, "h w 3"], Affine]:
+    """`evaluation_input` of a file, of which no more is decoded than that needs; raises `DataError` naming it."""
+    try:
+        return evaluation_input(EncodedImage(encoded, file_name), preprocessing, stored)
+    except SizeFault as e:
+        raise DataError(f"{file_name}: {e}") from e

@@ -17,9 +17,8 @@ from scipy import special
 from luab_jax.byproducts.targets import Target, make_target, predicts_point
 from luab_jax.data.class_lists import readable_names
 from luab_jax.data.dataset import PreparedSplit, open_split
-from luab_jax.data.decoding import decode
 from luab_jax.data.features import Example
-from luab_jax.data.transforms import ANY_SIZE, evaluation_input
+from luab_jax.data.transforms import input_of_file
 from luab_jax.distributed import sharding
 from luab_jax.errors import DataError, ShardError, StorageError, UserError, WorkerLostError, WriteError
 from luab_jax.evaluation.accumulator import Evaluated
@@ -163,7 +162,7 @@ class _Seen(NamedTuple):
 def _seen(loaded: Evaluated, split: PreparedSplit, row: int) -> _Seen:
     """As the model gets it; of a set of labels the box is that of the first, and clicks are of no single class."""
     example = Example(split.records[row])
-    pixels, view = evaluation_input(decode(example.image, example.file_name), loaded.preprocessing, ANY_SIZE)
+    pixels, view = input_of_file(example.image, example.file_name, loaded.preprocessing)
     labels = example.labels.tolist() if loaded.label_sets else [example.label]
     labels = tuple(sorted(label for label in labels if label >= 0))
     num_classes, of_class = (loaded.num_classes, min(labels, default=0)) if loaded.label_sets else (None, 0)

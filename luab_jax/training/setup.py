@@ -21,7 +21,7 @@ from luab_jax.data.batch import Batch
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.features import Example
-from luab_jax.data.transforms import decode, resize_and_centre_crop
+from luab_jax.data.transforms import input_of_file
 from luab_jax.distributed import sharding
 from luab_jax.errors import ConfigError, DataError, option
 from luab_jax.io.atomic import write_text
@@ -154,9 +154,9 @@ def _check_evaluable(config: Config, split: PreparedSplit) -> None:
         return
     example = Example(split.records[0])
     try:
-        resize_and_centre_crop(decode(example.image, example.file_name), config.data.preprocessing)
+        input_of_file(example.image, example.file_name, config.data.preprocessing)
     except DataError as e:
-        raise DataError(f"{split.directory}, split {split.manifest.split!r}, {example.file_name}: {e}") from e
+        raise DataError(f"{split.directory}, split {split.manifest.split!r}, {e}") from e
 
 
 def use_compilation_cache(config: Config) -> None:

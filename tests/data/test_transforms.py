@@ -19,6 +19,7 @@ from luab_jax.data import resampling, transforms
 from luab_jax.data.decoding import decode
 from luab_jax.data.transforms import (
     ANY_SIZE,
+    EncodedImage,
     PixelBox,
     Preprocessing,
     ResizeFilter,
@@ -275,6 +276,36 @@ def test_what_the_centre_crop_keeps_is_what_it_is_in_the_whole_resized_image(
     np.testing.assert_array_equal(seen, np.asarray(whole.crop((left, top, left + side, top + side))))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(20, 260),
+    st.integers(20, 260),
+    st.sampled_from([(32, 32), (32, 36), (56, 64), (48, 50)]),
+    FILTERS,
+    st.sampled_from([0, 1, 2]),
+    st.booleans(),
+    st.sampled_from(["RGB", "L"]),
+)
+def test_a_jpeg_of_which_a_part_is_decoded_gives_the_pixels_of_the_whole(
+    width: int,
+    height: int,
+    sides: tuple[int, int],
+    filter: ResizeFilter,
+    subsampling: int,
+    progressive: bool,
+    mode: str,
+) -> None:
+    noise = np.random.default_rng(width).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), np.uint8)
+    buffer = io.BytesIO()
+    picture = Image.fromarray(noise).resize((width, height)).convert(mode)
+    picture.save(buffer, "JPEG", quality=80, subsampling=subsampling, progressive=progressive)
+    preprocessing = Preprocessing(image_size=sides[0], resize_side=sides[1], filter=filter)
+    part, part_view = evaluation_input(EncodedImage(buffer.getvalue(), "a"), preprocessing, ANY_SIZE)
+    whole, whole_view = evaluation_input(decode(buffer.getvalue(), "a"), preprocessing, ANY_SIZE)
+    np.testing.assert_array_equal(part, whole)
+    np.testing.assert_array_equal(part_view.matrix, whole_view.matrix)
+
+
 def test_a_set_that_is_fed_as_stored_is_not_touched_and_refuses_other_sizes() -> None:
     as_stored = Preprocessing(image_size=32, resize_side=None)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
@@ -282,7 +313,7 @@ def test_a_set_that_is_fed_as_stored_is_not_touched_and_refuses_other_sizes() ->
     np.testing.assert_array_equal(seen, pixels)
     np.testing.assert_array_equal(view.matrix, np.eye(2))
     for size in ((32, 33), (31, 32), (224, 224)):
-        with pytest.raises(DataError, match=rf"\({size[0]}, {size[1]}\).*32"):
+        with pytest.raises(DataError, match=f"{size[0]}x{size[1]} pixels.*32x32"):
             resize_and_centre_crop(Image.new("RGB", size), as_stored)
 
 

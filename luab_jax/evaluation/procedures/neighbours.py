@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from luab_jax.data.dataset import PreparedSplit
-from luab_jax.data.decoding import decode
 from luab_jax.data.features import Example
 from luab_jax.data.label_tables import IMAGENET_O
 from luab_jax.data.pipeline import num_cores
-from luab_jax.data.transforms import ANY_SIZE, evaluation_input
+from luab_jax.data.transforms import ANY_SIZE, input_of_file
 from luab_jax.errors import DataError
 from luab_jax.evaluation.columns import Columns, joined
 from luab_jax.evaluation.finite import check_finite
@@ -102,8 +101,7 @@ def _features(
 
     def read(index: int) -> tuple[str, UInt8[np.ndarray, "h w 3"]]:
         example = Example(split.records[index])
-        image = decode(example.image, example.file_name)
-        return example.file_name, evaluation_input(image, preprocessing, ANY_SIZE)[0]
+        return example.file_name, input_of_file(example.image, example.file_name, preprocessing)[0]
 
     waiting: list[tuple[str, np.ndarray]] = []
     for number, image in enumerate(on_all_hosts(read, indices, predictor.reading.num_threads or num_cores()), 1):
