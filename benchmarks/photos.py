@@ -60,7 +60,13 @@ def write_annotations(photos: list[Path], folder: Path) -> None:
 
 
 def prepare(
-    folder: Path, annotations: Path | None, out: Path, smaller: Smaller | None = None, *, decode: bool = True
+    folder: Path,
+    annotations: Path | None,
+    out: Path,
+    smaller: Smaller | None = None,
+    *,
+    decode: bool = True,
+    workers: int = 1,
 ) -> PreparedSplit:
     """The photos of `folder` as a split, prepared by this package; decoded to see that they are whole, or not."""
     with contextlib.redirect_stdout(io.StringIO()):
@@ -70,8 +76,8 @@ def prepare(
             split="train",
             dataset="photos",
             classes=classes,
-            num_shards=1,
-            workers=1,
+            num_shards=workers,
+            workers=workers,
             smaller=smaller,
             decode=decode,
         )
