@@ -369,6 +369,7 @@ def run_suites_together(
     examples: int = 48,
     batch_size: int | None = None,
     num_threads: int = 0,
+    workers: int = 0,
     cache: str | None = None,
 ) -> dict[str, SuiteResults | UserError]:
     """Scores several models in one pass: each image is decoded once for all that see the same pixels.
@@ -388,12 +389,13 @@ def run_suites_together(
         examples: Example images to keep beside each `out`.
         batch_size: Images predicted at once, over all devices; by default 256, but no fewer than 32 a device.
         num_threads: Threads that decode; 0 takes one per core.
+        workers: Processes that decode sets of some thousand images in place of the threads; -1 takes one per core.
         cache: A local folder that keeps whole shards of `data`.
 
     Raises:
         UserError: An argument makes no sense; `DataError` where `data` holds nothing prepared.
     """
-    reading, rise = Reading(num_threads=num_threads), None if maps is None else Rise.parse(maps)
+    reading, rise = Reading(num_threads=num_threads, workers=workers), None if maps is None else Rise.parse(maps)
     chosen, programs = choose_suites(suites), Programs()
     whole = -(-(batch_size or _default_batch_size()) // jax.device_count()) * jax.device_count()
     found: dict[str, SuiteResults | UserError] = {}

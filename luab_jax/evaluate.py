@@ -293,6 +293,7 @@ def _evaluate_together(checkpoints: list[str]) -> ExitCode:
         examples=_EXAMPLES.value,
         batch_size=_BATCH_SIZE.value,
         num_threads=_NUM_THREADS.value,
+        workers=_WORKERS.value,
         cache=_CACHE.value,
     )
     failed = {name: outcome for name, outcome in found.items() if isinstance(outcome, UserError)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import luab_jax
+from luab_jax import api
 from luab_jax.checkpoints.loaded import LoadedModel
 from luab_jax.config import MeshConfig
 from luab_jax.data.transforms import Preprocessing
@@ -263,6 +265,33 @@ def test_the_command_takes_patterns_and_leaves_results_beside_each_run(
     assert evaluate([*arguments, "--suites=imagenet", "--batch_size=8"]) == ExitCode.FAILED
     assert "error: two: " in capsys.readouterr().err
     assert [path.name for path in sorted(out.glob("*.json"))] == ["one.json"]
+
+
+def test_several_checkpoints_have_every_option_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that only one of the two calls passes on would be taken, and do nothing."""
+    of_one, of_several = (
+        {name for name, one in inspect.signature(call).parameters.items() if one.kind is one.KEYWORD_ONLY}
+        for call in (luab_jax.run_suites, luab_jax.run_suites_together)
+    )
+    assert of_one - of_several == {"preprocessing", "classes", "name"}, "which are those of a function"
+    assert of_several <= of_one
+    passed: dict[str, set[str]] = {}
+
+    def noted(call: str) -> Callable[..., Any]:
+        def note(*arguments: object, **options: object) -> Any:
+            passed[call] = set(options)
+            raise UserError("enough")
+
+        return note
+
+    for call in ("run_suites", "run_suites_together"):
+        monkeypatch.setattr(api, call, noted(call))
+    tiny.prepare_data(tmp_path)
+    for checkpoints in (["python:tests.tiny:none"], ["a", "b"]):
+        monkeypatch.setattr(api, "load", lambda *arguments, **options: None)
+        flags = [f"--checkpoint={checkpoint}" for checkpoint in checkpoints]
+        assert evaluate([*flags, f"--data={tmp_path}", f"--out={tmp_path}/out"]) == ExitCode.FAILED
+    assert passed == {"run_suites": of_several, "run_suites_together": of_several}
 
 
 def test_names_tell_checkpoints_apart() -> None:
