@@ -22,6 +22,8 @@ TEMPERATURE, SHARE = 4.0, 0.5
 
 def distil(config: luab_jax.Config) -> Callable[[StepInputs], tuple[jax.Array, dict[str, jax.Array]]]:
     """The loss (1 - SHARE) · LUAB + SHARE · T² · KL(teacher ‖ student) of logits over T."""
+    if not config.loss_argument:
+        raise luab_jax.ConfigError("--config.loss_argument=TEACHER is missing: the teacher's workdir or timm:NAME:FILE")
     teacher = luab_jax.load(config.loss_argument).loaded
     wanted, given = config.data.preprocessing, teacher.preprocessing
     if (given.image_size, given.mean, given.std) != (wanted.image_size, wanted.mean, wanted.std):

@@ -39,6 +39,7 @@ from luab_jax.evaluation.saved_predictions import SAVED, SavedModel
 from luab_jax.evaluation.suite import Suite, View
 from luab_jax.foreign.inputs import Channels, Layout
 from luab_jax.foreign.load import PREFIXES, is_foreign, load_foreign
+from luab_jax.foreign.misspelt import refuse_misspelt
 from luab_jax.foreign.model import Function, FunctionModel, Outputs
 from luab_jax.foreign.options import Options
 from luab_jax.io.console import say
@@ -242,6 +243,7 @@ def load(
         if (str(step), weights, dtype, timm_size) != _OF_RUNS:
             raise UserError(f"{checkpoint}: step, weights, dtype and timm_size are those of a run or of timm's weights")
         return ForeignModel(load_foreign(os.fspath(checkpoint), options))
+    refuse_misspelt(os.fspath(checkpoint))
     if stated := options.stated():
         raise UserError(
             f"{checkpoint}: {', '.join(stated)}: for models of others alone ({', '.join(PREFIXES)}); a run and timm's"

@@ -78,7 +78,7 @@ def test_of_a_run_with_a_moving_average_either_can_be_had(export: Export, tmp_pa
     [
         (["--out=w.safetensors"], 2, "--checkpoint=... is missing"),
         (["--checkpoint={workdir}", "--out=w.pth"], 2, "should end in .safetensors"),
-        (["--checkpoint={workdir}/nothing", "--out=w.safetensors"], 1, "holds no `checkpoints` folder"),
+        (["--checkpoint={workdir}/nothing", "--out=w.safetensors"], 1, "no such folder; is it the workdir of a run?"),
         (["--checkpoint={workdir}", "--weights=ema", "--out=w.safetensors"], 1, "the run keeps no moving average"),
         (["--checkpoint={workdir}", "--step=7", "--out=w.safetensors"], 1, "no checkpoint '7'; there are 1"),
         (["--checkpoint={workdir}", "--out={workdir}/no/w.safetensors"], 1, "cannot be written (No such file"),

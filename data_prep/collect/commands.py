@@ -14,6 +14,9 @@ from luab_jax.errors import ExitCode, UserError
 from luab_jax.io import storage
 from luab_jax.io.wording import counted
 
+_OF_EXTRA = ("argon2", "httpx", "itsdangerous", "starlette", "uvicorn")
+"""Packages that the extra `collect` brings; a plain installation lacks them."""
+
 _DEFAULT_PORT = 8000
 
 
@@ -149,6 +152,17 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Carries out one command; raises `UserError`."""
+    try:
+        _run(arguments)
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.partition(".")[0] not in _OF_EXTRA:
+            raise
+        remedy = "pip install 'luab_jax[collect]' (in a clone: pip install '.[collect]')"
+        raise UserError(f"collect {arguments.collect_command} needs the package {e.name}: {remedy}") from e
+    return ExitCode.DONE
+
+
+def _run(arguments: argparse.Namespace) -> None:
     name = arguments.collect_command
     if name == "init":
         _init(arguments)
@@ -159,7 +173,6 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     else:
         project = open_project(arguments.project)
         _COMMANDS[name](project, arguments)
-    return ExitCode.DONE
 
 
 def _init(arguments: argparse.Namespace) -> None:

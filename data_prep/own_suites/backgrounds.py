@@ -93,11 +93,11 @@ class _Object(NamedTuple):
     kinds: frozenset[By]
 
 
-def find_photos(source: SplitSource, by: By | None, max_area: float) -> Found:
+def find_photos(source: SplitSource, by: By | None, max_area: float, *, otherwise: str = "leave out --by") -> Found:
     """The images with an object by masks or boxes; by None, masks if half of those that have either have masks.
 
     Left out, and listed, is an image without one, and one whose object's rectangle covers more than `max_area`.
-    Raises `DataError` for a split without any.
+    Raises `DataError` for a split without any; `otherwise` is what to do where its objects are known by the other.
     """
     objects = list(_objects(source))
     counts = Counter(kind for of_image in objects for kind in of_image.kinds)
@@ -105,13 +105,7 @@ def find_photos(source: SplitSource, by: By | None, max_area: float) -> Found:
     if by is None:
         by = By.MASKS if 2 * counts[By.MASKS] >= with_any else By.BOXES
     if not with_any or not counts[by]:
-        has = "masks" if counts[By.MASKS] else "boxes"
-        hint = f"; {counts[By(has)]:,} have {has}: leave out --by" if with_any else "; prepare it with boxes or masks"
-        what = by if with_any else "boxes or masks"
-        raise DataError(
-            f"--from={source.directory}: none of the {len(objects):,} images of split {source.split!r} has {what} of"
-            f" its object{hint}"
-        )
+        raise DataError(_without_objects(source, len(objects), counts, by if with_any else None, otherwise))
     found = Found([], by)
     for of_image in objects:
         problem = _problem(source, of_image, by, max_area)
@@ -127,6 +121,15 @@ def find_photos(source: SplitSource, by: By | None, max_area: float) -> Found:
         )
     found.photos.sort(key=lambda photo: photo.file_name)
     return found
+
+
+def _without_objects(source: SplitSource, num_images: int, counts: Counter[By], by: By | None, otherwise: str) -> str:
+    what, hint = "boxes or masks", "prepare it with boxes or masks"
+    if by is not None:
+        other = By.BOXES if by is By.MASKS else By.MASKS
+        what, hint = by, f"{counts[other]:,} have {other}: {otherwise}"
+    split = f"--from={source.directory}: none of the {num_images:,} images of split {source.split!r}"
+    return f"{split} has {what} of its object; {hint}"
 
 
 def labelled(source: SplitSource) -> list[Photo]:

@@ -23,6 +23,7 @@ from luab_jax.io.storage import Place
 
 FOLDERS = {name: f"own_{name}" for name in ("backgrounds", "corruptions", "occlusions", "grids")}
 """Command to the folder below --out that it writes; the suite's data set has the same name."""
+_MASKS_ONLY = "grids cut objects out by masks alone (`data_prep folder --annotations` takes them as a column `mask`)"
 _SUITES = {
     "backgrounds": (("own_backgrounds", "own_bgc_accuracy"), ("own_backgrounds_of_sets",)),
     "corruptions": (("own_corruptions",), ("own_corruptions_of_sets",)),
@@ -257,7 +258,7 @@ def _grids(arguments: argparse.Namespace, job: Job) -> None:
     kinds = _chosen_kinds(arguments.kinds)
     if arguments.places < 2:
         raise DataError(f"--places={arguments.places}: a grid of places has two on each side at least")
-    found = backgrounds.find_photos(source, By.MASKS, 0.9)
+    found = backgrounds.find_photos(source, By.MASKS, 0.9, otherwise=_MASKS_ONLY)
     photos = found.photos
     if arguments.per_class is not None:
         photos = backgrounds.at_most(photos, arguments.per_class, arguments.seed)

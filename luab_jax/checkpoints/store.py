@@ -340,7 +340,8 @@ def available_steps(workdir: epath.PathLike) -> dict[int, dict[str, float]]:
     s3.check_arrays(workdir)
     directory = storage.resolved(workdir) / "checkpoints"
     if not directory.exists():
-        raise CheckpointError(f"{os.fspath(workdir)}: holds no `checkpoints` folder; is it the workdir of a run?")
+        found = "holds no `checkpoints` folder" if directory.parent.exists() else "no such folder"
+        raise CheckpointError(f"{os.fspath(workdir)}: {found}; is it the workdir of a run?")
     try:
         with storage.listed_at_once(directory), _told_once(), ocp.training.Checkpointer(directory) as checkpointer:
             return {checkpoint.step: dict(checkpoint.metrics or {}) for checkpoint in checkpointer.checkpoints}

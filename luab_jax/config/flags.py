@@ -96,8 +96,8 @@ def _check_file(path: str, file: str) -> None:
         raise UsageError(f"--config={path}: a folder; name a Python file with a get_config{listed}")
     if not Path(file).is_file():
         near = [os.path.join(folder, name) for name in difflib.get_close_matches(os.path.basename(file), there, n=1)]
-        if os.sep not in file and not file.endswith(".py"):
-            near = difflib.get_close_matches(file, RECIPES, n=1) or near
+        if not near or (os.sep not in file and not file.endswith(".py")):  # an installed package has no configs/
+            near = difflib.get_close_matches(Path(file).stem, RECIPES, n=1) or near
         hint = f"did you mean {near[0]}?" if near else f"the built-in recipes are {', '.join(RECIPES)}"
         raise UsageError(f"--config={path}: no such file; {hint}")
 

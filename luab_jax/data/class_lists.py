@@ -100,6 +100,8 @@ def read_class_list(path: epath.PathLike) -> ClassList:
     path = epath.Path(path)
     try:
         lines = [line for line in read_text(path, limit=_MAX_BYTES).splitlines() if line.strip()]
+    except FileNotFoundError as e:
+        raise DataError(f"{path}: no such file; expected a class list, lines `id TAB name`") from e
     except (OSError, ValueError) as e:
         raise DataError(f"{path}: cannot be read as a class list ({e}); expected lines `id TAB name`") from e
     pairs = [line.partition("\t" if "\t" in line or not _WNID.match(line) else " ") for line in lines]

@@ -40,6 +40,11 @@ class FunctionPredictor(BatchPredictor[FunctionModel]):
     def map_kind(self) -> str:
         return self.rise.name if self.rise is not None else self.loaded.map_kind
 
+    @property
+    def maps_at_once(self) -> int:
+        """By occlusion, a map costs as many predictions as there are masks: a batch of maps can take an hour."""
+        return self.batch_size if self.rise is None else max(1, self.batch_size // self.rise.num_masks)
+
     def place(self, images: Any) -> UInt8[np.ndarray, "b h w 3"]:
         """Where they are."""
         return np.asarray(images)

@@ -72,6 +72,11 @@ class BatchPredictor(ABC, Generic[EvaluatedT]):
     def map_kind(self) -> str:
         """What `maps` are, beside every result made from them; empty where there are none."""
 
+    @property
+    def maps_at_once(self) -> int:
+        """Images whose maps are made before work is kept and progress is shown."""
+        return self.batch_size
+
     @abstractmethod
     def maps(self, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n i j"]:
         """Where the classes `labels` are seen on at most `batch_size` inputs, larger where more; the same on every

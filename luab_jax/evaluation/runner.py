@@ -32,6 +32,9 @@ from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite
 from luab_jax.evaluation.suites import SUITES
 from luab_jax.io.console import say
 
+_OF_ARCHIVES = ("python -m data_prep suite ", "python -m data_prep imagenet_ab ")
+"""Commands that prepare published sets."""
+
 
 def choose_suites(names: str | Sequence[str | Suite]) -> list[Suite]:
     """`all` (but those that must be named), or a comma-separated choice; or names and suites of one's own.
@@ -387,7 +390,7 @@ def _no_data(suite: Suite, found: Mapping[str, epath.Path | None], loaded: Evalu
     absent = [name for name, directory in found.items() if directory is None and not suite.parts[name].optional]
     if not absent:
         return None
-    # Photos of other classes than ImageNet's are the user's own.
+    # Photos of other classes than ImageNet's are the user's own: no archive of a published set has them.
     is_own = suite.label_space is OF_THE_MODEL and not suite.label_sets and loaded.class_list_hash != imagenet().hash
-    how = GET_OWN if is_own and not suite.name.startswith("demo_") else suite.how_to_get
+    how = GET_OWN if is_own and suite.how_to_get.startswith(_OF_ARCHIVES) else suite.how_to_get
     return f"no data for {', '.join(absent)}; get it with: {how}"

@@ -20,6 +20,7 @@ from luab_jax.foreign.model import FunctionModel
 from luab_jax.foreign.options import Options
 
 PYTHON = "python:"
+_NOT_OF_USERS = (Path(__file__).parents[1], Path(importlib.__file__).parent)
 
 
 def load_python(checkpoint: str, options: Options) -> FunctionModel:
@@ -101,6 +102,11 @@ def explained(checkpoint: str, function: Callable[..., Any]) -> Callable[..., An
 def _told(error: Exception) -> str:
     """Type, message and line of an error of a user's code."""
     message = " ".join(str(error).split())[:300]
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "luab_jax" not in f.filename]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_of_users(f.filename)]
     where = f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}: {message}{where}"
+
+
+def _is_of_users(file: str) -> bool:
+    """Neither ours nor the interpreter's import system. A user's folder may be called luab_jax, too."""
+    return not file.startswith("<frozen ") and not any(Path(file).is_relative_to(folder) for folder in _NOT_OF_USERS)

@@ -96,7 +96,7 @@ def _prepare_environment() -> None:
     """Must come before jax loads libtpu; raises `UserError` where that is not installed."""
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            "compiling for a TPU that is not here needs the TPU compiler: pip install -e '.[preflight]' (libtpu);"
+            "compiling for a TPU that is not here needs the TPU compiler: pip install 'luab_jax[preflight]' (libtpu);"
             " --topology=local needs nothing"
         )
     os.environ.update(

@@ -67,7 +67,8 @@ def notes(suite: Suite) -> list[str]:
     if data.resized_from is not None:
         found.append(f"stored at {data.resized_from} px, resized")
     if data.skipped:
-        found.append(f"{sum(data.skipped.values())} images skipped")
+        skipped = sum(data.skipped.values())
+        found.append(f"{skipped:,} image{'s' * (skipped != 1)} skipped")
     found += data.notes
     found += [f"{name}: {entry.protocol}" for name, entry in suite.scores.items() if entry.protocol]
     found += [f"without {part}: {reason}" for part, reason in data.left_out.items()]

@@ -84,7 +84,7 @@ def test_a_bad_list_is_refused_by_name(tmp_path: Path, content: bytes, told: str
 
 
 def test_a_missing_list_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere\.txt: cannot be read as a class list"):
+    with pytest.raises(DataError, match=r"nowhere\.txt: no such file; expected a class list"):
         read_class_list(tmp_path / "nowhere.txt")
 
 

@@ -173,6 +173,13 @@ def test_what_cannot_run_is_listed_with_the_remedy(
     assert set(suites) == {"imagenet", "cocc", "byproduct", "localisation"}
     reasons = {entry.suite.name: entry.reason for entry in missing}
     assert "data_prep demo" in reasons["demo_backgrounds"]
+    for suite, command in {
+        "own_backgrounds": "backgrounds --from=DATA",
+        "own_corruptions": "corruptions --from=DATA",
+        "own_size": "grids --from=DATA",
+        "own_groups": "folder --source=PHOTOS --annotations=TABLE.csv --groups=A,B --split=test",
+    }.items():
+        assert f"python -m data_prep {command}" in reasons[suite], "what makes it, not what prepares the photos"
     assert "no image of this set has ReaL labels" in reasons["imagenet_real"]
     assert {entry.data_found for entry in missing if entry.suite.name == "demo_backgrounds"} == {False}
     assert {entry.data_found for entry in missing if entry.suite.name == "imagenet_real"} == {True}

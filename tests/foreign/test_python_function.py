@@ -126,7 +126,7 @@ def test_maps_of_two_kinds_are_not_mixed(
         run(2, out)
     assert list(tmp_path.glob("results.json.unfinished/*"))
     assert run(3, out)["localisation"].scores == fresh.scores
-    assert calls.count(3) == 4, "every batch"
+    assert calls.count(3) == 13, "every image by itself: three masks are most of a batch of four"
     assert run(2, out)["localisation"].details["map"] == "rise_2"
     assert run(3, out)["localisation"].scores == fresh.scores
     num_calls = len(calls)
@@ -160,11 +160,19 @@ def test_what_is_no_model_is_told_in_one_line(name: str, told: str, module: str)
 
 
 def test_modules_that_cannot_be_imported_are_told() -> None:
-    with pytest.raises(UserError, match="no_such_module cannot be imported"):
+    with pytest.raises(UserError, match=r"no_such_module cannot be imported \(ModuleNotFoundError: [^,]*\)$"):
         luab_jax.load("python:no_such_module:model")
     with pytest.raises(UserError, match=r"there is no file none\.py"):
         luab_jax.load("python:none.py:model")
     assert issubclass(CheckpointError, UserError)
+
+
+def test_the_line_is_told_of_a_module_in_a_folder_that_is_called_as_the_package(tmp_path: Path) -> None:
+    folder = tmp_path / "luab_jax" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "of_users.py").write_text(MODULE)
+    with pytest.raises(UserError, match=r"weights are not there, of_users\.py line \d+"):
+        luab_jax.load(f"python:{folder / 'of_users.py'}:raises")
 
 
 def test_text_embeddings_classify_image_embeddings(module: str, data: Path, tmp_path: Path) -> None:

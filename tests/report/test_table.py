@@ -137,6 +137,8 @@ def test_a_suite_for_the_terminal_shows_intervals_notes_and_its_groups() -> None
         "x [generated] top1 50.0 [40.0, 60.0] n 8 (partial set; stored at 224 px, resized; 3 images skipped)"
     )
     assert [line.split() for line in lines[1:]] == [["small", "10.0"], ["large", "90.0"]]
+    suite.data.skipped = {"missing": 1}
+    assert "1 image skipped" in suite_lines("x", suite)[0]
 
 
 def test_of_many_groups_the_terminal_shows_the_extremes() -> None:

@@ -113,7 +113,7 @@ def test_a_run_that_resumes_needs_the_source_no_more(
 def test_a_source_that_is_none_is_told_before_the_workdir_is_claimed(source: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
     for init_from, error, told in (
-        (str(tmp_path / "nothing"), CheckpointError, "holds no `checkpoints` folder"),
+        (str(tmp_path / "nothing"), CheckpointError, "no such folder; is it the workdir"),
         (str(tmp_path / "empty"), CheckpointError, "no complete checkpoint yet"),
         (f"{source}:3", CheckpointError, "no checkpoint '3'; there are .*4"),
         (f"{source}:ema", UserError, "config.init_from=.* keeps no moving average"),

@@ -70,7 +70,7 @@ class _Reader:
         self._num_seen += 1
         if len(item.boxes) and item.label >= 0:
             self._batch.append(item)
-        if len(self._batch) == self._predictor.batch_size:
+        if len(self._batch) == self._predictor.maps_at_once:
             self._compare()
 
     def _compare(self) -> None:

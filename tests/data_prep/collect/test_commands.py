@@ -99,6 +99,18 @@ def test_what_cannot_be_a_project_leaves_nothing(
     assert not (tmp_path / "p").exists() and pictures.is_dir()
 
 
+def test_a_plain_installation_is_told_the_extra_that_it_lacks(
+    pictures: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("data_prep.collect.setup_project", "data_prep.collect.web.tokens"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "argon2", None)
+    assert init(tmp_path / "p", "--task=imagenet", f"--images={pictures}") == ExitCode.FAILED
+    message = capsys.readouterr().err
+    assert message.startswith("error: collect init needs the package argon2: pip install 'luab_jax[collect]'")
+    assert len(message.splitlines()) == 1 and not (tmp_path / "p").exists()
+
+
 def test_an_empty_class_and_names_that_share_an_xml_are_told(pictures: Path, tmp_path: Path, capsys: Capture) -> None:
     (pictures / "empty").mkdir()
     (pictures / "cat" / "cat_3.png").write_bytes((pictures / "cat" / "cat_3.jpg").read_bytes())
