@@ -21,6 +21,7 @@ from luab_jax.byproducts.targets import kind_of
 from luab_jax.checkpoints.export import ExportedWeights, export_weights
 from luab_jax.checkpoints.load import LoadedModel
 from luab_jax.checkpoints.load import load as load_checkpoint
+from luab_jax.checkpoints.timm_file import TIMM
 from luab_jax.config import Config, DataConfig, MeshConfig
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.inputs import model_inputs
@@ -243,7 +244,7 @@ def load(
         if (str(step), weights, dtype, timm_size) != _OF_RUNS:
             raise UserError(f"{checkpoint}: step, weights, dtype and timm_size are those of a run or of timm's weights")
         return ForeignModel(load_foreign(os.fspath(checkpoint), options))
-    refuse_misspelt(os.fspath(checkpoint))
+    refuse_misspelt(os.fspath(checkpoint), TIMM)
     if stated := options.stated():
         raise UserError(
             f"{checkpoint}: {', '.join(stated)}: for models of others alone ({', '.join(PREFIXES)}); a run and timm's"

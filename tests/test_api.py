@@ -170,6 +170,11 @@ def test_results_are_returned_and_written_as_the_command_writes_them(
     kept = luab_jax.run_suites(model, folder / "data", "imagenet,cocc", predictions=tmp_path / "kept")
     again = luab_jax.run_suites(f"predictions:{tmp_path / 'kept'}", folder / "data", "imagenet,cocc")
     assert again["cocc"]["top1"] == kept["cocc"]["top1"] == results["cocc"]["top1"]
+    for file in (tmp_path / "kept").glob("*.centre_*.npz"):
+        file.unlink()
+    plain = luab_jax.run_suites(f"predictions:{tmp_path / 'kept'}", folder / "data", "imagenet,cocc")
+    assert plain["imagenet"]["top1"] == results["imagenet"]["top1"], "that cocc was not predicted costs it nothing"
+    assert "no saved predictions of" in plain.missing["cocc"]
 
 
 def test_a_function_has_the_scores_of_the_network_it_calls(model: luab_jax.Model, folder: Path) -> None:

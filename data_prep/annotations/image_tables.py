@@ -76,6 +76,8 @@ def _lines(path: Place, columns: Columns) -> Iterator[tuple[str, Mapping[str, An
         )
     try:
         text = read_text(path)
+    except FileNotFoundError as e:
+        raise DataError(f"--annotations={path}: no such file") from e
     except (OSError, ValueError) as e:
         raise DataError(f"{path}: cannot be read as a table of images ({e})") from e
     wanted = (columns.file_name, *filter(None, (columns.label,)), *columns.groups, *(name for name, _ in columns.where))

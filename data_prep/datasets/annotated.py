@@ -54,7 +54,8 @@ def list_annotated(inputs: Inputs, rows: Mapping[str, Row], classes: ClassList, 
         if unknown := [label for label in names if label not in label_of]:
             raise DataError(
                 f"{table}: {row_name} is of class {unknown[0]!r}, which is not in the list of {len(classes)} classes"
-                f" (the first is {classes.ids[0]!r})"
+                f" (the first is {classes.ids[0]!r}); the first split of --out made the list;"
+                " --classes=FILE names all classes, from the first split on"
             )
         labels = tuple(sorted({label_of[label] for label in names}))
         listing.items.append(

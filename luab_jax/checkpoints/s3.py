@@ -10,6 +10,7 @@ opened.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from etils import epath
@@ -20,6 +21,7 @@ from luab_jax.errors import StorageError
 
 _SCHEMES = ("gs", "s3")
 """Those whose arrays tensorstore reads and writes."""
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]+[a-z0-9]")
 _NAMES = {
     gcs_utils: ("_GCS_PATH_PREFIX", "get_kvstore_for_gcs"),
     tensorstore_utils: ("_normalize_path", "_use_gcs_driver"),
@@ -28,12 +30,18 @@ _NAMES = {
 
 def check_arrays(workdir: epath.PathLike) -> None:
     """Raises `StorageError` for a bucket in which no checkpoint can be read or written."""
-    scheme, found, _ = os.fspath(workdir).partition("://")
+    scheme, found, inner = os.fspath(workdir).partition("://")
     if found and (scheme not in _SCHEMES or (scheme == "s3" and not SERVED)):
         others = " or ".join(f"{name}://" for name in _SCHEMES if name != "s3" or SERVED)
         raise StorageError(
             f"{os.fspath(workdir)}: checkpoints cannot be in {scheme}://, whose arrays tensorstore does not reach;"
             f" choose a workdir in {others}, or a folder. Data may be read from there"
+        )
+    bucket = inner.partition("/")[0]
+    if found and not _BUCKET.fullmatch(bucket):  # tensorstore refuses it, but not before the first save
+        raise StorageError(
+            f"{os.fspath(workdir)}: {bucket!r} cannot be the name of a bucket: at least three lower-case letters,"
+            " digits or . _ -, the first and the last a letter or a digit"
         )
 
 

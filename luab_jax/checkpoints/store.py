@@ -137,7 +137,7 @@ class Checkpoints:
             self._failed = True
             raise CheckpointError(
                 f"{self.directory}: a checkpoint could not be written ({_first_line(e)}). Those before it are intact:"
-                " see to room and permission there, then the same command resumes"
+                " check free space and permissions there, then re-run the same command"
             ) from e
 
     def metrics(self, step: int) -> dict[str, float]:
@@ -340,6 +340,7 @@ def available_steps(workdir: epath.PathLike) -> dict[int, dict[str, float]]:
     s3.check_arrays(workdir)
     directory = storage.resolved(workdir) / "checkpoints"
     if not directory.exists():
+        storage.check_bucket(workdir)
         found = "holds no `checkpoints` folder" if directory.parent.exists() else "no such folder"
         raise CheckpointError(f"{os.fspath(workdir)}: {found}; is it the workdir of a run?")
     try:

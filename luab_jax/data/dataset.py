@@ -216,6 +216,8 @@ def read_manifest(directory: epath.PathLike, split: str) -> Manifest:
         storage.check_bucket(directory)
         found = splits(directory)
         there = f"it has the split(s) {', '.join(found)}" if found else "it holds no prepared split"
+        if not storage.is_remote(directory) and not os.path.exists(directory):
+            there = "there is no such folder"
         if elsewhere := folders_with_splits(directory):
             there += f", but its folder {elsewhere[0]} does: is it {os.fspath(directory).rstrip('/')}/{elsewhere[0]}?"
             raise DataError(f"{os.fspath(directory)}: no prepared split {split!r}; {there}") from e

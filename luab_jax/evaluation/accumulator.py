@@ -50,6 +50,15 @@ class Evaluated(Protocol):
 
 
 @runtime_checkable
+class HasSaved(Protocol):
+    """A `SavedModel`, which has nothing but what was predicted before."""
+
+    def check_saved(self, split: PreparedSplit, view: View) -> None:
+        """Raises `DataError` for images that were not predicted in this view."""
+        ...
+
+
+@runtime_checkable
 class Predicts(Protocol):
     """A `Predictor`, a `FunctionPredictor` or a `SavedModel`."""
 
@@ -160,6 +169,8 @@ class SuiteRun:
                     f"{opened.directory}: holds {opened.manifest.dataset}, not {self.suite.name}; get that with:"
                     f" {self.suite.how_to_get}"
                 )
+            if isinstance(loaded, HasSaved):  # else a view that one suite lacks would cost those that share the images
+                loaded.check_saved(opened, self.suite.parts[name].view)
         if reason := self.suite.why_not(opened):
             raise DataError(reason)
         # The images of ImageNet's validation set keep ImageNet's labels in a suite whose own are others.

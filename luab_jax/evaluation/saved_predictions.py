@@ -182,13 +182,20 @@ class SavedModel:
             return stored.side
         return self.preprocessing.image_size
 
+    def check_saved(self, split: PreparedSplit, view: View) -> None:
+        """Raises `DataError` for images that were not predicted in this view."""
+        path = _path(self._directory, split, view)
+        if storage.facts(path) is None:
+            raise DataError(f"{path}: no saved predictions of {split.directory} as it is now, seen as {view.value}")
+
     def stream(
         self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE, start: int = 0
     ) -> Iterator[dict[View, Predictions]]:
         """As `Predictor.stream`; raises `DataError` for data that was not predicted, or a file that is damaged."""
         del stored
         for view in views:
-            _check_whole(_path(self._directory, split, view), split, view)
+            self.check_saved(split, view)
+            _check_whole(_path(self._directory, split, view))
         read = {view: self._read(split, view, start) for view in views}
         for parts in zip(*read.values(), strict=True):
             yield dict(zip(read, parts, strict=True))
@@ -222,10 +229,8 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zli
 """What zipfile raises for a file whose bytes changed."""
 
 
-def _check_whole(path: storage.Place, split: PreparedSplit, view: View) -> None:
+def _check_whole(path: storage.Place) -> None:
     """Before any of it counts: who reads from the middle on is not told by the checksum at the end."""
-    if storage.facts(path) is None:
-        raise DataError(f"{path}: no saved predictions of {split.directory} as it is now, seen as {view.value}")
     try:
         with storage.open_forwards(path) as file, zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()

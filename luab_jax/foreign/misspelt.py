@@ -7,7 +7,6 @@ import os
 
 from etils import epath
 
-from luab_jax.checkpoints.timm_file import TIMM
 from luab_jax.errors import UserError, option
 from luab_jax.foreign.hf_folder import HF
 from luab_jax.foreign.load import PREFIXES
@@ -17,14 +16,15 @@ from luab_jax.foreign.python_function import PYTHON
 _BY_ENDING = {".onnx": ONNX, ".py": PYTHON}
 
 
-def refuse_misspelt(checkpoint: str) -> None:
+def refuse_misspelt(checkpoint: str, native: str) -> None:
     """Raises `UserError` for what can be no workdir: nothing, a kind that there is not, or a model without its kind.
 
-    Only what is cheap to see is looked at: nothing of a path in a bucket.
+    `native` is the kind of weights that are read natively. Only what is cheap to see is looked at: nothing of a path in
+    a bucket.
     """
     if not checkpoint.strip():
         raise UserError(f"{option('checkpoint', checkpoint)}: is empty; name the workdir of a run or a model")
-    if "://" in checkpoint or checkpoint.startswith(TIMM):
+    if "://" in checkpoint or checkpoint.startswith(native):
         return
     called = option("checkpoint", checkpoint)
     for ending, prefix in _BY_ENDING.items():
@@ -39,10 +39,12 @@ def refuse_misspelt(checkpoint: str) -> None:
     kind, colon, rest = checkpoint.partition(":")
     if not colon:
         return
-    kinds = (TIMM, *PREFIXES)
+    kinds = (native, *PREFIXES)
     near = difflib.get_close_matches(f"{kind.lower()}:", kinds, n=1)
     if near:
         raise UserError(f"{called}: there is no kind {kind!r} of model; did you mean {near[0]}{rest}?")
     if os.path.isdir(kind):
-        raise UserError(f"{called}: no such folder; {option('step', rest)} beside {option('checkpoint', kind)}, if it is a step")
+        raise UserError(
+            f"{called}: no such folder; {option('step', rest)} beside {option('checkpoint', kind)}, if it is a step"
+        )
     raise UserError(f"{called}: no such folder, and no kind of model; those are {', '.join(kinds)}")

@@ -300,7 +300,9 @@ class HostCache:
     def _tell_if_complete(self) -> None:
         if self._plan is None and self.num_whole() == len(self._shards):
             size = f"{self.total_bytes / 1e9:,.2f} GB"
-            self._say(f"{self.folder}: all {len(self._shards):,} shards are here, {size}, each with the manifest's CRC")
+            self._say(
+                f"{self.folder}: all shards are here ({len(self._shards):,}, {size}), each with the manifest's CRC"
+            )
 
     def _fetch(self, shard: RemoteShard) -> bool:
         """Whether it was fetched here and now."""

@@ -67,8 +67,7 @@ def notes(suite: Suite) -> list[str]:
     if data.resized_from is not None:
         found.append(f"stored at {data.resized_from} px, resized")
     if data.skipped:
-        skipped = sum(data.skipped.values())
-        found.append(f"{skipped:,} image{'s' * (skipped != 1)} skipped")
+        found.append(f"{counted(sum(data.skipped.values()), 'image')} skipped")
     found += data.notes
     found += [f"{name}: {entry.protocol}" for name, entry in suite.scores.items() if entry.protocol]
     found += [f"without {part}: {reason}" for part, reason in data.left_out.items()]

@@ -92,8 +92,8 @@ def _telling_what_cannot_be_written(workdir: epath.PathLike) -> Iterator[None]:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         raise UserError(
-            f"{e.filename or workdir}: cannot be written ({e.strerror}). The checkpoints before are intact: see to room"
-            " and permission there, then the same command resumes"
+            f"{e.filename or workdir}: cannot be written ({e.strerror}). Earlier checkpoints are intact: check free"
+            " space and permissions there, then re-run the same command"
         ) from e
 
 

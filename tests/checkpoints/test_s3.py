@@ -11,6 +11,7 @@ from luab_jax.config import Config, DataConfig
 from luab_jax.errors import ExitCode, StorageError
 from luab_jax.evaluate import main as evaluate
 from luab_jax.training.loop import train
+from tests import tiny
 
 
 @pytest.mark.parametrize("workdir", ["az://b/run", "hf://datasets/me/run"])
@@ -28,10 +29,18 @@ def test_a_checkpoint_there_is_refused_too(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_s3_is_refused_where_orbax_cannot_be_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    s3.check_arrays("s3://b/run")
+    s3.check_arrays("s3://bucket/run")
     monkeypatch.setattr(s3, "SERVED", False)
     with pytest.raises(StorageError, match="choose a workdir in gs://, or a folder"):
-        s3.check_arrays("s3://b/run")
+        s3.check_arrays("s3://bucket/run")
+
+
+@pytest.mark.parametrize(
+    "workdir", ["gs://b/run", "gs:///run", "gs://Bucket/run", "s3://my bucket/run", "s3://bucket-"]
+)
+def test_a_name_that_no_bucket_has_is_refused_before_the_first_save(workdir: str, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be the name of a bucket"):
+        train(tiny.experiment(tmp_path / "data is not looked at"), workdir)
 
 
 def test_another_store_than_amazons_is_found_by_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:

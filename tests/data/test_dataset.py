@@ -157,8 +157,11 @@ def test_a_directory_without_the_split_tells_which_there_are(prepared: Path) -> 
 
 
 def test_a_directory_without_anything_says_how_to_prepare(tmp_path: Path) -> None:
-    for directory in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DataError, match=r"it holds no prepared split\. Prepare it with `python -m data_prep`"):
+    for directory, there in (
+        (tmp_path, "it holds no prepared split"),
+        (tmp_path / "nowhere", "there is no such folder"),
+    ):
+        with pytest.raises(DataError, match=rf"{there}\. Prepare it with `python -m data_prep`"):
             open_split(directory, "train")
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="it holds no prepared split"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from luab_jax.errors import UserError
 )
 @pytest.mark.parametrize("options", [{}, {"classes": "classes.txt"}], ids=["alone", "with an option of such models"])
 def test_a_kind_that_is_misspelt_or_missing_is_named(
-    given: str, told: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: str, told: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if options and given in ("nowhere", "s3x://bucket/run"):

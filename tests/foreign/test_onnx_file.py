@@ -139,7 +139,7 @@ def test_localisation_by_occlusion_is_by_name(loaded: LoadedModel, tmp_path: Pat
         ({}, {"image_size": 32, "resize_side": 32}, "image_size=32, but its input is"),
         ({}, {"step": 3}, "step, weights, dtype and timm_size are those of a run"),
         ({}, {"resize_side": 8}, "resize_side=8 is smaller than the crop of 16"),
-        ({}, {"classes": "nowhere.txt"}, "nowhere.txt: cannot be read as a class list"),
+        ({}, {"classes": "nowhere.txt"}, "nowhere.txt: no such file; expected a class list"),
     ],
 )
 def test_what_cannot_be_scored_is_told_in_one_line(

@@ -94,7 +94,7 @@ def test_every_shard_is_fetched_once_and_whole(
 ) -> None:
     cache, copies = filled(tmp_path, bucket)
     assert [copy.read_bytes() for copy in copies] == bucket.contents
-    assert f"{tmp_path}: all 6 shards are here, 0.00 GB, each with the manifest's CRC" in capsys.readouterr().err
+    assert f"{tmp_path}: all shards are here (6, 0.00 GB), each with the manifest's CRC" in capsys.readouterr().err
     before = bucket.num_reads
     cache.close()
     again, _ = filled(tmp_path, bucket)

@@ -77,10 +77,10 @@ class ByImage:
                 told.advance(1)
                 if len(outcomes) == len(asked):
                     break
-        for number, reader in readers.items():
-            if number not in outcomes:
-                with _noted(number, outcomes):
-                    outcomes[number] = reader.scores()
+            for number, reader in readers.items():  # which has a last batch to see: part of the time that is told
+                if number not in outcomes:
+                    with _noted(number, outcomes):
+                        outcomes[number] = reader.scores()
         return [outcomes[number] for number in range(len(asked))]
 
 
