@@ -14,7 +14,7 @@ from luab_jax.evaluation.scores.foreground import object_reliance
 from luab_jax.evaluation.scores.shape_bias import shape_bias
 from luab_jax.evaluation.scores.shift import counter_drop, mean_of_parts, of_origins, other_corruptions
 from luab_jax.evaluation.scores.watermark import watermark_gap
-from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite
+from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite, View
 
 _VAL = ("imagenet_real", "imagenet", "imagenet_localisation", "prepared", ".")
 _SQUARES_OF_224 = Stored(side=224)
@@ -90,6 +90,19 @@ MORE_SUITES: tuple[Suite, ...] = (
         IMAGENET,
         protocol="argmax over 1,000, accuracy with the watermark less that without (facebookresearch/Whac-A-Mole"
         " eval_watermark_shortcut.py)",
+        protocols={"carton_gap": "the same of images of cartons"},
+        group=_GROUP,
+    ),
+    Suite(
+        "imagenet_w_generated",
+        {"watermark": Part(_VAL, "val", View.WATERMARK), "clean": Part(_VAL, "val")},
+        Scored(watermark_gap),
+        "in_w_gap",
+        _get("imagenet", "ILSVRC2012_img_val.tar"),
+        IMAGENET,
+        needs=frozenset({Need.FONT}),
+        protocol="argmax over 1,000, accuracy with the watermark, drawn on the input of the model, less that without"
+        " (facebookresearch/Whac-A-Mole watermark_transform.py, eval_watermark_shortcut.py)",
         protocols={"carton_gap": "the same of images of cartons"},
         group=_GROUP,
     ),
