@@ -109,8 +109,8 @@ MORE_SUITES: tuple[Suite, ...] = (
     Suite(
         "hard_imagenet",
         {
-            name: _part("hard_imagenet", name, stored=_SQUARES_OF_224)
-            for name in ("original", "grey", "grey_box", "noisy_object", "noisy_background")
+            name: _part("hard_imagenet", name, optional=name == "tile", stored=_SQUARES_OF_224)
+            for name in ("original", "grey", "grey_box", "tile", "noisy_object", "noisy_background")
         },
         Scored(object_reliance),
         "top1",
@@ -120,6 +120,7 @@ MORE_SUITES: tuple[Suite, ...] = (
         protocols={
             "top1_grey": "with a half grey object (ablations.py)",
             "top1_grey_box": "with a half grey box around the object (ablations.py)",
+            "top1_tile": "with the box of the object filled by what is beside it (ablations.py)",
             "rfs": "relative foreground sensitivity under noise of 0.25, one draw (rfs.py)",
         },
         group=_GROUP,
