@@ -3,8 +3,8 @@
 As mmoayeri/HardImageNet does on the input of a model: image and mask squashed to 256 x 256 by Pillow's bilinear filter,
 centre of 224, whatever of the mask is not zero is the object (augmentations.py, datasets/hard_imagenet.py); grey is a
 half (ablations.py, `replace_with_gray`), tiles are those of its `tile` (`tiles.py` beside this), noise is normal with a
-deviation of a quarter of white (rfs.py, `noisy_fg_bg_accs`). Here all of it is stored at 224 in eight bits, and one draw
-of noise instead of three.
+deviation of a quarter of white (rfs.py, `noisy_fg_bg_accs`). Here all of it is stored at 224 in eight bits, with
+one draw of noise instead of three.
 
 The classes are those of the masks' names, `<wnid>_<image>`; the pickles beside them are not read.
 """

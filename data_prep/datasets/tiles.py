@@ -44,7 +44,9 @@ class _Tile(NamedTuple):
 def tiled(pixels: Pixels, of_object: Object) -> Pixels:
     """The image with all boxes filled, one after the other, so that a later one may take from an earlier one."""
     made = pixels.copy()
-    for rows, columns in ndimage.find_objects(ndimage.label(of_object)[0]):
+    labels = np.empty(of_object.shape, np.int32)
+    ndimage.label(of_object, output=labels)
+    for rows, columns in ndimage.find_objects(labels):
         # Both the box and its corners leave out their last row and column.
         box = _Box(rows.start, rows.stop - 2, columns.start, columns.stop - 2)
         if box.top >= box.bottom or box.left >= box.right:
@@ -75,11 +77,11 @@ def _cut_back(pixels: Pixels, of_object: Object, axis: int, from_end: bool) -> _
     if not of_object.any():
         return _Tile(pixels, axis, from_end, pixels.shape[0] * pixels.shape[1])
     if from_end:
-        by_column = of_object.any(axis=0)
+        by_column = np.any(of_object, axis=0)
         cut = next((i for i in range(length) if not by_column[i:].any()), 0)
         kept = slice(cut, None)
     else:
-        by_row = of_object.any(axis=1)
+        by_row = np.any(of_object, axis=1)
         cut = next((i for i in range(length) if not by_row[: length - i].any()), 0)
         kept = slice(0, cut)
     tile = pixels[kept] if axis == 0 else pixels[:, kept]

@@ -12,8 +12,9 @@ from data_prep.datasets.tiles import tiled
 def by_coordinates(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """As ablations.py defines it: x is a row of the mask and the box, and a column of the picture beside the box."""
     out, side = pixels.copy(), len(pixels)
-    labels, count = ndimage.label(mask)
-    for part in range(1, count + 1):
+    labels = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, output=labels)
+    for part in range(1, labels.max() + 1):
         xs, ys = np.nonzero(labels == part)
         x1, x2, y1, y2 = xs.min(), xs.max() - 1, ys.min(), ys.max() - 1
         if x2 <= x1 or y2 <= y1:

@@ -18,8 +18,7 @@ BOOTSTRAP = f"standard deviation of {intervals.NUM_RESAMPLES} bootstrap resample
 
 
 def object_reliance(parts: Mapping[str, Answers]) -> Scores:
-    """`top1` of the images; of the same with the object greyed or tiled over, of which a model that needs the object has
-    little.
+    """`top1` of the images; of the same with the object greyed or tiled over, where a model that needs it has little.
 
     `rfs` is how much more noise on the object costs than noise around it (`relative_sensitivity`), of accuracies that
     are means over classes. Raises `DataError` where the two have other images.
