@@ -93,10 +93,11 @@ class _Object(NamedTuple):
     kinds: frozenset[By]
 
 
-def find_photos(source: SplitSource, by: By | None, max_area: float) -> Found:
+def find_photos(source: SplitSource, by: By | None, max_area: float, *, remedy: str = "leave out --by") -> Found:
     """The images with an object by masks or boxes; by None, masks if half of those that have either have masks.
 
-    Left out, and listed, is an image without one, and one whose object's rectangle covers more than `max_area`.
+    `remedy` is told where others than by `by` are there. Left out, and listed, is an image without one, and one whose
+    object's rectangle covers more than `max_area`.
     Raises `DataError` for a split without any.
     """
     objects = list(_objects(source))
@@ -106,7 +107,7 @@ def find_photos(source: SplitSource, by: By | None, max_area: float) -> Found:
         by = By.MASKS if 2 * counts[By.MASKS] >= with_any else By.BOXES
     if not with_any or not counts[by]:
         has = "masks" if counts[By.MASKS] else "boxes"
-        hint = f"; {counts[By(has)]:,} have {has}: leave out --by" if with_any else "; prepare it with boxes or masks"
+        hint = f"; {counts[By(has)]:,} have {has}: {remedy}" if with_any else "; prepare it with boxes or masks"
         what = by if with_any else "boxes or masks"
         raise DataError(
             f"--from={source.directory}: none of the {len(objects):,} images of split {source.split!r} has {what} of"

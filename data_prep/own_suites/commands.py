@@ -257,7 +257,8 @@ def _grids(arguments: argparse.Namespace, job: Job) -> None:
     kinds = _chosen_kinds(arguments.kinds)
     if arguments.places < 2:
         raise DataError(f"--places={arguments.places}: a grid of places has two on each side at least")
-    found = backgrounds.find_photos(source, By.MASKS, 0.9)
+    remedy = "grids cut objects out by masks, so prepare the split with these"
+    found = backgrounds.find_photos(source, By.MASKS, 0.9, remedy=remedy)
     photos = found.photos
     if arguments.per_class is not None:
         photos = backgrounds.at_most(photos, arguments.per_class, arguments.seed)

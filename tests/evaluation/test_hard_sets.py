@@ -210,7 +210,12 @@ def test_parquet_files_of_something_else_are_refused(tmp_path: Path, capsys: Cap
     (tmp_path / "other").mkdir()
     parquet.write_table(pa.table({"image": [b""], "label": [[1]]}), tmp_path / "other" / "a.parquet")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "latin").mkdir()
+    table = parquet.read_table(tmp_path / "wrong" / "a.parquet")
+    latin = pa.array([b"\xe9"] * len(table), pa.binary()).view(pa.string())  # as writers that check nothing leave it
+    parquet.write_table(table.set_column(2, "origin", latin), tmp_path / "latin" / "a.parquet")
     for folder, message in (
+        ("latin", "a.parquet: cannot be read as a parquet file of imagenet_hard ('utf-8' codec"),
         ("wrong", "a.parquet: row 1: label is [1000], expected indices from 0 to 999"),
         ("text", "a.parquet: cannot be read as a parquet file of imagenet_hard"),
         ("other", "a.parquet: has no column origin, but image, label"),

@@ -253,4 +253,4 @@ def test_a_grid_is_on_disk_and_scored_by_its_groups(source: Path, tmp_path: Path
 
 def test_grids_need_masks(tmp_path: Path, capsys: Capture) -> None:
     assert run("grids", prepare_drawn(tmp_path, nine("box")), tmp_path) == ExitCode.FAILED
-    assert "has masks of its object; 9 have boxes" in capsys.readouterr().err
+    assert "has masks of its object; 9 have boxes: grids cut objects out by masks" in capsys.readouterr().err
