@@ -64,17 +64,17 @@ def write(known: TimmModel, folder: Path) -> tuple[str, ...]:
 
 
 def write_hf(known: TimmModel, module: Any, folder: Path) -> Path:
-    """A ViT's weights under the names of transformers, with its preprocessing."""
-    import transformers  # pyright: ignore[reportMissingImports]
-
+    """A ViT's weights as published folders name them, with its preprocessing."""
     side, width, depth = known.image_size(TimmSize.TEST), module.embed_dim, len(module.blocks)
     heads, inner = module.blocks[0].attn.num_heads, module.blocks[0].mlp.fc1.out_features
     sizes = {"image_size": side, "hidden_size": width, "num_hidden_layers": depth, "num_labels": module.num_classes}
     sizes |= {"num_attention_heads": heads, "intermediate_size": inner, "layer_norm_eps": module.norm.eps}
-    theirs = transformers.ViTForImageClassification(transformers.ViTConfig(**sizes))
+    folder.mkdir()
     state = hf_state(module.state_dict(), depth)
-    theirs.load_state_dict(state)
-    theirs.save_pretrained(folder)
+    safetensors.torch.save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {"model_type": "vit", "architectures": ["ViTForImageClassification"], **sizes}
+    config |= {"id2label": {i: f"LABEL_{i}" for i in range(module.num_classes)}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     mean, std = known.statistics
     processor = {"size": {"shortest_edge": known.resize_side(TimmSize.TEST)}, "crop_size": side, "do_center_crop": True}
     processor |= {"resample": {"bilinear": 2, "bicubic": 3}[known.filter], "image_mean": mean, "image_std": std}

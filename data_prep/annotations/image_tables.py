@@ -88,7 +88,8 @@ def _lines(path: Place, columns: Columns) -> Iterator[tuple[str, Mapping[str, An
             for row in reader:
                 yield f"{path}:{reader.line_num}", row
         except csv.Error as e:
-            raise DataError(f"{path}:{reader.reader.line_num}: cannot be read as CSV ({e}); save the table again") from e
+            line = reader.reader.line_num
+            raise DataError(f"{path}:{line}: cannot be read as CSV ({e}); save the table again") from e
         return
     for line_number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
