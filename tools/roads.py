@@ -1,9 +1,8 @@
 """The same weights through every road that a model can come by: `python -m tools.roads --out=DIR`.
 
-Drawn weights of timm's networks are read natively, by torch, as an ONNX file, by a function of Python and, of ViTs, as
-a folder in Hugging Face's layout, and score the suites; the table has the largest difference of a logit from the native
-one's, as a share of the largest, and of a score. ResNets have no such folder: transformers' are other networks. Needs
-torch, timm, transformers, onnx and onnxruntime beside the project's packages.
+Drawn weights of timm's networks are read natively, by torch, as an ONNX file and by a function of Python, and score
+the suites; the table has the largest difference of a logit from the native one's, as a share of the largest, and of a
+score. Needs torch, timm, onnx and onnxruntime beside the project's packages.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -58,46 +55,12 @@ def write(known: TimmModel, folder: Path) -> tuple[str, ...]:
         torch.onnx.export(module, (drawn,), exported, input_names=["images"], dynamo=False)
     native, module_file = f"timm:{known.name}:{weights}", folder / f"{known.name.replace('.', '_')}.py"
     module_file.write_text(_FUNCTION.format(native=native), encoding="utf-8")
-    roads = (native, f"torch:timm/{known.name}:{weights}", f"onnx:{exported}", f"python:{module_file}:network")
-    is_vit = isinstance(module, timm.models.VisionTransformer)
-    return (*roads, f"hf:{write_hf(known, module, folder / f'{known.name}.hf')}") if is_vit else roads
-
-
-def write_hf(known: TimmModel, module: Any, folder: Path) -> Path:
-    """A ViT's weights as published folders name them, with its preprocessing."""
-    side, width, depth = known.image_size(TimmSize.TEST), module.embed_dim, len(module.blocks)
-    heads, inner = module.blocks[0].attn.num_heads, module.blocks[0].mlp.fc1.out_features
-    sizes = {"image_size": side, "hidden_size": width, "num_hidden_layers": depth, "num_labels": module.num_classes}
-    sizes |= {"num_attention_heads": heads, "intermediate_size": inner, "layer_norm_eps": module.norm.eps}
-    folder.mkdir()
-    state = hf_state(module.state_dict(), depth)
-    safetensors.torch.save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    config = {"model_type": "vit", "architectures": ["ViTForImageClassification"], **sizes}
-    config |= {"id2label": {i: f"LABEL_{i}" for i in range(module.num_classes)}}
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    mean, std = known.statistics
-    processor = {"size": {"shortest_edge": known.resize_side(TimmSize.TEST)}, "crop_size": side, "do_center_crop": True}
-    processor |= {"resample": {"bilinear": 2, "bicubic": 3}[known.filter], "image_mean": mean, "image_std": std}
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
-    return folder
-
-
-def hf_state(timms: dict[str, Any], depth: int) -> dict[str, Any]:
-    """timm's queries, keys and values stand in one matrix below each other."""
-    named = {"cls_token": "vit.embeddings.cls_token", "pos_embed": "vit.embeddings.position_embeddings"}
-    layers = {"patch_embed.proj": "vit.embeddings.patch_embeddings.projection", "norm": "vit.layernorm"}
-    layers |= {"head": "classifier"}
-    inside = {"norm1": "layernorm_before", "norm2": "layernorm_after", "attn.proj": "attention.output.dense"}
-    inside |= {"mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense"}
-    found = {theirs: timms[name] for name, theirs in named.items()}
-    for i in range(depth):
-        block = f"vit.encoder.layer.{i}"
-        layers |= {f"blocks.{i}.{name}": f"{block}.{theirs}" for name, theirs in inside.items()}
-        for kind in ("weight", "bias"):
-            parts = timms[f"blocks.{i}.attn.qkv.{kind}"].chunk(3)
-            for name, part in zip(("query", "key", "value"), parts, strict=True):
-                found[f"{block}.attention.attention.{name}.{kind}"] = part.clone()
-    return found | {f"{b}.{kind}": timms[f"{a}.{kind}"] for a, b in layers.items() for kind in ("weight", "bias")}
+    return (
+        native,
+        f"torch:timm/{known.name}:{weights}",
+        f"onnx:{exported}",
+        f"python:{module_file}:network",
+    )
 
 
 def scores(results: luab_jax.SuiteResults) -> dict[str, float]:
@@ -139,7 +102,7 @@ def main() -> None:
                 line += f"{max(abs(a[k] - b[k]) for k in shared):10.1e}{len(found.suites):8}  {', '.join(lacking)}"
             print(line, flush=True)
         for path in arguments.out.glob(f"{name}*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            path.unlink()
 
 
 def _suites(model: Any, arguments: argparse.Namespace) -> luab_jax.SuiteResults:
