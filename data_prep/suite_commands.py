@@ -31,6 +31,7 @@ from data_prep.sources.scratch_tar import Scratch
 from data_prep.writing.summaries import summary_rows
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.dataset import Manifest
+from luab_jax.data.watermark import read_font
 from luab_jax.errors import DataError
 from luab_jax.io.storage import Place
 
@@ -229,7 +230,7 @@ def _watermarked(source: str, options: SuiteOptions, job: Callable[[str], Job]) 
         prefer_flat=True,
     )
     with kept_if_listed(inputs):
-        font = watermark.read_font(options.font)
+        font = read_font(options.font)
         listing = list_val(inputs, imagenet(), None)
     read_image = read_images(inputs, imagenet(), decode=False)
     manifests = []

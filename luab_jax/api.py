@@ -27,6 +27,7 @@ from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.inputs import model_inputs
 from luab_jax.data.pipeline import Reading
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
+from luab_jax.data.watermark import Font, read_font
 from luab_jax.distributed import sharding
 from luab_jax.distributed.memory import device_memory
 from luab_jax.errors import ExitCode, UserError
@@ -299,6 +300,7 @@ def run_suites(
     classes: ClassList | None = None,
     name: str = "",
     maps: str | None = None,
+    font: Path | None = None,
     overwrite: bool = False,
     predictions: Path | None = None,
     examples: int = 48,
@@ -322,6 +324,7 @@ def run_suites(
         name: Of a function, in results and tables; its own by default.
         maps: `rise` or `rise:MASKS`: for a model that tells nothing of where it sees a class, `localisation` finds out
             by occlusion, at the cost of 1,000 predictions (or MASKS) for each image.
+        font: SourceHanSerifSC-ExtraLight.otf, with which `imagenet_w_generated` draws its watermark.
         overwrite: Replaces the results of another checkpoint.
         predictions: A folder that keeps all predictions, two bytes a logit.
         examples: Example images to keep beside `out`, for the report's pictures.
@@ -337,7 +340,8 @@ def run_suites(
     batch_size = batch_size or _default_batch_size()
     reading = Reading(num_threads=num_threads, workers=workers)
     rise = None if maps is None else Rise.parse(maps)
-    loaded, predictor = _evaluated(model, preprocessing, classes, name, batch_size, reading, rise)
+    drawn = None if font is None else read_font(font)
+    loaded, predictor = _evaluated(model, preprocessing, classes, name, batch_size, reading, rise, font=drawn)
     entry = Entry(loaded, predictor, out, predictions)
     [results] = evaluate_suites(
         [entry], data, choose_suites(suites), overwrite=overwrite, examples=examples, cache=cache
@@ -367,6 +371,7 @@ def run_suites_together(
     outs: Mapping[str, Path] | None = None,
     *,
     maps: str | None = None,
+    font: Path | None = None,
     overwrite: bool = False,
     predictions: Path | None = None,
     examples: int = 48,
@@ -387,6 +392,7 @@ def run_suites_together(
         suites: Names, or suites of your own.
         outs: results.json of each, by the same names; those without are only returned.
         maps: For models of others, `rise` or `rise:MASKS`.
+        font: Of the watermark of `imagenet_w_generated`.
         overwrite: Replaces the results of other checkpoints.
         predictions: A folder that keeps all predictions, in a folder for each name.
         examples: Example images to keep beside each `out`.
@@ -399,6 +405,7 @@ def run_suites_together(
         UserError: An argument makes no sense; `DataError` where `data` holds nothing prepared.
     """
     reading, rise = Reading(num_threads=num_threads, workers=workers), None if maps is None else Rise.parse(maps)
+    drawn = None if font is None else read_font(font)
     chosen, programs = choose_suites(suites), Programs()
     whole = -(-(batch_size or _default_batch_size()) // jax.device_count()) * jax.device_count()
     found: dict[str, SuiteResults | UserError] = {}
@@ -407,7 +414,7 @@ def run_suites_together(
         for name, model in group.items():
             of_model = rise if isinstance(model, ForeignModel) else None
             try:
-                loaded, predictor = _evaluated(model, None, None, "", whole, reading, of_model, programs)
+                loaded, predictor = _evaluated(model, None, None, "", whole, reading, of_model, programs, drawn)
             except UserError as e:
                 found[name] = e
                 continue
@@ -456,6 +463,7 @@ def _evaluated(
     reading: Reading,
     maps: Rise | None,
     programs: Programs | None = None,
+    font: Font | None = None,
 ) -> tuple[Evaluated, Predicts]:
     """A model, and what predicts with it."""
     if isinstance(model, str | os.PathLike):
@@ -467,20 +475,22 @@ def _evaluated(
         if preprocessing or classes or name:
             raise UserError("preprocessing, classes and name are those of a function; a checkpoint states its own")
         if isinstance(model, ForeignModel):
-            return model.loaded, FunctionPredictor(model.loaded, batch_size, reading, maps)
+            return model.loaded, FunctionPredictor(model.loaded, batch_size, reading, maps, font)
         if maps is not None:
             raise UserError(
                 "maps: those by occlusion are for models of others; a run and timm's weights give their own"
             )
         if isinstance(model, SavedModel):
+            if font is not None:
+                raise UserError("font: saved predictions were made under the watermark that was given with them")
             return model, model
-        return model.loaded, Predictor(model.loaded, model.mesh, batch_size, reading, programs)
+        return model.loaded, Predictor(model.loaded, model.mesh, batch_size, reading, programs, font)
     if not callable(model):
         raise UserError(f"model: a {type(model).__name__}; expected what luab_jax.load gives, or a function")
     if preprocessing is None:
         raise UserError("a function needs preprocessing=luab_jax.Preprocessing(image_size=...), the images it is given")
     of_function = FunctionModel(model, preprocessing, name, classes or imagenet())
-    return of_function, FunctionPredictor(of_function, batch_size, reading, maps)
+    return of_function, FunctionPredictor(of_function, batch_size, reading, maps, font)
 
 
 def train(config: Config, workdir: Path, **options: Any) -> ExitCode:

@@ -113,6 +113,12 @@ _MAPS = flags.DEFINE_string(
     f"{_OF_OTHERS} rise, or rise:MASKS: localisation by occlusion, 1,000 (or MASKS) predictions for each image.",
     flag_values=_COMMAND.flags,
 )
+_FONT = flags.DEFINE_string(
+    "font",
+    None,
+    "SourceHanSerifSC-ExtraLight.otf, with which imagenet_w_generated draws its watermark on the images.",
+    flag_values=_COMMAND.flags,
+)
 _TRUST = flags.DEFINE_bool(
     "trust",
     False,
@@ -247,6 +253,7 @@ def _evaluate(checkpoint: str, weights: str | None, out: str) -> ExitCode:
         _SUITES.value,
         out,
         maps=_MAPS.value,
+        font=_FONT.value,
         overwrite=_OVERWRITE.value,
         predictions=_PREDICTIONS.value,
         examples=_EXAMPLES.value,
@@ -288,6 +295,7 @@ def _evaluate_together(checkpoints: list[str]) -> ExitCode:
         _SUITES.value,
         places,
         maps=_MAPS.value,
+        font=_FONT.value,
         overwrite=_OVERWRITE.value,
         predictions=_PREDICTIONS.value,
         examples=_EXAMPLES.value,
@@ -336,11 +344,11 @@ def _model(checkpoint: str, weights: str | None) -> Any:
         "std": _STD.value,
     }
     if checkpoint.startswith(SAVED):
-        other = (_PREDICTIONS.value, _WEIGHTS.value, _TIMM_SIZE.value, _COMMAND.flags["dtype"].present)
+        other = (_PREDICTIONS.value, _WEIGHTS.value, _TIMM_SIZE.value, _FONT.value, _COMMAND.flags["dtype"].present)
         if any(other) or any(value is not None for value in changes.values()):
             cli.usage(
                 f"--checkpoint={checkpoint} runs no model: neither preprocessing, --weights, --timm_size,"
-                " --dtype nor --predictions apply"
+                " --dtype, --font nor --predictions apply"
             )
         return checkpoint
     for name in ("mean", "std"):

@@ -47,7 +47,7 @@ OWNERS = {
     "pycocotools": ("luab_jax.data.masks",),
     "PIL": (
         *("luab_jax.data.decoding", "luab_jax.data.inputs", "luab_jax.data.transforms", "luab_jax.data.resampling"),
-        "luab_jax.corruptions.frost_photos",
+        *("luab_jax.data.watermark", "luab_jax.corruptions.frost_photos"),
         *("luab_jax.preview.grid", "luab_jax.report.page.overlay"),
         *("data_prep", "benchmarks"),
     ),

@@ -39,6 +39,7 @@ RUN_BY = {
     "luab_jax.evaluate": (
         *("tests/e2e/test_demo.py", "tests/test_cli.py"),
         *("tests/foreign/test_onnx_file.py", "tests/foreign/test_python_function.py", "tools/bucket_road.py"),
+        "tests/evaluation/test_more_suites.py",
     ),
     "luab_jax.export": ("tests/test_export.py",),
     "luab_jax.preflight": ("tests/preflight/test_command.py",),

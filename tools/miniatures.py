@@ -327,9 +327,12 @@ def main() -> None:
     model = create_model(config, num_classes=1000, image_size=SIDE, byproduct_shape=None)
     safetensors.numpy.save_file(to_timm(model, *sensible_params(model)), file)
     loaded = load(f"timm:{arguments.timm}:{file}", "latest", sharding.make_mesh(MeshConfig()))
-    Miniatures(arguments.out, loaded)
+    from tools.more_miniatures import FONT, add_more
+
+    add_more(Miniatures(arguments.out, loaded), arguments.out)
     print(f"python -m luab_jax.evaluate --checkpoint=timm:{arguments.timm}:{file} --suites=all"
-          f" --data={arguments.out / 'data'} --out={arguments.out / 'results.json'}")  # fmt: skip
+          f" --font={arguments.out / FONT} --data={arguments.out / 'data'}"
+          f" --out={arguments.out / 'results.json'}")  # fmt: skip
 
 
 if __name__ == "__main__":

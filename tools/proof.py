@@ -38,6 +38,7 @@ from tests.evaluation.test_corruptions import by_hand, versions
 from tests.evaluation.test_detection import false_positives_at_95
 from tests.evaluation.test_localisation import SIDE, drawn_and_looped
 from tests.evaluation.test_scores import byproduct_by_loop, random_points
+from tools.more_proofs import ROWS
 
 Pairs = Iterable[tuple[float, float]]
 """Ours, and the reference's."""
@@ -215,6 +216,7 @@ PROOFS = (
     Proof("Wilson interval", "scipy.stats binomtest.proportion_ci", _wilson, 200),
     Proof("jackknife of mAP", "scikit-learn on the other images", _jackknife),
     Proof("paired accuracies: 0 excluded", "McNemar's test, scipy.stats chi2", _paired_shares, 200),
+    *(Proof(*row) for row in ROWS),
 )  # fmt: skip
 
 

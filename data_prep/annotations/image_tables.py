@@ -83,11 +83,15 @@ def _lines(path: Place, columns: Columns) -> Iterator[tuple[str, Mapping[str, An
     wanted = (columns.file_name, *filter(None, (columns.label,)), *columns.groups, *(name for name, _ in columns.where))
     if path.suffix.lower() == ".csv":
         reader = csv.DictReader(io.StringIO(text))
-        header = reader.fieldnames or ()
-        if missing := [name for name in wanted if name not in header]:
-            raise DataError(f"{path}:1: has no column {missing[0]!r}, but {', '.join(header)[:200]}")
-        for row in reader:
-            yield f"{path}:{reader.line_num}", row
+        try:
+            header = reader.fieldnames or ()
+            if missing := [name for name in wanted if name not in header]:
+                raise DataError(f"{path}:1: has no column {missing[0]!r}, but {', '.join(header)[:200]}")
+            for row in reader:
+                yield f"{path}:{reader.line_num}", row
+        except csv.Error as e:
+            line = reader.reader.line_num
+            raise DataError(f"{path}:{line}: cannot be read as CSV ({e}); save the table again") from e
         return
     for line_number, line in enumerate(text.splitlines(), 1):
         if not line.strip():

@@ -2,8 +2,9 @@
 
 As mmoayeri/HardImageNet does on the input of a model: image and mask squashed to 256 x 256 by Pillow's bilinear filter,
 centre of 224, whatever of the mask is not zero is the object (augmentations.py, datasets/hard_imagenet.py); grey is a
-half (ablations.py, `replace_with_gray`), noise is normal with a deviation of a quarter of white (rfs.py,
-`noisy_fg_bg_accs`). Here all of it is stored at 224 in eight bits, and one draw of noise instead of three.
+half (ablations.py, `replace_with_gray`), tiles are those of its `tile` (`tiles.py` beside this), noise is normal with a
+deviation of a quarter of white (rfs.py, `noisy_fg_bg_accs`). Here all of it is stored at 224 in eight bits, with
+one draw of noise instead of three.
 
 The classes are those of the masks' names, `<wnid>_<image>`; the pickles beside them are not read.
 """
@@ -16,11 +17,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from data_prep.datasets.imagenet_ab import ReadImage
 from data_prep.datasets.listing import Item, Listing, stem_of
+from data_prep.datasets.tiles import Object, Pixels, tiled
 from data_prep.own_suites.encoding import encode_image, encode_mask
 from data_prep.problems import Reason
 from data_prep.sources.tree import File, Reader, Source, walk
@@ -29,14 +30,12 @@ from luab_jax.data.decoding import decode
 from luab_jax.errors import DataError
 
 VERSION = 1
-SPLITS = ("original", "grey", "grey_box", "noisy_object", "noisy_background")
+SPLITS = ("original", "grey", "grey_box", "tile", "noisy_object", "noisy_background")
 SIDE, RESIZED = 224, 256
 GREY = 128
 """A half of white, rounded."""
 DEVIATION = 0.25
 _MASK = re.compile(r"(n\d{8})_(.+)\.\w+")
-Pixels = UInt8[np.ndarray, "h w 3"]
-Object = Bool[np.ndarray, "h w"]
 
 
 def keep_outlined(listing: Listing, masks: Source) -> None:
@@ -101,6 +100,8 @@ def changed(pixels: Pixels, of_object: Object, split: str, file_name: str) -> Pi
             return np.where(of_object[..., None], np.uint8(GREY), pixels)
         case "grey_box":
             return np.where(box_of(of_object)[..., None], np.uint8(GREY), pixels)
+        case "tile":
+            return tiled(pixels, of_object)
         case "noisy_object" | "noisy_background":
             where = of_object if split == "noisy_object" else ~of_object
             seed = int.from_bytes(hashlib.blake2b(f"{split}/{file_name}".encode(), digest_size=8).digest(), "big")

@@ -85,7 +85,7 @@ def _read(files: list[Place], columns: tuple[str, ...]) -> Iterator[tuple[Place,
                     for values in batch.to_pylist():
                         yield file, row, values
                         row += 1
-        except (pa.ArrowException, OSError) as e:
+        except (pa.ArrowException, OSError, ValueError) as e:  # the last: of texts that are not UTF-8
             raise DataError(f"{file}: cannot be read as a parquet file of imagenet_hard ({e})") from e
 
 

@@ -115,7 +115,10 @@ def read_val_labels(path: str | None) -> ValLabels:
 
 def _table(lines: list[str], path: str) -> list[list[str]]:
     """Image and class of a table with a header; of a cell with boxes behind the class, the class."""
-    header, *rows = csv.reader(lines)
+    try:
+        header, *rows = csv.reader(lines)
+    except csv.Error as e:
+        raise DataError(f"--val_labels={path}: cannot be read as CSV ({e})") from e
     names = [name.strip().lower().replace("_", "") for name in header]
     image = next((i for i, name in enumerate(names) if name in _IMAGE_COLUMNS), None)
     label = next((i for i, name in enumerate(names) if name in _CLASS_COLUMNS), None)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from luab_jax.data.pipeline import Reading
+from luab_jax.data.watermark import Font, laid_on
 from luab_jax.errors import UserError
 from luab_jax.evaluation.predictor import BatchPredictor, Output, occlusion
 from luab_jax.evaluation.rise import Rise
@@ -19,7 +20,14 @@ from luab_jax.foreign.model import FunctionModel
 class FunctionPredictor(BatchPredictor[FunctionModel]):
     """Gives a function batches of `batch_size` images, the last one padded by black ones."""
 
-    def __init__(self, model: FunctionModel, batch_size: int, reading: Reading, maps: Rise | None = None):
+    def __init__(
+        self,
+        model: FunctionModel,
+        batch_size: int,
+        reading: Reading,
+        maps: Rise | None = None,
+        font: Font | None = None,
+    ):
         """With `maps`, those are made by occlusion.
 
         Raises `UserError` on several hosts, whose functions know nothing of each other.
@@ -30,11 +38,13 @@ class FunctionPredictor(BatchPredictor[FunctionModel]):
         self.batch_size = batch_size
         self.reading = reading
         self.rise = maps
+        self.font = font
 
     @property
     def gives(self) -> frozenset[Need]:
         has_map = self.loaded.maps is not None or self.rise is not None
-        return frozenset({Need.LOGITS, Need.MAP} if has_map else {Need.LOGITS})
+        found = {Need.LOGITS: True, Need.MAP: has_map, Need.FONT: self.font is not None}
+        return frozenset(need for need, given in found.items() if given)
 
     @property
     def map_kind(self) -> str:
@@ -51,6 +61,8 @@ class FunctionPredictor(BatchPredictor[FunctionModel]):
 
     def outputs_of(self, images: UInt8[np.ndarray, "b h w 3"], view: View) -> Output:
         """Raises `UserError` for outputs that are no logits of the images."""
+        if view is View.WATERMARK:
+            images = laid_on(images, self.mark(images.shape[1]))
         hidden, black = occlusion(view, images.shape[1])
         fed = self.loaded.feed(images, hidden, black=bool(black))
         return self.loaded.logits(self.loaded.outputs_of(fed)), None

@@ -14,7 +14,7 @@ from luab_jax.evaluation.scores.foreground import object_reliance
 from luab_jax.evaluation.scores.shape_bias import shape_bias
 from luab_jax.evaluation.scores.shift import counter_drop, mean_of_parts, of_origins, other_corruptions
 from luab_jax.evaluation.scores.watermark import watermark_gap
-from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite
+from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite, View
 
 _VAL = ("imagenet_real", "imagenet", "imagenet_localisation", "prepared", ".")
 _SQUARES_OF_224 = Stored(side=224)
@@ -94,10 +94,23 @@ MORE_SUITES: tuple[Suite, ...] = (
         group=_GROUP,
     ),
     Suite(
+        "imagenet_w_generated",
+        {"watermark": Part(_VAL, "val", View.WATERMARK), "clean": Part(_VAL, "val")},
+        Scored(watermark_gap),
+        "in_w_gap",
+        _get("imagenet", "ILSVRC2012_img_val.tar"),
+        IMAGENET,
+        needs=frozenset({Need.FONT}),
+        protocol="argmax over 1,000, accuracy with the watermark, drawn on the input of the model, less that without"
+        " (facebookresearch/Whac-A-Mole watermark_transform.py, eval_watermark_shortcut.py)",
+        protocols={"carton_gap": "the same of images of cartons"},
+        group=_GROUP,
+    ),
+    Suite(
         "hard_imagenet",
         {
-            name: _part("hard_imagenet", name, stored=_SQUARES_OF_224)
-            for name in ("original", "grey", "grey_box", "noisy_object", "noisy_background")
+            name: _part("hard_imagenet", name, optional=name == "tile", stored=_SQUARES_OF_224)
+            for name in ("original", "grey", "grey_box", "tile", "noisy_object", "noisy_background")
         },
         Scored(object_reliance),
         "top1",
@@ -107,6 +120,7 @@ MORE_SUITES: tuple[Suite, ...] = (
         protocols={
             "top1_grey": "with a half grey object (ablations.py)",
             "top1_grey_box": "with a half grey box around the object (ablations.py)",
+            "top1_tile": "with the box of the object filled by what is beside it (ablations.py)",
             "rfs": "relative foreground sensitivity under noise of 0.25, one draw (rfs.py)",
         },
         group=_GROUP,

@@ -20,6 +20,7 @@ from luab_jax.checkpoints.loaded import LoadedModel
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Reading, Truth, eval_batches
 from luab_jax.data.transforms import ANY_SIZE, Preprocessing, Stored
+from luab_jax.data.watermark import Font, laid_on, opacity
 from luab_jax.distributed import sharding
 from luab_jax.errors import DataError, UserError
 from luab_jax.evaluation.accumulator import Evaluated
@@ -61,6 +62,8 @@ class BatchPredictor(ABC, Generic[EvaluatedT]):
     reading: Reading
     further_heads: tuple[str, ...] = ()
     """Names of the byproduct heads after the first."""
+    font: Font | None = None
+    """Of the watermark in `View.WATERMARK`."""
 
     @property
     @abstractmethod
@@ -103,6 +106,11 @@ class BatchPredictor(ABC, Generic[EvaluatedT]):
         """Of at most `batch_size` inputs, the same on every host, by the same program as everything else."""
         logits, _ = self.outputs_of(self.place_whole(self.padded(np.asarray(images))), View.PLAIN)
         return np.asarray(logits)[: len(images)]
+
+    def mark(self, side: int) -> UInt8[np.ndarray, "side side 1"]:
+        """How opaque the watermark is on an input of that size."""
+        assert self.font is not None, "suites that lack `Need.FONT` are not run"
+        return opacity(self.font, side)
 
     def place_whole(self, images: UInt8[np.ndarray, "b h w 3"]) -> Any:
         """A whole batch, the same on every host, as `outputs_of` takes it."""
@@ -211,10 +219,17 @@ class Predictor(BatchPredictor[LoadedModel]):
     """
 
     def __init__(
-        self, loaded: LoadedModel, mesh: Mesh, batch_size: int, reading: Reading, programs: Programs | None = None
+        self,
+        loaded: LoadedModel,
+        mesh: Mesh,
+        batch_size: int,
+        reading: Reading,
+        programs: Programs | None = None,
+        font: Font | None = None,
     ):
         """`batch_size` is rounded up to a multiple of the devices; `programs` are shared with other predictors on the
         same mesh."""
+        self.font = font
         self.batch_size = -(-batch_size // mesh.size) * mesh.size
         self.loaded = loaded
         self.further_heads = tuple(spec.name for spec in loaded.model.heads[1:])
@@ -230,11 +245,13 @@ class Predictor(BatchPredictor[LoadedModel]):
         self._shapes: set[tuple[int, ...]] = set()
         """Of the batches that were predicted."""
         self._everywhere = jax.jit(lambda rows: rows, in_shardings=self.rows, out_shardings=self.outputs)
+        self._laid_on = jax.jit(laid_on, in_shardings=(self.rows, self.whole), out_shardings=self.rows)
 
     @property
     def gives(self) -> frozenset[Need]:
         head = {Need.BYPRODUCT_HEAD} if self.loaded.has_byproduct_head else set()
-        return frozenset({Need.LOGITS, Need.MAP, Need.GRADIENT, Need.FEATURES} | head)
+        font = {Need.FONT} if self.font is not None else set()
+        return frozenset({Need.LOGITS, Need.MAP, Need.GRADIENT, Need.FEATURES} | head | font)
 
     @property
     def map_kind(self) -> str:
@@ -259,6 +276,8 @@ class Predictor(BatchPredictor[LoadedModel]):
 
     def outputs_of(self, images: Array, view: View) -> Output:
         """Of a whole batch on the devices, padding included."""
+        if view is View.WATERMARK:
+            images = self._laid_on(images, self.mark(images.shape[1]))
         arguments = (self.loaded.params, self.loaded.batch_stats, images, *occlusion(view, images.shape[1]))
         self._shapes.add(images.shape)
         key = ("predict", self._architecture, images.shape)
@@ -324,7 +343,7 @@ def occlusion(view: View, side: int) -> tuple[Bool[np.ndarray, "h w"], np.bool_]
     The centre square has half the side: rows and columns 56 to 167 of 224.
     """
     hidden = np.zeros((side, side), bool)
-    if view is not View.PLAIN:
+    if view in (View.CENTRE_MEAN, View.CENTRE_BLACK):
         hole = side // 2
         start = (side - hole) // 2
         hidden[start : start + hole, start : start + hole] = True

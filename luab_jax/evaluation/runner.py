@@ -16,6 +16,7 @@ from etils import epath
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.copies import SplitCache
 from luab_jax.data.dataset import PreparedSplit, has_split, open_split
+from luab_jax.data.watermark import Font
 from luab_jax.distributed import sharding
 from luab_jax.errors import ConfigError, DataError, ShardError, StorageError, UserError, WorkerLostError, option
 from luab_jax.evaluation.accumulator import Evaluated, Missing, Predicts, Source, SuiteRun, data_identity
@@ -156,6 +157,7 @@ def _plan(
         if suite.name in results.suites:
             other = "data" if results.suites[suite.name].data.identity != identity else ""
             other = other or ("maps" if _has_other_maps(suite, results, predictor) else "")
+            other = other or ("font" if _has_other_font(suite, results, predictor) else "")
             if not other:
                 say(f"{suite.name}: already in the results", active=jax.process_index() == 0)
                 continue
@@ -178,6 +180,18 @@ def _has_other_maps(suite: Suite, results: Results, predictor: Predicts) -> bool
     return kind is not None and kind != predictor.map_kind
 
 
+def _has_other_font(suite: Suite, results: Results, predictor: Predicts) -> bool:
+    """Whether the watermark of the result was drawn with another font than is given now; without one it stays."""
+    font = font_of(predictor)
+    return Need.FONT in suite.needs and font is not None and results.suites[suite.name].details.get("font") != font
+
+
+def font_of(predictor: Predicts) -> str | None:
+    """Of the watermark, by its digest; None where none was given."""
+    font = getattr(predictor, "font", None)
+    return None if font is None else str(font.digest if isinstance(font, Font) else font)
+
+
 def _read_all(members: Sequence[Member], cache: SplitCache | None) -> None:
     """Source by source; a suite whose sources are read has its result, or is missing.
 
@@ -190,7 +204,8 @@ def _read_all(members: Sequence[Member], cache: SplitCache | None) -> None:
             if not (readers := member.readers(source)):
                 continue
             try:
-                reading = SourceReading(source, readers, member.loaded, member.results.unfinished, member.save_to)
+                unfinished, font = member.results.unfinished, font_of(member.predictor)
+                reading = SourceReading(source, readers, member.loaded, unfinished, member.save_to, font)
             except DataError as e:
                 _conclude(member, source, readers, {run.suite.name: str(e) for run in readers})
                 continue
@@ -253,7 +268,8 @@ def _conclude(
     for run in readers:
         if run.suite.name not in failed and not run.waiting():
             try:
-                _add(run, run.scores(), member.loaded, member.results)
+                drawn = {"font": font_of(member.predictor)} if Need.FONT in run.suite.needs else {}
+                _add(run, {**run.scores(), **drawn}, member.loaded, member.results)
             except DataError as e:
                 failed[run.suite.name] = str(e)
     member.missing += [Missing(run.suite, failed[run.suite.name]) for run in readers if run.suite.name in failed]
@@ -381,8 +397,12 @@ def _why_not(suite: Suite, loaded: Evaluated, predictor: Predicts) -> str | None
     if isinstance(suite.method, Procedure) and not isinstance(predictor, BatchPredictor):
         return Need.LOGITS.value
     lacking = next((need for need in Need if need in suite.needs - predictor.gives), None)
-    remedy = f"; {option('maps', 'rise')} makes one by occlusion" if lacking is Need.MAP else ""
-    return lacking and f"{lacking.value}{remedy}"
+    remedies = {
+        Need.MAP: f"; {option('maps', 'rise')} makes one by occlusion",
+        Need.FONT: f"; give it with {option('font', 'SourceHanSerifSC-ExtraLight.otf')}"
+        " (facebookresearch/Whac-A-Mole, imagenet_w/fonts)",
+    }
+    return lacking and f"{lacking.value}{remedies.get(lacking, '')}"
 
 
 def _no_data(suite: Suite, found: Mapping[str, epath.Path | None], loaded: Evaluated) -> str | None:

@@ -171,10 +171,16 @@ class SavedModel:
             std=tuple(stated["std"]),
         )
         self.sides = frozenset(about.get("sides", [self.preprocessing.image_size]))
+        fonts = sorted({about["font"] for about in abouts if "font" in about})
+        if len(fonts) > 1:
+            raise UserError(f"{directory}: its predictions under a watermark are of fonts {' and '.join(fonts)}")
+        self.font = fonts[0] if fonts else None
+        """Of the watermark in `View.WATERMARK`, by its digest."""
 
     @property
     def gives(self) -> frozenset[Need]:
-        return frozenset({Need.BYPRODUCT_HEAD}) if self.has_byproduct_head else frozenset()
+        found = {Need.BYPRODUCT_HEAD: self.has_byproduct_head, Need.FONT: self.font is not None}
+        return frozenset(need for need, given in found.items() if given)
 
     def side_for(self, stored: Stored) -> int:
         """As of a `LoadedModel`."""

@@ -41,9 +41,10 @@ class SourceReading:
         loaded: Evaluated,
         unfinished: Unfinished,
         save_to: epath.PathLike | None = None,
+        font: str | None = None,
     ):
-        """Raises `DataError` if the source cannot be opened."""
-        self._source, self._loaded, self._save_to = source, loaded, save_to
+        """`font`: of the watermark, by its digest. Raises `DataError` if the source cannot be opened."""
+        self._source, self._loaded, self._save_to, self._font = source, loaded, save_to, font
         self.opened = open_split(source.directory, source.split)
         self.missing: list[Missing] = []
         """The suites that the data is not for."""
@@ -61,22 +62,23 @@ class SourceReading:
         self.views: list[View] = []
         """That its suites want; known once it has begun."""
         name = f"{self.opened.manifest.dataset}-{source.split}"
-        facts = {"stored": str(source.stored), "predictions": save_to is not None}
+        facts: dict[str, object] = {"stored": str(source.stored), "predictions": save_to is not None}
+        if View.WATERMARK in self._wanted():
+            facts["font"] = font
         self.work = unfinished.work(name, {source.split: self.opened}, **facts)
 
     def begin(self) -> None:
         """Takes up what an earlier run kept; until `end` what comes is written."""
-        wanted = {view for run in self._runs for view in run.views(self._source)}
-        self.views = sorted(wanted, key=lambda view: view.value)
+        self.views = sorted(self._wanted(), key=lambda view: view.value)
         for _ in range(2):  # what is of other suites is forgotten, and the work begins anew
             with ExitStack() as stack:
                 writers: dict[View, PredictionWriter] = {}
                 if self._save_to is not None and jax.process_index() == 0:
                     about = describe(self._loaded)
-                    writers = {
-                        v: stack.enter_context(PredictionWriter(self._save_to, self.opened, v, about))
-                        for v in self.views
-                    }
+                    for view in self.views:
+                        of_view = about | ({"font": self._font} if view is View.WATERMARK else {})
+                        writer = PredictionWriter(self._save_to, self.opened, view, of_view)
+                        writers[view] = stack.enter_context(writer)
                 stack.enter_context(self.work)
                 try:
                     self.done = self._take_up(writers)
@@ -90,6 +92,9 @@ class SourceReading:
                 run.forget(self._source)
         sharding.agree({f"data in {self._source.directory}": self.opened.manifest.fingerprint, "done": self.done})
         self._start = time.monotonic()
+
+    def _wanted(self) -> set[View]:
+        return {view for run in self._runs for view in run.views(self._source)}
 
     @property
     def asks(self) -> bool:

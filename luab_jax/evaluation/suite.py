@@ -23,6 +23,8 @@ class View(enum.Enum):
     """The centre square of half the side is zero after normalisation: the mean colour."""
     CENTRE_BLACK = "centre_black"
     """The same square is zero before normalisation: black."""
+    WATERMARK = "watermark"
+    """Under ImageNet-W's watermark, drawn on the pixels before normalisation."""
 
 
 class Need(enum.Enum):
@@ -35,6 +37,8 @@ class Need(enum.Enum):
     """The parameters and a function of jax, through which a gradient can be taken."""
     FEATURES = "it needs what the classifier reads, which this model does not give; evaluate a workdir or timm:FILE"
     """What the last layer is linear on, for images that the suite chooses."""
+    FONT = "it draws a watermark on the images, and has no font for it"
+    """Given with the command, not by the model."""
     BYPRODUCT_HEAD = "the checkpoint has no byproduct head"
 
 

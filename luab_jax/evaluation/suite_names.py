@@ -15,7 +15,7 @@ ALL = (
     *("si_size", "si_location", "si_rotation", "backgrounds_challenge", "bgc_accuracy", "localisation"),
     *("coco", "coco_context"),
     *("demo_backgrounds", "demo_size", "demo_position", "demo_rotation", "demo_corruptions"),
-    *("cue_conflict", "imagenet_x", "imagenet_d", "imagenet_w"),
+    *("cue_conflict", "imagenet_x", "imagenet_d", "imagenet_w", "imagenet_w_generated"),
     *("hard_imagenet", "counteranimal", "imagenet_hard", "imagenet_c_bar", "imagenet_3dcc"),
     *("effective_robustness", "own_backgrounds", "own_backgrounds_of_sets", "own_bgc_accuracy", "own_corruptions"),
     *("own_occlusions", "own_size", "own_position", "own_rotation"),

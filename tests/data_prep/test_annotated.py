@@ -132,6 +132,8 @@ def test_boxes_masks_and_sets_of_labels(tmp_path: Path) -> None:
         ("file_name,y\na.png,0\na.png,1\n", ("--label=y",), "t.csv:3: a.png is there twice"),
         ("file_name,y,g\na.png,0,\n", ("--label=y", "--groups=g"), "t.csv:2: g is ''; a group needs a value"),
         ("file_name,y\na.png,0\n", ("--label=y", "--where=y=3"), "t.csv: holds no row with y=3"),
+        ("file_name,y\na\r\rb.png,0\n", ("--label=y",), "cannot be read as CSV (new-line character seen"),
+        (f"file_name,y\na.png,{'0' * 140_000}\n", ("--label=y",), "t.csv:2: cannot be read as CSV (field larger"),
         ("file_name,y\nz.png,0\n", ("--label=y",), "'z.png' here, 'a.png' there"),
         ("file_name,y,x_min\na.png,0,5\n", ("--label=y",), "is no box, expected x_min, y_min, x_max, y_max in pixels"),
         ("file_name,y\na.png,0\n", ("--label=y", "--byproducts=c.csv"), "give one of them"),

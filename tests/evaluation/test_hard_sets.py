@@ -18,6 +18,7 @@ from luab_jax.data.decoding import decode_mask
 from luab_jax.data.features import Example
 from luab_jax.errors import ExitCode
 from luab_jax.evaluation.scores.foreground import relative_sensitivity
+from tests.data_prep.test_tiles import by_coordinates
 from tests.evaluation.test_more_suites import evaluated, logits_of, model, picture, prepare, quarters
 
 IDS = imagenet().ids
@@ -65,7 +66,7 @@ def test_hard_imagenet(outlined: Path, tmp_path: Path) -> None:
     result = evaluated(tmp_path, "hard_imagenet")
     right: dict[str, list[bool]] = {}
     by_class: dict[str, dict[str, list[bool]]] = {}
-    for split in ("original", "grey", "grey_box", "noisy_object", "noisy_background"):
+    for split in ("original", "grey", "grey_box", "tile", "noisy_object", "noisy_background"):
         opened = open_split(tmp_path / "hard_imagenet", split)
         for example in (Example(opened.records[i]) for i in range(len(opened.records))):
             wnid, name = example.file_name.split("/")
@@ -78,6 +79,8 @@ def test_hard_imagenet(outlined: Path, tmp_path: Path) -> None:
             elif split.startswith("grey"):
                 hidden = where if split == "grey" else box_of(where)
                 assert np.array_equal(stored, np.where(hidden[..., None], 128, pixels))
+            elif split == "tile":
+                assert np.array_equal(stored, by_coordinates(pixels, where))
             else:
                 noisy = where if split == "noisy_object" else ~where
                 assert np.array_equal(stored[~noisy], pixels[~noisy])
@@ -90,6 +93,7 @@ def test_hard_imagenet(outlined: Path, tmp_path: Path) -> None:
     assert 0 < np.mean(right["original"]) < 1 and result["n"] == 24
     assert result["top1"] == pytest.approx(np.mean(right["original"]))
     assert result["top1_grey"] == pytest.approx(np.mean(right["grey"]))
+    assert result["top1_tile"] == pytest.approx(np.mean(right["tile"]))
     assert result["top1_grey_box"] == pytest.approx(np.mean(right["grey_box"]))
     noisy = {name: np.mean([np.mean(of) for of in by_class[name].values()]) for name in by_class}
     assert result["noisy_object"] == pytest.approx(noisy["noisy_object"])
@@ -206,7 +210,12 @@ def test_parquet_files_of_something_else_are_refused(tmp_path: Path, capsys: Cap
     (tmp_path / "other").mkdir()
     parquet.write_table(pa.table({"image": [b""], "label": [[1]]}), tmp_path / "other" / "a.parquet")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "latin").mkdir()
+    table = parquet.read_table(tmp_path / "wrong" / "a.parquet")
+    latin = pa.array([b"\xe9"] * len(table), pa.binary()).view(pa.string())  # as writers that check nothing leave it
+    parquet.write_table(table.set_column(2, "origin", latin), tmp_path / "latin" / "a.parquet")
     for folder, message in (
+        ("latin", "a.parquet: cannot be read as a parquet file of imagenet_hard ('utf-8' codec"),
         ("wrong", "a.parquet: row 1: label is [1000], expected indices from 0 to 999"),
         ("text", "a.parquet: cannot be read as a parquet file of imagenet_hard"),
         ("other", "a.parquet: has no column origin, but image, label"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,19 +15,24 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from data_prep.__main__ import main
 from data_prep.datasets.suites import C_BAR, THREE_D
-from luab_jax.api import run_suites
+from luab_jax.api import load, run_suites
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.dataset import open_split, read_manifest
 from luab_jax.data.features import Example
 from luab_jax.data.label_tables import FACTORS, IMAGENET_D, IMAGENET_O, IMAGENET_R, SIXTEEN
-from luab_jax.data.transforms import Preprocessing
-from luab_jax.errors import DataError, ExitCode
+from luab_jax.data.transforms import Preprocessing, ResizeFilter
+from luab_jax.data.watermark import read_font
+from luab_jax.errors import DataError, ExitCode, UserError
+from luab_jax.evaluate import main as evaluate
 from luab_jax.evaluation.answers import ARGMAX, Answer, Answers, Doubt
 from luab_jax.evaluation.decisions import category_scores, decide, texture_of
 from luab_jax.evaluation.scores.detection import detection
 from luab_jax.evaluation.scores.effective_robustness import effective_robustness, line, published
 from luab_jax.evaluation.scores.shape_bias import error_consistency, shape_bias
 from luab_jax.evaluation.scores.watermark import CARTON, watermark_gap
+from luab_jax.results.format import Suite as SuiteResult
+from luab_jax.results.read import read_results
+from tests.data.test_watermark import pillows_own
 from tests.evaluation.drawn import guesses, predictions, softmax, truth
 
 IDS = imagenet().ids
@@ -40,6 +47,11 @@ def model(images: np.ndarray) -> np.ndarray:
     quarters = [images[:, y : y + half, x : x + half] for y in (0, half) for x in (0, half)]
     features = np.concatenate([quarter.mean(axis=(1, 2)) for quarter in quarters], axis=1)
     return (features / 64 - 2).astype(np.float32) @ PROJECTION
+
+
+def network() -> tuple[Callable[[np.ndarray], np.ndarray], Preprocessing]:
+    """As `--checkpoint=python:` names it; images are cut as `data_prep suite imagenet_w` cuts them."""
+    return model, Preprocessing(image_size=SIDE, resize_side=256, filter=ResizeFilter.BILINEAR)
 
 
 def quarters(seed: int) -> np.ndarray:
@@ -224,9 +236,8 @@ def test_imagenet_d(tmp_path: Path) -> None:
 
 def test_imagenet_w(val: tuple[Path, dict[str, np.ndarray]], tmp_path: Path, capsys: Capture) -> None:
     """Drawn with Pillow's own font, which has none of the characters, so that boxes stand for them."""
-    font = ImageFont.load_default(36)
-    assert isinstance(font, ImageFont.FreeTypeFont) and isinstance(font.path, io.BytesIO)
-    (tmp_path / "font.otf").write_bytes(font.path.getvalue())
+    font = ImageFont.truetype(io.BytesIO(pillows_own().data), 36)
+    (tmp_path / "font.otf").write_bytes(pillows_own().data)
     source = val[0]
     flags = (f"--font={tmp_path / 'font.otf'}",)
     assert prepare("imagenet_w", source, tmp_path / "data", *flags) == ExitCode.DONE
@@ -250,11 +261,41 @@ def test_imagenet_w(val: tuple[Path, dict[str, np.ndarray]], tmp_path: Path, cap
     assert result["top1_clean"] == pytest.approx(np.mean(right["clean"]))
     assert result["in_w_gap"] == pytest.approx(np.mean(right["watermark"]) - np.mean(right["clean"]))
     assert "carton_gap" not in result and result.data.generated.startswith("by luab_jax 1, font ")
+    drawn = watermarked(source, tmp_path)
+    for name, entry in result.scores.items():
+        assert (drawn[name], drawn.scores[name].interval) == (entry.value, entry.interval), name
     assert prepare("imagenet_w", source, tmp_path / "other") == ExitCode.FAILED
     assert "--font=SourceHanSerifSC-ExtraLight.otf" in capsys.readouterr().err
     (tmp_path / "no.otf").write_text("no font")
     assert prepare("imagenet_w", source, tmp_path / "other", f"--font={tmp_path / 'no.otf'}") == ExitCode.FAILED
     assert "cannot be read as a font" in capsys.readouterr().err
+
+
+def watermarked(source: Path, folder: Path) -> SuiteResult:
+    """ImageNet-W drawn while it is evaluated."""
+    data, name, kept, out = folder / "val", "imagenet_w_generated", folder / "kept", folder / "w.json"
+    digest = read_font(folder / "font.otf").digest
+    assert prepare("imagenet", source, data) == ExitCode.DONE
+
+    def run(**options: Any) -> SuiteResult:
+        return run_suites(load(checkpoint), data, name, out, **options)[name]
+
+    checkpoint = "python:tests.evaluation.test_more_suites:network"
+    with pytest.raises(UserError, match=r"has no font for it; give it with font='SourceHanSerifSC-ExtraLight\.otf'"):
+        run()
+    with pytest.raises(DataError, match=r"font='.*absent\.otf': cannot be read as a font"):
+        run(font=folder / "absent.otf")
+    asked = [f"--checkpoint={checkpoint}", f"--suites={name}", f"--data={data}", f"--out={out}"]
+    assert evaluate([*asked, f"--font={folder / 'font.otf'}", f"--predictions={kept}"]) == ExitCode.DONE
+    drawn = read_results(out).suites[name]
+    assert drawn.details["font"] == digest and not drawn.data.generated
+    saved = run_suites(f"predictions:{kept}", data, name)[name]  # logits of two bytes
+    assert saved.details["font"] == digest and saved["in_w_gap"] == drawn["in_w_gap"]
+    # A result of another font is no result.
+    (folder / "other.otf").write_bytes((folder / "font.otf").read_bytes() + b" ")
+    again = run(font=folder / "other.otf")
+    assert again.details["font"] != digest and again["in_w_gap"] == drawn["in_w_gap"]
+    return drawn
 
 
 def test_what_the_watermark_does_to_cartons_is_told_apart() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.fuzz import annotations, archives, stored
+from tools.fuzz import annotations, archives, stored, suite_files
 from tools.fuzz.reader import Reader
 
 READERS: dict[str, Callable[[Path], Reader]] = {
@@ -22,4 +22,9 @@ READERS: dict[str, Callable[[Path], Reader]] = {
     "image": stored.images,
     "tar": archives.tars,
     "zip": archives.zips,
+    "video": suite_files.videos,
+    "parquet": suite_files.parquet_files,
+    "people": suite_files.people,
+    "factors": suite_files.factor_lines,
+    "images": suite_files.image_tables,
 }

@@ -18,7 +18,7 @@ BOOTSTRAP = f"standard deviation of {intervals.NUM_RESAMPLES} bootstrap resample
 
 
 def object_reliance(parts: Mapping[str, Answers]) -> Scores:
-    """`top1` of the images; of the same with the object greyed, of which a model that needs the object has little.
+    """`top1` of the images; of the same with the object greyed or tiled over, where a model that needs it has little.
 
     `rfs` is how much more noise on the object costs than noise around it (`relative_sensitivity`), of accuracies that
     are means over classes. Raises `DataError` where the two have other images.
@@ -45,7 +45,8 @@ def object_reliance(parts: Mapping[str, Answers]) -> Scores:
         "top1": intervals.share(parts["original"].right, images=parts["original"].images),
         **{
             f"top1_{name}": intervals.share(parts[name].right, Direction.NONE, parts[name].images)
-            for name in ("grey", "grey_box")
+            for name in ("grey", "grey_box", "tile")
+            if name in parts
         },
         "rfs": Score(value, NUMBER, Direction.HIGHER, bounds, BOOTSTRAP, sample=Sample(Kind.RESAMPLES, replicates)),
         "noisy_object": Score(noisy_object, FRACTION),
