@@ -20,7 +20,7 @@ from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.features import Example
 from luab_jax.data.transforms import input_of_file
 from luab_jax.distributed import sharding
-from luab_jax.errors import DataError, ShardError, StorageError, UserError, WorkerLostError, WriteError
+from luab_jax.errors import DataError, ShardError, StorageError, UserError, WorkerLostError
 from luab_jax.evaluation.accumulator import Evaluated
 from luab_jax.evaluation.label_spaces import OF_THE_MODEL
 from luab_jax.evaluation.predictor import BatchPredictor
@@ -73,18 +73,24 @@ def keep_examples(
             say("examples: already beside the results", active=jax.process_index() == 0)
             return None
         examples = make_examples(predictor, split, count)
-        if jax.process_index() == 0:
-            write_examples(path, examples)
+        return _written(path, examples)
     except DataError as e:
         if isinstance(e, ShardError) and jax.process_count() > 1:
             raise  # the others may have read it, and wait for this host
         return str(e)
-    except WriteError as e:
-        return str(e)
-    except (StorageError, WorkerLostError):
+    except (StorageError, WorkerLostError):  # of the data
         raise
     except UserError as e:  # of the model
         return str(e)
+
+
+def _written(path: Place, examples: Examples) -> str | None:
+    """By the first host, which alone is asked why not."""
+    if jax.process_index() == 0:
+        try:
+            write_examples(path, examples)
+        except StorageError as e:
+            return str(e)
     return None
 
 

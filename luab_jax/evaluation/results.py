@@ -18,6 +18,7 @@ from luab_jax.evaluation.accumulator import Evaluated
 from luab_jax.evaluation.entries import dtype_of
 from luab_jax.evaluation.resume import Unfinished
 from luab_jax.evaluation.saved_predictions import preprocessing_json
+from luab_jax.io import storage
 from luab_jax.io.atomic import write_text
 from luab_jax.io.console import say
 from luab_jax.results.answers import Answered, Answers, Sample, answers_path, read_answers, write_answers
@@ -53,7 +54,7 @@ class Results:
             command=list(sys.argv),
         )
         self._answers = Answers(identity)
-        if self._path is not None and self._path.exists() and not overwrite:
+        if self._path is not None and _is_there(self._path) and not overwrite:
             self._continue(self._path, _read(self._path))
         facts = {
             "results_version": 1,  # what is unfinished did not change with version 2
@@ -72,7 +73,7 @@ class Results:
             )
         self.content.suites, self.content.compilations = old.suites, old.compilations
         path = answers_path(results)
-        if not epath.Path(path).exists():
+        if not _is_there(epath.Path(path)):
             return
         try:
             answers = read_answers(path)
@@ -110,6 +111,11 @@ class Results:
         if answers:
             write_answers(answers_path(self._path), self._answers)
         write_text(self._path, to_json(self.content), make_folder=True)
+
+
+def _is_there(path: epath.Path) -> bool:
+    """Raises `StorageError` of a bucket."""
+    return storage.facts(path) is not None if storage.is_remote(path) else path.exists()
 
 
 def _read(path: epath.Path) -> File:

@@ -24,6 +24,7 @@ from luab_jax.evaluation.compilations import Compilations
 from luab_jax.evaluation.data_folder import GET_OWN
 from luab_jax.evaluation.entries import samples, suite_entry
 from luab_jax.evaluation.label_spaces import OF_THE_MODEL
+from luab_jax.evaluation.own_storage import agreed
 from luab_jax.evaluation.predictor import BatchPredictor, Predictor
 from luab_jax.evaluation.procedures.by_image import ByImage
 from luab_jax.evaluation.results import COMPILATIONS, Results
@@ -86,7 +87,7 @@ class Member:
     kept: set[Source] = field(default_factory=set)
     """Sources of which what was computed stays, since one that belongs to them could not be read to its end."""
     stopped: StorageError | None = None
-    """Its results, or what it keeps on the way there, cannot be written; nothing more is done for it."""
+    """Its results, or what it keeps on the way there, cannot be read or written; nothing more is done for it."""
 
     def readers(self, source: Source) -> list[SuiteRun]:
         return [run for run in self.runs if source in run.waiting()]
@@ -102,9 +103,13 @@ def evaluate(
 ) -> list[Missing]:
     """Runs every suite whose data is there and that has no result yet; returns those that could not run.
 
-    With `save_to` the predictions of every split are kept there.
+    With `save_to` the predictions of every split are kept there. Raises `StorageError` where results cannot be.
     """
-    return evaluate_together([Member(loaded, predictor, results, save_to)], data, list(suites))[0]
+    member = Member(loaded, predictor, results, save_to)
+    [missing] = evaluate_together([member], data, list(suites))
+    if member.stopped is not None:
+        raise member.stopped
+    return missing
 
 
 def evaluate_together(
@@ -127,15 +132,17 @@ def evaluate_together(
         member.runs = [run for run in member.runs if isinstance(run.suite.method, Scored)]
     with Compilations() as compiled:
         _read_all(running, cache)
-        for group in _alike([(member, run) for member, run in procedures if member.stopped is None]):
-            _carry_out(group, cache)
+        for group in _alike(procedures):
+            if able := [(member, run) for member, run in group if member.stopped is None]:
+                _carry_out(able, cache)
     for member in running:
         if member.stopped is not None:
             continue
         facts = {"programs": compiled.count, "seconds": round(compiled.seconds, 2)}
         if isinstance(member.predictor, Predictor):
             facts["programs_of_predict"] = member.predictor.num_programs
-        member.results.note(COMPILATIONS, facts)
+        with _stopping(member), agreed():
+            member.results.note(COMPILATIONS, facts)
     for member in members:
         member.results.unfinished.tidy()
     return [member.missing for member in members]
@@ -215,20 +222,25 @@ def _read_all(members: Sequence[Member], cache: SplitCache | None) -> None:
             predictors = [one.member.predictor for one in group]
             errors = read_together([one.reading for one in group], predictors, source.stored, cache)
             for (member, reading, readers), error in zip(group, errors, strict=True):
-                if isinstance(error, StorageError):
-                    _stop(member, error)
-                    continue
                 failed = {entry.suite.name: entry.reason for entry in reading.missing}
                 if error is not None:
                     failed = {run.suite.name: str(error) for run in readers} | failed
-                _conclude(member, source, readers, failed, keep=isinstance(error, DataError))
+                with _stopping(member):
+                    if isinstance(error, StorageError):
+                        raise error
+                    _conclude(member, source, readers, failed, keep=isinstance(error, DataError))
 
 
-def _stop(member: Member, error: StorageError) -> None:
-    """Leaves what was kept of it as it is."""
-    if jax.process_count() > 1:
-        raise error  # the other hosts would go on with it
-    member.stopped, member.runs = error, []
+@contextlib.contextmanager
+def _stopping(member: Member) -> Iterator[None]:
+    """Where what is a member's own cannot be read or written, it is left as it is, and the others go on.
+
+    On several hosts every `StorageError` that comes here is one of all of them.
+    """
+    try:
+        yield
+    except StorageError as e:
+        member.stopped, member.runs = e, []
 
 
 class _Opened(NamedTuple):
@@ -275,8 +287,10 @@ def _conclude(
     member.missing += [Missing(run.suite, failed[run.suite.name]) for run in readers if run.suite.name in failed]
     member.runs = [run for run in member.runs if run.waiting() and run.suite.name not in failed]
     wanted = {source for run in member.runs for source in run.sources().values()}
-    for source in member.begun.keys() - wanted - member.kept:
-        member.begun.pop(source).remove()
+    for source in [source for source in member.begun if source not in wanted | member.kept]:
+        work = member.begun.pop(source)
+        work.remove()
+        work.settle()
 
 
 def _alike(asked: Sequence[tuple[Member, SuiteRun]]) -> list[list[tuple[Member, SuiteRun]]]:
@@ -317,12 +331,15 @@ def _carry_out(group: Sequence[tuple[Member, SuiteRun]], cache: SplitCache | Non
         for name, source in sources.items():
             run.finish(source, opened[name], 0.0)
         run.seconds = work.seconds + time.monotonic() - start
-        with _missing(member, run):
-            if isinstance(outcome, UserError):
-                with work:  # decides what is kept
-                    raise outcome
-            _add(run, outcome, member.loaded, member.results)
-            work.remove()
+        with _stopping(member):
+            work.settle()
+            with _missing(member, run):
+                if isinstance(outcome, UserError):
+                    with work:  # decides what is kept
+                        raise outcome
+                _add(run, outcome, member.loaded, member.results)
+                work.remove()
+            work.settle()
 
 
 def _all_missing(
@@ -331,14 +348,18 @@ def _all_missing(
     """What stopped all; the work of each, where it was begun, decides what is kept."""
     if isinstance(error, ConfigError | ShardError) and jax.process_count() > 1:
         raise error  # the others may have read it, and wait for this host
+    if isinstance(error, StorageError | WorkerLostError):
+        raise error  # what was kept is written; nothing is wrong with any model or its data
     for (member, run), work in zip(group, works or [Work() for _ in group], strict=True):
-        with _missing(member, run), work:
-            raise error
+        with _stopping(member):
+            with _missing(member, run), work:
+                raise error
+            work.settle()
 
 
 @contextlib.contextmanager
 def _missing(member: Member, run: SuiteRun) -> Iterator[None]:
-    """A suite that is not for this model, or this data, is missing; errors of the machine are nobody's fault."""
+    """A suite that is not for this model, or this data, is missing; other errors are not of the suite."""
     try:
         yield
     except (StorageError, WorkerLostError):
@@ -360,13 +381,25 @@ def _outcomes(
     assert isinstance(method, Procedure)
     with contextlib.ExitStack() as stack:
         for work in works:
-            stack.callback(work.flush)
+            stack.callback(_flush, work)
         if cache is not None:
             opened = {name: stack.enter_context(cache.reading(split)) for name, split in opened.items()}
         asked = [(_asked(member), work) for (member, _), work in zip(group, works, strict=True)]
         if isinstance(method.run, ByImage):
             return list(method.run.together(asked, opened))
-        return [method.run(predictor, opened, work) for predictor, work in asked]
+        [(predictor, work)] = asked
+        try:
+            return [method.run(predictor, opened, work)]
+        except StorageError as e:
+            if work.failed is None:  # the data's
+                raise
+            return [e]
+
+
+def _flush(work: Work) -> None:
+    """What cannot be written is in `work.failed`."""
+    with contextlib.suppress(StorageError):
+        work.flush()
 
 
 def _asked(member: Member) -> BatchPredictor[Any]:
@@ -385,7 +418,8 @@ def _add(run: SuiteRun, scores: Mapping[str, object], loaded: Evaluated, results
         entry = suite_entry(run.suite, scores, run.data(), loaded, run.seconds)
     except (TypeError, ValueError) as e:  # of a user's own score
         raise DataError(f"{run.suite.name}: its score cannot be kept ({e})") from e
-    results.add(run.suite.name, entry, samples(scores))
+    with agreed():
+        results.add(run.suite.name, entry, samples(scores))
 
 
 def _why_not(suite: Suite, loaded: Evaluated, predictor: Predicts) -> str | None:

@@ -17,6 +17,7 @@ from luab_jax.errors import CheckpointError, DataError, StorageError, UserError,
 from luab_jax.evaluation.accumulator import Evaluated, Missing, Predicts, Source, SuiteRun
 from luab_jax.evaluation.columns import Columns, as_texts, below, of_heads, texts, under
 from luab_jax.evaluation.finite import check_finite
+from luab_jax.evaluation.own_storage import agreed, of_any_host
 from luab_jax.evaluation.predict_together import Asked, predict_together
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.predictor import BatchPredictor
@@ -68,17 +69,12 @@ class SourceReading:
         self.work = unfinished.work(name, {source.split: self.opened}, **facts)
 
     def begin(self) -> None:
-        """Takes up what an earlier run kept; until `end` what comes is written."""
+        """Takes up what an earlier run kept; until `end` what comes is written. Raises `StorageError` on all hosts."""
         self.views = sorted(self._wanted(), key=lambda view: view.value)
         for _ in range(2):  # what is of other suites is forgotten, and the work begins anew
             with ExitStack() as stack:
-                writers: dict[View, PredictionWriter] = {}
-                if self._save_to is not None and jax.process_index() == 0:
-                    about = describe(self._loaded)
-                    for view in self.views:
-                        of_view = about | ({"font": self._font} if view is View.WATERMARK else {})
-                        writer = PredictionWriter(self._save_to, self.opened, view, of_view)
-                        writers[view] = stack.enter_context(writer)
+                with agreed():
+                    writers = self._open_writers(stack)
                 stack.enter_context(self.work)
                 try:
                     self.done = self._take_up(writers)
@@ -88,6 +84,7 @@ class SourceReading:
                     self._writers, self._stack = writers, stack.pop_all()
                     break
             self.work.remove()
+            self.work.settle()
             for run in self._runs:
                 run.forget(self._source)
         sharding.agree({f"data in {self._source.directory}": self.opened.manifest.fingerprint, "done": self.done})
@@ -96,36 +93,59 @@ class SourceReading:
     def _wanted(self) -> set[View]:
         return {view for run in self._runs for view in run.views(self._source)}
 
+    def _open_writers(self, stack: ExitStack) -> Writers:
+        writers: dict[View, PredictionWriter] = {}
+        if self._save_to is not None and jax.process_index() == 0:
+            about = describe(self._loaded)
+            for view in self.views:
+                of_view = about | ({"font": self._font} if view is View.WATERMARK else {})
+                writers[view] = stack.enter_context(PredictionWriter(self._save_to, self.opened, view, of_view))
+        return writers
+
     @property
     def asks(self) -> bool:
         """Whether any image is still to be predicted."""
         return bool(self.views) and (not self.done or self.done < len(self.opened.records))
 
     def take(self, predictions: Mapping[View, Predictions]) -> bool:
-        """Keeps what each suite needs of a batch; False if no suite wants more."""
+        """Keeps what each suite needs of a batch; False if no suite wants more. Raises `StorageError`, on all hosts."""
         views = list(predictions)
         columns = self._keep(predictions)
         for view, writer in self._writers.items():
             compact = compacted(predictions[view])
-            writer.add(compact)
+            self._write(writer, compact)
             columns |= under(f"saved/{view.value}", compact)
         self.work.add(len(predictions[views[0]]), columns)
         return bool(self._runs)
 
+    def _write(self, writer: PredictionWriter, compact: Columns) -> None:
+        """Of several hosts the others do not know of an error here, and would wait for this one."""
+        if self.work.failed is not None:
+            return
+        try:
+            writer.add(compact)
+        except StorageError as e:
+            self.work.failed = e
+            if jax.process_count() == 1:
+                raise
+
     def end(self, error: UserError | None = None) -> UserError | None:
-        """Writes what waits, after an error too; returns it as the work tells it. Without one the suites have their
-        source."""
-        if error is not None:
-            try:
-                with self._stack:
-                    raise error
-            except UserError as e:
-                return e
-        self._stack.close()
-        seconds = self.work.seconds + time.monotonic() - self._start
-        for run in self._runs:
-            run.finish(self._source, self.opened, seconds)
-        return None
+        """Writes what waits, after an error too; returns it as the work tells it, or that something could not be
+        written. Without one the suites have their source."""
+        ended: UserError | None = None
+        try:
+            with self._stack:
+                if (first := error or self.work.failed) is not None:
+                    raise first
+        except UserError as e:
+            ended = e
+        own = ended if isinstance(ended, StorageError) else self.work.failed
+        ended = of_any_host(own) or ended
+        if ended is None:
+            seconds = self.work.seconds + time.monotonic() - self._start
+            for run in self._runs:
+                run.finish(self._source, self.opened, seconds)
+        return ended
 
     def close(self) -> None:
         """After an interruption: what waits is written."""
@@ -140,10 +160,13 @@ class SourceReading:
                     self._drop(run, as_texts(message)[0])
                 elif not run.keep_again(self._source, step.columns, self._loaded.target):
                     raise _OtherSuitesError
+            saved = {
+                view: below(f"saved/{view.value}", step.columns) for view in self.views if self._save_to is not None
+            }
+            if not all(saved.values()):  # on all hosts alike, though the first alone writes
+                raise _OtherSuitesError
             for view, writer in writers.items():
-                if not (compact := below(f"saved/{view.value}", step.columns)):
-                    raise _OtherSuitesError
-                writer.add(compact)
+                self._write(writer, saved[view])
             done = step.stop
         return done
 
@@ -179,30 +202,28 @@ def read_together(
     """Reads a source for models that see the same pixels, so that each image is decoded once; of each the error that
     it ended with.
 
-    An error of the data is one of all, a model's is its own alone.
+    An error of the data is one of all, a model's is its own alone, and so is one of where its work is kept. Raises
+    `StorageError` of the bucket that the data is in.
     """
     errors: list[UserError | None] = [None] * len(readings)
+    begun: list[int] = []
     with ExitStack() as interrupted:
-        for reading in readings:
-            reading.begin()
-            interrupted.callback(reading.close)
-        asking = [number for number, reading in enumerate(readings) if reading.asks]
+        for number, reading in enumerate(readings):
+            try:
+                reading.begin()
+            except StorageError as e:
+                errors[number] = e
+            else:
+                interrupted.callback(reading.close)
+                begun.append(number)
+        asking = [number for number in begun if readings[number].asks]
         try:
             _predict([readings[i] for i in asking], [predictors[i] for i in asking], stored, cache, asking, errors)
         except DataError as e:
             errors = [error or (e if i in asking else None) for i, error in enumerate(errors)]
-        return [_end(reading, error, alone=len(readings) == 1) for reading, error in zip(readings, errors, strict=True)]
-
-
-def _end(reading: SourceReading, error: UserError | None, *, alone: bool) -> UserError | None:
-    """Beside others a model whose work cannot be written is stopped alone; on several hosts this one knows, the others
-    do not."""
-    try:
-        return reading.end(error)
-    except StorageError as e:
-        if alone or jax.process_count() > 1:
-            raise
-        return e
+        for number in begun:
+            errors[number] = readings[number].end(errors[number])
+        return errors
 
 
 def _predict(
@@ -234,7 +255,12 @@ def _predict_split(
         [reading], [predictor] = readings, predictors
         try:
             for predictions in predictor.stream(split, reading.views, stored, reading.done):
-                if not reading.take(predictions):
+                try:
+                    wants_more = reading.take(predictions)
+                except StorageError as e:  # what is kept of this model cannot be written
+                    errors[numbers[0]] = e
+                    break
+                if not wants_more:
                     break
         except (DataError, StorageError, WorkerLostError):  # of no model
             raise
@@ -256,7 +282,5 @@ def _predict_split(
                 if not readings[number].take(seen):
                     one.gone = True
             except StorageError as e:  # what is kept of this model cannot be written
-                if jax.process_count() > 1:
-                    raise
                 errors[numbers[number]] = e
                 one.gone = True

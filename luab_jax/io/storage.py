@@ -13,6 +13,7 @@ import errno
 import functools
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -357,6 +358,26 @@ def remove(path: epath.PathLike) -> None:
         with explained(path, "removed"):
             system, inner = _system(path)
             system.rm_file(inner)
+
+
+def remove_folder(path: epath.PathLike) -> None:
+    """Removes a folder and all below it if it is there; in a bucket by one listing and one request for many objects.
+
+    Raises `StorageError`.
+    """
+    if not is_remote(path):
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(path)
+        except OSError as e:
+            raise StorageError(f"{os.fspath(path)}: cannot be removed ({e.strerror}); remove it by hand") from e
+        return
+    with explained(path, "removed"):
+        system, inner = _system(path)
+        system.invalidate_cache()
+        if objects := system.find(inner):
+            system.rm(objects)
+        system.invalidate_cache()
 
 
 def move_folder(source: epath.PathLike, target: epath.PathLike) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -240,3 +241,54 @@ def test_a_host_whose_copy_of_a_record_is_broken_ends_all(folder: Path, expected
     ((code, output),) = run(folder, out)
     assert code == 0 and "localisation: going on after 24" in output, output
     assert suites_of(folder / out) == expected
+
+
+STORES_THAT_FAIL = """
+import os, runpy, sys
+os.environ["LUAB_JAX_PARENT"] = str(os.getppid())
+from luab_jax.errors import StorageError, WriteError
+from luab_jax.evaluation import resume
+from luab_jax.io import storage
+from luab_jax.io.atomic import guarded
+
+resume.FLUSH_S, resume._SETTLE_EVERY = 0.0, 2
+names = storage.names
+written = ("/b.json.unfinished/", "/c.answers.npz", "/e/", "/f.json.unfinished/localisation-")
+
+def full(path):
+    if any(part in path for part in written):
+        raise WriteError(f"{path}: no space left")
+
+def listed(folder):
+    if "/d.json.unfinished/" in str(folder):
+        raise StorageError(f"{folder}: 503")
+    return names(folder)
+
+if "--process_id=0" in sys.argv:  # the others have a store that answers, and must not wait for this one
+    storage.names = listed
+    full = guarded(full)
+    full.__enter__()
+runpy.run_module("luab_jax.evaluate", run_name="__main__")
+"""
+
+
+def test_of_two_hosts_a_store_that_fails_stops_its_model_alone(folder: Path, expected: dict[str, Suite]) -> None:
+    """What is kept of one model cannot be written in the middle, of one its answers at the end, of one nothing can be
+    listed, of one no predictions written, of one what a procedure keeps."""
+    names = "abcdef"
+    for name in names:
+        shutil.copytree(folder / "run", folder / "runs" / name)
+    command = [f"--checkpoint={folder}/runs/*", f"--cache={folder / 'cache'}", f"--predictions={folder / 'kept'}"]
+    first, second = run(folder, "outs", *command, program=("-c", STORES_THAT_FAIL), num_hosts=2)
+    assert first[0] == second[0] == 1, first[1] + second[1]
+    assert "Traceback" not in first[1] + second[1]
+    assert suites_of(folder / "outs" / "a.json") == expected
+    for name in names[1:]:
+        [line] = [line for line in first[1].splitlines() if line.startswith(f"error: {name}: ")]
+        assert ("503" if name == "d" else "no space left") in line
+        assert (folder / "outs" / f"{name}.json").exists() == (name == "f")
+    assert suites_of(folder / "outs" / "f.json").keys() == expected.keys() - {"localisation"}
+    for code, output in run(folder, "outs", *command, num_hosts=2):
+        assert code == 0, output
+    for name in names:
+        assert suites_of(folder / "outs" / f"{name}.json") == expected

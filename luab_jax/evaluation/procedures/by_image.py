@@ -64,7 +64,7 @@ class ByImage:
         outcomes: dict[int, Scores | UserError] = {}
         readers: dict[int, Reader] = {}
         for number, (predictor, work) in enumerate(asked):
-            with _noted(number, outcomes):
+            with _noted(number, work, outcomes):
                 readers[number] = self.reader(predictor, splits, work)
         start = min((reader.done for reader in readers.values()), default=0)
         total = len(next(iter(splits.values())).records)
@@ -72,23 +72,25 @@ class ByImage:
             for index, item in enumerate(self.items(asked[0][0], splits, start) if readers else (), start):
                 for number, reader in readers.items():
                     if number not in outcomes and index >= reader.done:
-                        with _noted(number, outcomes):
+                        with _noted(number, asked[number][1], outcomes):
                             reader.take(item)
                 told.advance(1)
                 if len(outcomes) == len(asked):
                     break
             for number, reader in readers.items():  # which has a last batch to see: part of the time that is told
                 if number not in outcomes:
-                    with _noted(number, outcomes):
+                    with _noted(number, asked[number][1], outcomes):
                         outcomes[number] = reader.scores()
         return [outcomes[number] for number in range(len(asked))]
 
 
 @contextlib.contextmanager
-def _noted(number: int, outcomes: dict[int, Scores | UserError]) -> Iterator[None]:
+def _noted(number: int, work: Work, outcomes: dict[int, Scores | UserError]) -> Iterator[None]:
     try:
         yield
-    except (ShardError, StorageError, WorkerLostError):
+    except (ShardError, WorkerLostError):
         raise  # of the machine or the data: all models meet it
     except UserError as e:
+        if isinstance(e, StorageError) and work.failed is None:
+            raise  # the data's
         outcomes[number] = e
