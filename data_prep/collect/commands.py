@@ -14,7 +14,7 @@ from luab_jax.errors import ExitCode, UserError
 from luab_jax.io import storage
 from luab_jax.io.wording import counted
 
-_OF_EXTRA = ("argon2", "httpx", "itsdangerous", "starlette", "uvicorn")
+_OF_EXTRA = ("argon2", "itsdangerous", "starlette", "uvicorn")
 """Packages that the extra `collect` brings; a plain installation lacks them."""
 
 _DEFAULT_PORT = 8000

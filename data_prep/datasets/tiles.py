@@ -38,7 +38,7 @@ class _Tile(NamedTuple):
     from_end: bool
     """Whether repeating starts at the end of the box."""
     size: int
-    """By which the largest is found: not its area, where it was cut back."""
+    """What the tiles are ranked by; after cutting back it is not the area (as in the original)."""
 
 
 def tiled(pixels: Pixels, of_object: Object) -> Pixels:

@@ -239,8 +239,11 @@ def assignment_of(page: Any) -> str:
 
 
 def saved(page: Any) -> None:
-    """Waits until nothing is left to send: what is no choice is written once a second."""
-    page.wait_for_timeout(1100)
+    """Waits until nothing is left to send: what is no choice is written once a second.
+
+    By the page's own clock, whose timers come in order: on a busy machine the page may be late with that second.
+    """
+    page.evaluate("() => new Promise(done => setTimeout(done, 1100))")
     page.wait_for_selector("#saved.is-good")
 
 

@@ -247,6 +247,7 @@ def test_a_killed_browser_sends_its_work_when_it_is_opened_again(tmp_path, brows
     loaded(page)
     assert assignment_of(page) == assignment
     assert len(selected(page)) == 3
+    saved(page)
     context.close()
     assert len(imagenet.events(assignment, "select")) == 3
 
@@ -299,6 +300,7 @@ def test_a_picture_that_fails_once_is_fetched_again(page, imagenet):
     page.route("**/i/*/3", lambda route: route.abort(), times=1)
     accept(page, imagenet.link())
     assert index_of(page, 3) == 3
+    saved(page)
     assert imagenet.page(assignment_of(page)).pictures[3].state == "loaded"
 
 
