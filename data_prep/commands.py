@@ -304,9 +304,19 @@ def prepare_annotated(
     rows = read_image_table(storage.place(table), columns)
     written = out / CLASSES_FILE
     known = storage.facts(written) is not None
-    class_list = read_class_list(classes or str(written)) if classes or known else classes_of(rows, inputs.images)
+    from_list = classes or (str(written) if known else None)
+    class_list = classes_of(rows, inputs.images) if from_list is None else read_class_list(from_list)
+    if classes:
+        no_class = f"{classes}; add the class to {classes}"
+    elif known:
+        no_class = (
+            f"{written}, which the first split made; prepare every split, from the first on, into another --out with"
+            " --classes=FILE, which lists all of them"
+        )
+    else:
+        no_class = f"the folders of {source}; say with --label which column names the class"
     with kept_if_listed(inputs):
-        listing = list_annotated(inputs, rows, class_list, table)
+        listing = list_annotated(inputs, rows, class_list, table, no_class=no_class)
     manifest = prepare_listing(listing, inputs, job(class_list))
     inputs.discard()
     if not known:

@@ -28,10 +28,13 @@ def classes_of(rows: Mapping[str, Row], images: Source) -> ClassList:
     return ClassList(ids, ids)
 
 
-def list_annotated(inputs: Inputs, rows: Mapping[str, Row], classes: ClassList, table: str) -> Listing:
+def list_annotated(
+    inputs: Inputs, rows: Mapping[str, Row], classes: ClassList, table: str, *, no_class: str
+) -> Listing:
     """Lists the images that the table names, as `<class>/<path with - for />`; others are listed as not used.
 
-    Raises `DataError` if it names none, or a class that the list has not.
+    Raises `DataError` if it names none, or a class that the list has not; `no_class` is the end of that message: where
+    the list came from, and the remedy.
     """
     images = inputs.images
     listing = Listing()
@@ -53,9 +56,8 @@ def list_annotated(inputs: Inputs, rows: Mapping[str, Row], classes: ClassList, 
         names = row.labels if row.labels is not None else (name.rpartition("/")[0].rpartition("/")[2],)
         if unknown := [label for label in names if label not in label_of]:
             raise DataError(
-                f"{table}: {row_name} is of class {unknown[0]!r}, which is not in the list of {len(classes)} classes"
-                f" (the first is {classes.ids[0]!r}); the first split of --out made the list;"
-                " --classes=FILE names all classes, from the first split on"
+                f"{table}: {row_name} is of class {unknown[0]!r}, which is not among the {len(classes)} classes"
+                f" (the first is {classes.ids[0]!r}) of {no_class}"
             )
         labels = tuple(sorted({label_of[label] for label in names}))
         listing.items.append(

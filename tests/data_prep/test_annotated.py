@@ -148,6 +148,31 @@ def test_tables_that_are_refused(
     assert message in capsys.readouterr().err
 
 
+def test_a_class_that_is_not_in_the_list_is_told_with_the_place_of_the_list(tmp_path: Path, capsys: Capture) -> None:
+    """The list of the first split, then one that was given, then that of the folders; each with a remedy that works."""
+    source, out = write_images(tmp_path / "s", ["a.png", "b.png"]), tmp_path / "out"
+    table, listed = tmp_path / "t.csv", tmp_path / "list.txt"
+    table.write_text("file_name,y,split\na.png,cat,0\nb.png,dog,1\n")
+    train = ("--label=y", "--where=split=0", "--split=train")
+    val = ("--label=y", "--where=split=1", "--split=val")
+    assert folder(source, out, table, *train) == ExitCode.DONE
+    assert folder(source, out, table, *val) == ExitCode.FAILED
+    of_class = "b.png is of class 'dog', which is not among the 1 classes (the first is 'cat') of "
+    remedy = "prepare every split, from the first on, into another --out with --classes=FILE, which lists all of them"
+    assert f"{of_class}{out / 'classes.txt'}, which the first split made; {remedy}" in capsys.readouterr().err
+    listed.write_text("cat\n")
+    assert folder(source, tmp_path / "again", table, *val, f"--classes={listed}") == ExitCode.FAILED
+    assert f"{of_class}{listed}; add the class to {listed}\n" in capsys.readouterr().err
+    listed.write_text("cat\ndog\n")
+    for flags in (train, val):
+        assert folder(source, tmp_path / "again", table, *flags, f"--classes={listed}") == ExitCode.DONE
+    assert examples(tmp_path / "again", "val")["dog/b.png"].label == 1
+    mixed = write_images(tmp_path / "mixed", ["cat/a.png", "b.png"])
+    table.write_text("file_name\na.png\nb.png\n")
+    assert folder(mixed, tmp_path / "third", table) == ExitCode.FAILED
+    assert f"the folders of {mixed}; say with --label which column names the class\n" in capsys.readouterr().err
+
+
 def test_columns_without_a_table_and_cocos_json_are_refused(tmp_path: Path, capsys: Capture) -> None:
     source = write_images(tmp_path / "s", ["cat/a.png"])
     assert main(["folder", f"--source={source}", f"--out={tmp_path / 'o'}", "--label=y"]) == ExitCode.FAILED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.collect import control
+from data_prep.collect import commands, control
 from data_prep.collect.project import open_project
 from data_prep.collect.store import value
 from luab_jax.errors import ExitCode
@@ -109,6 +111,15 @@ def test_a_plain_installation_is_told_the_extra_that_it_lacks(
     message = capsys.readouterr().err
     assert message.startswith("error: collect init needs the package argon2: pip install 'luab_jax[collect]'")
     assert len(message.splitlines()) == 1 and not (tmp_path / "p").exists()
+
+
+def test_what_is_said_to_come_with_the_extra_comes_with_it() -> None:
+    """Of packages that are imported by another name than they are installed by, the name that is installed."""
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[3] / "setup.cfg")
+    extra = setup["options.extras_require"]["collect"].split()
+    brought = {re.split(r"[\[<>=]", requirement)[0] for requirement in extra}
+    assert {{"argon2": "argon2-cffi"}.get(name, name) for name in commands._OF_EXTRA} <= brought
 
 
 def test_an_empty_class_and_names_that_share_an_xml_are_told(pictures: Path, tmp_path: Path, capsys: Capture) -> None:
