@@ -2,9 +2,10 @@
 
 The seven networks of ImageNet that are native, ConvNeXt-T and a ViT with registers (a run's workdir), an ONNX file, a
 network of torch and a function, all with drawn weights and fed 32 pixels, are scored by one call of
-`luab_jax.evaluate`, suites that ask the model itself among them. Printed are that call, a table of the suites'
+`luab_jax.evaluate`, including suites that need more than stored predictions. Printed are that call, a table of the suites'
 headline scores, and how often the images of each prepared split were decoded. Weights are drawn, so scores are near
-chance: what is shown is the road. Needs torch, timm, onnx and onnxruntime beside the project's packages.
+chance: what is shown is the road. The exit code is 1 if a model has no result, or if a suite did not run for another
+reason than that the model lacks what it needs, has other classes, or that no miniature has its data. Needs torch, timm, onnx and onnxruntime beside the project's packages.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ import torch  # pyright: ignore[reportMissingImports]
 
 import luab_jax
 from benchmarks.parity import randomise
+from luab_jax import api
 from luab_jax import config as config_lib
 from luab_jax.byproducts.targets import Target
 from luab_jax.checkpoints import store
 from luab_jax.config import ByproductConfig, Config
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
+from luab_jax.errors import UserError
 from luab_jax.evaluate import main as evaluate
 from luab_jax.evaluation.checkpoint_list import names_of
 from luab_jax.evaluation.predictor import BatchPredictor
+from luab_jax.evaluation.run import SuiteResults
+from luab_jax.evaluation.suite import Need
 from luab_jax.evaluation.suite_names import ALL
 from luab_jax.models.config import ModelConfig
 from luab_jax.models.functional import create_model
@@ -142,6 +147,40 @@ def counted() -> Iterator[Counter[str]]:
         yield passes
 
 
+@contextlib.contextmanager
+def outcomes() -> Iterator[dict[str, SuiteResults | UserError]]:
+    """What the evaluation gave, by the model's name."""
+    found: dict[str, SuiteResults | UserError] = {}
+    together = api.run_suites_together
+
+    @functools.wraps(together)
+    def keeping(*arguments: Any, **options: Any) -> dict[str, SuiteResults | UserError]:
+        found.update(together(*arguments, **options))
+        return found
+
+    with mock.patch.object(api, "run_suites_together", keeping):
+        yield found
+
+
+def is_expected(reason: str) -> bool:
+    """Whether a suite may be without a result: the model gives less than it needs, or other classes, or has no data."""
+    starts = (*(need.value for need in Need), "it scores ", "the checkpoint was trained on ", "no data for ")
+    return reason.startswith(starts)
+
+
+def print_gaps(found: dict[str, SuiteResults | UserError]) -> int:
+    """Suites without a result and why, once for all models that share a reason; returns how many are a failure."""
+    gaps: dict[tuple[str, str], list[str]] = {}
+    for name, outcome in found.items():
+        of_one = {"all suites": f"error: {outcome}"} if isinstance(outcome, UserError) else outcome.missing
+        for suite, reason in of_one.items():
+            gaps.setdefault((suite, reason), []).append(name)
+    for (suite, reason), models in gaps.items():
+        of = "all models" if len(models) == len(found) else ", ".join(models)
+        print(f"{'not run' if is_expected(reason) else 'FAILED'}: {suite} ({of}): {reason}")
+    return sum(len(models) for (_, reason), models in gaps.items() if not is_expected(reason))
+
+
 def headlines(results: File) -> dict[str, float]:
     return {
         f"{suite} {name}": entry.value
@@ -180,12 +219,12 @@ def main() -> None:
     asked.append(f"--font={data.parent / FONT}")
     print("python -m luab_jax.evaluate", shlex.join(asked), flush=True)
     start = time.monotonic()
-    with counted() as passes, contextlib.redirect_stdout(io.StringIO()):
+    with counted() as passes, outcomes() as found, contextlib.redirect_stdout(io.StringIO()):
         code = evaluate(asked)
     names = names_of(checkpoints)
-    read = {
-        name: luab_jax.read_results(results / f"{name}.json") for name in names if (results / f"{name}.json").exists()
-    }
+    # Only of this call: a file that an earlier one left is no result of a model that fails now.
+    done = [name for name, outcome in found.items() if isinstance(outcome, SuiteResults)]
+    read = {name: luab_jax.read_results(results / f"{name}.json") for name in done}
     print_table({name: headlines(of_one) for name, of_one in read.items()})
     once = [split for split, times in passes.items() if times == 1]
     print(f"exit code {code.value}, {time.monotonic() - start:.0f} s; {len(read)} of {len(names)} models")
@@ -193,8 +232,9 @@ def main() -> None:
     for split, times in passes.items():
         if times > 1:
             print(f"decoded {times} times: {split}")
-    # Of named suites those for other models, or for data that no miniature has, count as failed.
-    sys.exit(0 if len(read) == len(names) else code.value)
+    # The command's own exit code is 1 for every suite that is named and not run, expected or not.
+    failed = print_gaps(found)
+    sys.exit(int(bool(failed) or len(read) < len(names)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from scipy import stats
 
 from luab_jax.byproducts.geometry import inside
 from luab_jax.byproducts.records import Size
-from luab_jax.data import resampling, transforms
+from luab_jax.data import region_jpeg, resampling, transforms
 from luab_jax.data.decoding import decode
 from luab_jax.data.transforms import (
     ANY_SIZE,
@@ -304,6 +304,22 @@ def test_a_jpeg_of_which_a_part_is_decoded_gives_the_pixels_of_the_whole(
     whole, whole_view = evaluation_input(decode(buffer.getvalue(), "a"), preprocessing, ANY_SIZE)
     np.testing.assert_array_equal(part, whole)
     np.testing.assert_array_equal(part_view.matrix, whole_view.matrix)
+
+
+@pytest.mark.skipif(not region_jpeg.is_available(), reason="nvidia-nvimgcodec-cu12 is not installed")
+def test_of_a_wide_jpeg_a_part_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above compares: of this image the crop's pixels are made of a third."""
+    noise = np.random.default_rng(0).integers(0, 256, (10, 40, 3), np.uint8)
+    wide = encoded(Image.fromarray(noise).resize((640, 160)), "JPEG", quality=80)
+    preprocessing = Preprocessing(image_size=56, resize_side=64)
+    expected, _ = evaluation_input(decode(wide, "a"), preprocessing, ANY_SIZE)
+
+    def whole(self: EncodedImage) -> Image.Image:
+        raise AssertionError("all of the image was decoded")
+
+    monkeypatch.setattr(EncodedImage, "whole", whole)
+    seen, _ = evaluation_input(EncodedImage(wide, "a"), preprocessing, ANY_SIZE)
+    np.testing.assert_array_equal(seen, expected)
 
 
 def test_a_set_that_is_fed_as_stored_is_not_touched_and_refuses_other_sizes() -> None:

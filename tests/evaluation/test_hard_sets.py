@@ -13,11 +13,12 @@ from pyarrow import parquet
 
 from data_prep.datasets.hard_imagenet import box_of
 from luab_jax.data.class_lists import imagenet
-from luab_jax.data.dataset import open_split, read_manifest
+from luab_jax.data.dataset import open_split, read_manifest, splits
 from luab_jax.data.decoding import decode_mask
 from luab_jax.data.features import Example
-from luab_jax.errors import ExitCode
-from luab_jax.evaluation.scores.foreground import relative_sensitivity
+from luab_jax.errors import DataError, ExitCode
+from luab_jax.evaluation.answers import Answers
+from luab_jax.evaluation.scores.foreground import object_reliance, relative_sensitivity
 from tests.data_prep.test_tiles import by_coordinates
 from tests.evaluation.test_more_suites import evaluated, logits_of, model, picture, prepare, quarters
 
@@ -100,6 +101,31 @@ def test_hard_imagenet(outlined: Path, tmp_path: Path) -> None:
     middle = (noisy["noisy_object"] + noisy["noisy_background"]) / 2
     expected = (noisy["noisy_background"] - noisy["noisy_object"]) / (2 * min(middle, 1 - middle)) if middle else 0
     assert result["rfs"] == pytest.approx(expected)
+
+
+def test_hard_imagenet_that_was_prepared_without_tiles_is_scored_without_them(outlined: Path, tmp_path: Path) -> None:
+    assert prepare("hard_imagenet", outlined / "val", tmp_path, f"--masks={outlined / 'masks'}") == ExitCode.DONE
+    whole = evaluated(tmp_path, "hard_imagenet")
+    for file in (tmp_path / "hard_imagenet").glob("*tile*"):
+        file.unlink()
+    assert "tile" not in splits(tmp_path / "hard_imagenet")
+    without = evaluated(tmp_path, "hard_imagenet")
+    assert {*whole.scores} - {*without.scores} == {"top1_tile"}
+    assert without.scores == {name: score for name, score in whole.scores.items() if name != "top1_tile"}
+
+
+@pytest.mark.parametrize("name", ["grey", "grey_box", "tile", "noisy_object", "noisy_background"])
+def test_a_set_of_other_images_than_the_original_s_is_refused(name: str) -> None:
+    """As where one split was prepared again from fewer files."""
+
+    def answers(images: list[str]) -> Answers:
+        return Answers(np.zeros(len(images), np.int64), np.ones(len(images)), [""] * len(images), images)
+
+    images = ["n01/a", "n01/b", "n02/c"]
+    parts = {part: answers(images) for part in ("original", "grey", "tile", "noisy_object", "noisy_background")}
+    assert object_reliance(parts)["top1_tile"].value == 1
+    with pytest.raises(DataError, match=f"^{name} and original have other images; prepare the set again"):
+        object_reliance(parts | {name: answers(["n01/a", "n01/b", "n02/d"])})
 
 
 def test_the_grey_box_leaves_out_its_last_row_and_column_as_the_authors_slice_does() -> None:

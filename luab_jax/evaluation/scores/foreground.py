@@ -21,11 +21,12 @@ def object_reliance(parts: Mapping[str, Answers]) -> Scores:
     """`top1` of the images; of the same with the object greyed or tiled over, where a model that needs it has little.
 
     `rfs` is how much more noise on the object costs than noise around it (`relative_sensitivity`), of accuracies that
-    are means over classes. Raises `DataError` where the two have other images.
+    are means over classes. Raises `DataError` where a set has other images than `original`.
     """
     objects, around = parts["noisy_object"], parts["noisy_background"]
-    if sorted(objects.images) != sorted(around.images):
-        raise DataError("noisy_object and noisy_background have other images; prepare the set again")
+    for name, part in parts.items():
+        if sorted(part.images) != sorted(parts["original"].images):
+            raise DataError(f"{name} and original have other images; prepare the set again")
     classes, label = codes([image.partition("/")[0] for image in objects.images])
     place = {image: i for i, image in enumerate(around.images)}
     of_objects, of_around = objects.right, around.right[[place[image] for image in objects.images]]
