@@ -2,10 +2,11 @@
 
 The seven networks of ImageNet that are native, ConvNeXt-T and a ViT with registers (a run's workdir), an ONNX file, a
 network of torch and a function, all with drawn weights and fed 32 pixels, are scored by one call of
-`luab_jax.evaluate`, including suites that need more than stored predictions. Printed are that call, a table of the suites'
-headline scores, and how often the images of each prepared split were decoded. Weights are drawn, so scores are near
-chance: what is shown is the road. The exit code is 1 if a model has no result, or if a suite did not run for another
-reason than that the model lacks what it needs, has other classes, or that no miniature has its data. Needs torch, timm, onnx and onnxruntime beside the project's packages.
+`luab_jax.evaluate`, including suites that need more than stored predictions. Printed are that call, a table of the
+suites' headline scores, and how often the images of each prepared split were decoded. Weights are drawn, so scores are
+near chance: what is shown is the road. The exit code is 1 if a model has no result, or if a suite did not run for
+another reason than that the model lacks what it needs, has other classes, or that no miniature has its data. Needs
+torch, timm, onnx and onnxruntime beside the project's packages.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,16 +60,22 @@ def _squashed(image: Image.Image) -> np.ndarray:
     return np.asarray(image.resize((256, 256), Image.Resampling.BILINEAR))[16:240, 16:240]
 
 
-def test_hard_imagenet(outlined: Path, tmp_path: Path) -> None:
-    flags = (f"--masks={outlined / 'masks'}",)
-    assert prepare("hard_imagenet", outlined / "val", tmp_path, *flags) == ExitCode.DONE
-    counts = read_manifest(tmp_path / "hard_imagenet", "grey").counts
+@pytest.fixture(scope="module")
+def scored(outlined: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """The prepared data, and its result."""
+    data = tmp_path_factory.mktemp("data")
+    assert prepare("hard_imagenet", outlined / "val", data, f"--masks={outlined / 'masks'}") == ExitCode.DONE
+    return data, evaluated(data, "hard_imagenet")
+
+
+def test_hard_imagenet(outlined: Path, scored) -> None:  # type: ignore[no-untyped-def]
+    data, result = scored
+    counts = read_manifest(data / "hard_imagenet", "grey").counts
     assert counts["images_without_mask_left_out"] == 6 and counts["images_with_mask"] == 24
-    result = evaluated(tmp_path, "hard_imagenet")
     right: dict[str, list[bool]] = {}
     by_class: dict[str, dict[str, list[bool]]] = {}
     for split in ("original", "grey", "grey_box", "tile", "noisy_object", "noisy_background"):
-        opened = open_split(tmp_path / "hard_imagenet", split)
+        opened = open_split(data / "hard_imagenet", split)
         for example in (Example(opened.records[i]) for i in range(len(opened.records))):
             wnid, name = example.file_name.split("/")
             pixels = _squashed(Image.open(outlined / "val" / wnid / name).convert("RGB"))
@@ -103,9 +110,9 @@ def test_hard_imagenet(outlined: Path, tmp_path: Path) -> None:
     assert result["rfs"] == pytest.approx(expected)
 
 
-def test_hard_imagenet_that_was_prepared_without_tiles_is_scored_without_them(outlined: Path, tmp_path: Path) -> None:
-    assert prepare("hard_imagenet", outlined / "val", tmp_path, f"--masks={outlined / 'masks'}") == ExitCode.DONE
-    whole = evaluated(tmp_path, "hard_imagenet")
+def test_hard_imagenet_that_was_prepared_without_tiles_is_scored_without_them(scored, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, whole = scored
+    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
     for file in (tmp_path / "hard_imagenet").glob("*tile*"):
         file.unlink()
     assert "tile" not in splits(tmp_path / "hard_imagenet")
@@ -123,7 +130,7 @@ def test_a_set_of_other_images_than_the_original_s_is_refused(name: str) -> None
 
     images = ["n01/a", "n01/b", "n02/c"]
     parts = {part: answers(images) for part in ("original", "grey", "tile", "noisy_object", "noisy_background")}
-    assert object_reliance(parts)["top1_tile"].value == 1
+    assert object_reliance(parts)["top1_tile"] == 1
     with pytest.raises(DataError, match=f"^{name} and original have other images; prepare the set again"):
         object_reliance(parts | {name: answers(["n01/a", "n01/b", "n02/d"])})
 
