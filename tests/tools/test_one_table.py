@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 
 from luab_jax.api import none_could_run
@@ -11,7 +9,7 @@ from luab_jax.errors import UserError
 from luab_jax.evaluation.run import SuiteResults
 from luab_jax.evaluation.runner import choose_suites
 from luab_jax.evaluation.suite import Need
-from luab_jax.results.format import File
+from tests.report import made
 
 pytest.importorskip("torch")
 pytest.importorskip("timm")
@@ -21,7 +19,7 @@ from tools.one_table import print_gaps
 
 
 def results(missing: dict[str, str]) -> SuiteResults:
-    return SuiteResults(cast(File, None), tuple(missing), missing)  # only its reasons are read
+    return SuiteResults(made.file("none"), tuple(missing), missing)
 
 
 def test_what_a_model_lacks_is_no_failure_and_anything_else_is(capsys: pytest.CaptureFixture[str]) -> None:
