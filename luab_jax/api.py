@@ -245,7 +245,7 @@ def load(
         if (str(step), weights, dtype, timm_size) != _OF_RUNS:
             raise UserError(f"{checkpoint}: step, weights, dtype and timm_size are those of a run or of timm's weights")
         return ForeignModel(load_foreign(os.fspath(checkpoint), options))
-    refuse_misspelt(os.fspath(checkpoint), TIMM)
+    refuse_misspelt(os.fspath(checkpoint), TIMM, SAVED)
     if stated := options.stated():
         raise UserError(
             f"{checkpoint}: {', '.join(stated)}: for models of others alone ({', '.join(PREFIXES)}); a run and timm's"

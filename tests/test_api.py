@@ -121,6 +121,7 @@ def test_predicted_points_are_fractions_of_the_image_as_it_was_given(model: luab
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)], r"image 1: uint8 \(8, 8\)"),
         ("none.png", r"none\.png: cannot be read"),
         ([__file__], r"test_api\.py: "),
+        (Image.new("La", (8, 8)), r"image 0: .*pixels of mode La"),
     ],
 )
 def test_what_is_no_image_is_named(given: object, told: str, model: luab_jax.Model) -> None:

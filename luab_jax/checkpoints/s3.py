@@ -10,18 +10,17 @@ opened.
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
+import tensorstore as ts
 from etils import epath
 from orbax.checkpoint._src.path import gcs_utils
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from luab_jax.errors import StorageError
 
-_SCHEMES = ("gs", "s3")
-"""Those whose arrays tensorstore reads and writes."""
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]+[a-z0-9]")
+_SCHEMES = {"gs": "gcs", "s3": "s3"}
+"""Those whose arrays tensorstore reads and writes, and its name of each."""
 _NAMES = {
     gcs_utils: ("_GCS_PATH_PREFIX", "get_kvstore_for_gcs"),
     tensorstore_utils: ("_normalize_path", "_use_gcs_driver"),
@@ -38,11 +37,20 @@ def check_arrays(workdir: epath.PathLike) -> None:
             f" choose a workdir in {others}, or a folder. Data may be read from there"
         )
     bucket = inner.partition("/")[0]
-    if found and not _BUCKET.fullmatch(bucket):  # tensorstore refuses it, but not before the first save
+    if found and not _may_be(bucket, _SCHEMES[scheme]):
         raise StorageError(
-            f"{os.fspath(workdir)}: {bucket!r} cannot be the name of a bucket: at least three lower-case letters,"
-            " digits or . _ -, the first and the last a letter or a digit"
+            f"{os.fspath(workdir)}: {bucket!r} cannot be the name of a bucket there; most names are of at least three"
+            " lower-case letters, digits or . -, the first and the last a letter or a digit"
         )
+
+
+def _may_be(bucket: str, driver: str) -> bool:
+    """By tensorstore's own rules of each store, which it would apply at the first save; no bucket is asked."""
+    try:
+        ts.KvStore.Spec({"driver": driver, "bucket": bucket})
+    except ValueError:
+        return False
+    return True
 
 
 def _teach() -> bool:

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from luab_jax.byproducts.geometry import Affine
-from luab_jax.data.decoding import decode, to_rgb
+from luab_jax.data.decoding import ImageFault, decode, to_rgb
 from luab_jax.data.transforms import ANY_SIZE, Preprocessing, SizeFault, evaluation_input
 from luab_jax.errors import DataError
 from luab_jax.io import storage
@@ -30,7 +30,7 @@ def model_inputs(images: Any, preprocessing: Preprocessing) -> tuple[UInt8[np.nd
     for number, image in enumerate(_each(images)):
         try:
             prepared.append(evaluation_input(_as_pil(image, number), preprocessing, ANY_SIZE))
-        except SizeFault as e:
+        except (SizeFault, ImageFault) as e:
             name = os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
             raise DataError(f"{name}: {e}") from e
     side = preprocessing.image_size

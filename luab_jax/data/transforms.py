@@ -259,11 +259,11 @@ def _resize_and_cut(
     Rows are resized before columns and each by itself, so what no pixel of the box is made of need not be decoded. Nor
     is it resized, along a side of which Pillow can place a part exactly; see `_exact_part`.
     """
+    if filter is ResizeFilter.BILINEAR_PLAIN:
+        return np.asarray(resize_by_pillow(_whole(image), resized, filter).crop(_edges(box)))
     size = Size(*image.size)
     columns = _exact_part(size.width, resized.width, box.left, box.width)
     rows = _exact_part(size.height, resized.height, box.top, box.height)
-    if filter is ResizeFilter.BILINEAR_PLAIN:
-        return np.asarray(resize_by_pillow(_whole(image), resized, filter).crop(_edges(box)))
     made_of = taken = _made_of(box, size, resized)
     if columns is None:
         taken = taken._replace(left=0, width=size.width)

@@ -57,6 +57,10 @@ class HasSaved(Protocol):
         """Raises `DataError` for images that were not predicted in this view."""
         ...
 
+    def font_of(self, split: PreparedSplit) -> str | None:
+        """Of the watermark under which they were predicted, by its digest."""
+        ...
+
 
 @runtime_checkable
 class Predicts(Protocol):

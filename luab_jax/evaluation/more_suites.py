@@ -100,7 +100,6 @@ MORE_SUITES: tuple[Suite, ...] = (
         "in_w_gap",
         _get("imagenet", "ILSVRC2012_img_val.tar"),
         IMAGENET,
-        needs=frozenset({Need.FONT}),
         protocol="argmax over 1,000, accuracy with the watermark, drawn on the input of the model, less that without"
         " (facebookresearch/Whac-A-Mole watermark_transform.py, eval_watermark_shortcut.py)",
         protocols={"carton_gap": "the same of images of cartons"},

@@ -16,10 +16,9 @@ from etils import epath
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.copies import SplitCache
 from luab_jax.data.dataset import PreparedSplit, has_split, open_split
-from luab_jax.data.watermark import Font
 from luab_jax.distributed import sharding
 from luab_jax.errors import ConfigError, DataError, ShardError, StorageError, UserError, WorkerLostError, option
-from luab_jax.evaluation.accumulator import Evaluated, Missing, Predicts, Source, SuiteRun, data_identity
+from luab_jax.evaluation.accumulator import Evaluated, HasSaved, Missing, Predicts, Source, SuiteRun, data_identity
 from luab_jax.evaluation.compilations import Compilations
 from luab_jax.evaluation.data_folder import GET_OWN
 from luab_jax.evaluation.entries import samples, suite_entry
@@ -29,13 +28,11 @@ from luab_jax.evaluation.predictor import BatchPredictor, Predictor
 from luab_jax.evaluation.procedures.by_image import ByImage
 from luab_jax.evaluation.results import COMPILATIONS, Results
 from luab_jax.evaluation.resume import Work
+from luab_jax.evaluation.settings import other_setting, settings
 from luab_jax.evaluation.shared_pass import SourceReading, read_together
-from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite
+from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite, View
 from luab_jax.evaluation.suites import SUITES
 from luab_jax.io.console import say
-
-_OF_ARCHIVES = ("python -m data_prep suite ", "python -m data_prep imagenet_ab ")
-"""Commands that prepare published sets."""
 
 
 def choose_suites(names: str | Sequence[str | Suite]) -> list[Suite]:
@@ -125,7 +122,8 @@ def evaluate_together(
     for member in members:
         member.runs, member.missing = _plan(member.loaded, member.predictor, data, suites, member.results)
     told = str([[(r.suite.name, r.directories) for r in member.runs] for member in members])
-    sharding.agree({f"suites to run, and data in {os.fspath(data)}": told})
+    given = str([[settings(r.suite, member.predictor, r.directories) for r in member.runs] for member in members])
+    sharding.agree({f"suites to run, and data in {os.fspath(data)}": told, "fonts and maps": given})
     running = [member for member in members if member.runs]
     procedures = [(member, run) for member in running for run in member.runs if isinstance(run.suite.method, Procedure)]
     for member in running:
@@ -158,13 +156,13 @@ def _plan(
         try:
             found = {name: find_part(data, part) for name, part in suite.parts.items()}
             identity = data_identity(suite, found)
+            given = settings(suite, predictor, found)
         except DataError as e:
             missing.append(Missing(suite, str(e)))
             continue
         if suite.name in results.suites:
-            other = "data" if results.suites[suite.name].data.identity != identity else ""
-            other = other or ("maps" if _has_other_maps(suite, results, predictor) else "")
-            other = other or ("font" if _has_other_font(suite, results, predictor) else "")
+            result = results.suites[suite.name]
+            other = "data" if result.data.identity != identity else other_setting(result, given)
             if not other:
                 say(f"{suite.name}: already in the results", active=jax.process_index() == 0)
                 continue
@@ -179,26 +177,6 @@ def _plan(
     return runs, missing
 
 
-def _has_other_maps(suite: Suite, results: Results, predictor: Predicts) -> bool:
-    """Whether the result was made from maps of another kind than the model gives now; one that gives none keeps it."""
-    if Need.MAP not in suite.needs & predictor.gives or not isinstance(predictor, BatchPredictor):
-        return False
-    kind = results.suites[suite.name].details.get("map")
-    return kind is not None and kind != predictor.map_kind
-
-
-def _has_other_font(suite: Suite, results: Results, predictor: Predicts) -> bool:
-    """Whether the watermark of the result was drawn with another font than is given now; without one it stays."""
-    font = font_of(predictor)
-    return Need.FONT in suite.needs and font is not None and results.suites[suite.name].details.get("font") != font
-
-
-def font_of(predictor: Predicts) -> str | None:
-    """Of the watermark, by its digest; None where none was given."""
-    font = getattr(predictor, "font", None)
-    return None if font is None else str(font.digest if isinstance(font, Font) else font)
-
-
 def _read_all(members: Sequence[Member], cache: SplitCache | None) -> None:
     """Source by source; a suite whose sources are read has its result, or is missing.
 
@@ -211,8 +189,8 @@ def _read_all(members: Sequence[Member], cache: SplitCache | None) -> None:
             if not (readers := member.readers(source)):
                 continue
             try:
-                unfinished, font = member.results.unfinished, font_of(member.predictor)
-                reading = SourceReading(source, readers, member.loaded, unfinished, member.save_to, font)
+                unfinished, save_to = member.results.unfinished, member.save_to
+                reading = SourceReading(source, readers, member.loaded, member.predictor, unfinished, save_to)
             except DataError as e:
                 _conclude(member, source, readers, {run.suite.name: str(e) for run in readers})
                 continue
@@ -280,8 +258,7 @@ def _conclude(
     for run in readers:
         if run.suite.name not in failed and not run.waiting():
             try:
-                drawn = {"font": font_of(member.predictor)} if Need.FONT in run.suite.needs else {}
-                _add(run, {**run.scores(), **drawn}, member.loaded, member.results)
+                _add(run, run.scores(), member)
             except DataError as e:
                 failed[run.suite.name] = str(e)
     member.missing += [Missing(run.suite, failed[run.suite.name]) for run in readers if run.suite.name in failed]
@@ -337,7 +314,7 @@ def _carry_out(group: Sequence[tuple[Member, SuiteRun]], cache: SplitCache | Non
                 if isinstance(outcome, UserError):
                     with work:  # decides what is kept
                         raise outcome
-                _add(run, outcome, member.loaded, member.results)
+                _add(run, outcome, member)
                 work.remove()
             work.settle()
 
@@ -409,17 +386,18 @@ def _asked(member: Member) -> BatchPredictor[Any]:
 
 def _work(member: Member, run: SuiteRun, opened: Mapping[str, PreparedSplit]) -> Work:
     predictor = _asked(member)
-    facts = {"map": predictor.map_kind} if Need.MAP in run.suite.needs else {}
+    facts = settings(run.suite, predictor, run.directories)
     return member.results.unfinished.work(run.suite.name, opened, batch_size=predictor.batch_size, **facts)
 
 
-def _add(run: SuiteRun, scores: Mapping[str, object], loaded: Evaluated, results: Results) -> None:
+def _add(run: SuiteRun, scores: Mapping[str, object], member: Member) -> None:
     try:
-        entry = suite_entry(run.suite, scores, run.data(), loaded, run.seconds)
+        entry = suite_entry(run.suite, scores, run.data(), member.loaded, run.seconds)
     except (TypeError, ValueError) as e:  # of a user's own score
         raise DataError(f"{run.suite.name}: its score cannot be kept ({e})") from e
+    entry.details |= settings(run.suite, member.predictor, run.directories)
     with agreed():
-        results.add(run.suite.name, entry, samples(scores))
+        member.results.add(run.suite.name, entry, samples(scores))
 
 
 def _why_not(suite: Suite, loaded: Evaluated, predictor: Predicts) -> str | None:
@@ -431,12 +409,27 @@ def _why_not(suite: Suite, loaded: Evaluated, predictor: Predicts) -> str | None
     if isinstance(suite.method, Procedure) and not isinstance(predictor, BatchPredictor):
         return Need.LOGITS.value
     lacking = next((need for need in Need if need in suite.needs - predictor.gives), None)
+    if lacking is None:
+        return _no_mark(suite, predictor) if isinstance(predictor, BatchPredictor) else None
+    font = f"{option('font', 'SourceHanSerifSC-ExtraLight.otf')} (facebookresearch/Whac-A-Mole, imagenet_w/fonts)"
     remedies = {
         Need.MAP: f"; {option('maps', 'rise')} makes one by occlusion",
-        Need.FONT: f"; give it with {option('font', 'SourceHanSerifSC-ExtraLight.otf')}"
-        " (facebookresearch/Whac-A-Mole, imagenet_w/fonts)",
+        Need.FONT: f"; predict the images under it, with {option('predictions', 'DIR')} and {font}"
+        if isinstance(predictor, HasSaved)
+        else f"; give it with {font}",
     }
-    return lacking and f"{lacking.value}{remedies.get(lacking, '')}"
+    return f"{lacking.value}{remedies.get(lacking, '')}"
+
+
+def _no_mark(suite: Suite, predictor: BatchPredictor[Any]) -> str | None:
+    """Why no watermark can be drawn at the size of the input; known now, it costs no suite that shares the images."""
+    try:
+        for part in suite.parts.values():
+            if part.view is View.WATERMARK:
+                predictor.mark(predictor.preprocessing_for(part.stored).image_size)
+    except DataError as e:
+        return str(e)
+    return None
 
 
 def _no_data(suite: Suite, found: Mapping[str, epath.Path | None], loaded: Evaluated) -> str | None:
@@ -446,5 +439,5 @@ def _no_data(suite: Suite, found: Mapping[str, epath.Path | None], loaded: Evalu
         return None
     # Photos of other classes than ImageNet's are the user's own: no archive of a published set has them.
     is_own = suite.label_space is OF_THE_MODEL and not suite.label_sets and loaded.class_list_hash != imagenet().hash
-    how = GET_OWN if is_own and suite.how_to_get.startswith(_OF_ARCHIVES) else suite.how_to_get
+    how = GET_OWN if is_own and suite.of_any_photos else suite.how_to_get
     return f"no data for {', '.join(absent)}; get it with: {how}"

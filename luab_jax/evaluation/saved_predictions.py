@@ -171,15 +171,12 @@ class SavedModel:
             std=tuple(stated["std"]),
         )
         self.sides = frozenset(about.get("sides", [self.preprocessing.image_size]))
-        fonts = sorted({about["font"] for about in abouts if "font" in about})
-        if len(fonts) > 1:
-            raise UserError(f"{directory}: its predictions under a watermark are of fonts {' and '.join(fonts)}")
-        self.font = fonts[0] if fonts else None
-        """Of the watermark in `View.WATERMARK`, by its digest."""
+        self._fonts = {path.name: about["font"] for path, about in zip(found, abouts, strict=True) if "font" in about}
+        """Of the watermark in files of `View.WATERMARK`, by its digest."""
 
     @property
     def gives(self) -> frozenset[Need]:
-        found = {Need.BYPRODUCT_HEAD: self.has_byproduct_head, Need.FONT: self.font is not None}
+        found = {Need.BYPRODUCT_HEAD: self.has_byproduct_head, Need.FONT: bool(self._fonts)}
         return frozenset(need for need, given in found.items() if given)
 
     def side_for(self, stored: Stored) -> int:
@@ -193,6 +190,10 @@ class SavedModel:
         path = _path(self._directory, split, view)
         if storage.facts(path) is None:
             raise DataError(f"{path}: no saved predictions of {split.directory} as it is now, seen as {view.value}")
+
+    def font_of(self, split: PreparedSplit) -> str | None:
+        """As `HasSaved` has it."""
+        return self._fonts.get(_path(self._directory, split, View.WATERMARK).name)
 
     def stream(
         self, split: PreparedSplit, views: Sequence[View], stored: Stored = ANY_SIZE, start: int = 0

@@ -23,6 +23,7 @@ from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.predictor import BatchPredictor
 from luab_jax.evaluation.resume import Unfinished
 from luab_jax.evaluation.saved_predictions import PredictionWriter, compacted, describe
+from luab_jax.evaluation.settings import font_of
 from luab_jax.evaluation.suite import Need, View
 
 Writers = Mapping[View, PredictionWriter]
@@ -40,13 +41,14 @@ class SourceReading:
         source: Source,
         readers: Iterable[SuiteRun],
         loaded: Evaluated,
+        predictor: Predicts,
         unfinished: Unfinished,
         save_to: epath.PathLike | None = None,
-        font: str | None = None,
     ):
-        """`font`: of the watermark, by its digest. Raises `DataError` if the source cannot be opened."""
-        self._source, self._loaded, self._save_to, self._font = source, loaded, save_to, font
+        """Raises `DataError` if the source cannot be opened."""
+        self._source, self._loaded, self._save_to = source, loaded, save_to
         self.opened = open_split(source.directory, source.split)
+        self._font = font_of(predictor, self.opened)
         self.missing: list[Missing] = []
         """The suites that the data is not for."""
         self._runs: list[SuiteRun] = []
@@ -65,7 +67,7 @@ class SourceReading:
         name = f"{self.opened.manifest.dataset}-{source.split}"
         facts: dict[str, object] = {"stored": str(source.stored), "predictions": save_to is not None}
         if View.WATERMARK in self._wanted():
-            facts["font"] = font
+            facts["font"] = self._font
         self.work = unfinished.work(name, {source.split: self.opened}, **facts)
 
     def begin(self) -> None:

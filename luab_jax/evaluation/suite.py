@@ -38,7 +38,7 @@ class Need(enum.Enum):
     FEATURES = "it needs what the classifier reads, which this model does not give; evaluate a workdir or timm:FILE"
     """What the last layer is linear on, for images that the suite chooses."""
     FONT = "it draws a watermark on the images, and has no font for it"
-    """Given with the command, not by the model."""
+    """Given with the command, not by the model. Of every suite with a part in `View.WATERMARK`."""
     BYPRODUCT_HEAD = "the checkpoint has no byproduct head"
 
 
@@ -106,6 +106,8 @@ class Suite:
     """Why data that was found is not for the suite, as far as that is known before any image is predicted."""
     label_sets: bool = False
     """For models of sets of labels, and not for the others."""
+    of_any_photos: bool = False
+    """Photos of one's own, as `data_prep folder` prepares them, do as well as the published ones."""
     only_if_named: bool = False
     """Too dear to be part of `all`."""
     protocol: str = ""
@@ -119,3 +121,7 @@ class Suite:
     """Under which heading its column stands in a table; empty for the paper's place or the end."""
     named_after: Named | None = None
     """The data after which the suite is named; where it ran on other data, its row is named after that."""
+
+    def __post_init__(self) -> None:
+        if any(part.view is View.WATERMARK for part in self.parts.values()):
+            object.__setattr__(self, "needs", self.needs | {Need.FONT})

@@ -121,6 +121,7 @@ SUITES: tuple[Suite, ...] = (
         _GET_VAL,
         protocol="argmax over the model's classes",
         named_after=_OF_IMAGENET,
+        of_any_photos=True,
     ),
     Suite(
         "imagenet_real",
@@ -132,6 +133,7 @@ SUITES: tuple[Suite, ...] = (
         protocol="argmax over the model's classes is among the image's labels; images without any are left out"
         " (Beyer et al. 2020)",
         named_after=_OF_IMAGENET,
+        of_any_photos=True,
     ),
     # PiT (Heo et al. 2021, §4.3): whether the zero is a normalised one is not stated there; the network's input being
     # the normalised image, that reading is the headline, and black stands beside it.
@@ -144,6 +146,7 @@ SUITES: tuple[Suite, ...] = (
         protocol="argmax over the model's classes, centre square of half the side hidden (PiT, Heo et al. 2021, §4.3)",
         protocols={"top1": "hidden by zero after normalisation, the mean colour", "top1_black": "hidden by black"},
         named_after=_OF_IMAGENET,
+        of_any_photos=True,
     ),
     Suite(
         "byproduct",
@@ -155,6 +158,7 @@ SUITES: tuple[Suite, ...] = (
         protocol="predicted place against the last click, or the centre of the class's box where there is no click",
         group="Location",
         named_after=_OF_IMAGENET,
+        of_any_photos=True,
     ),
     Suite(
         "imagenet_v2",
@@ -304,6 +308,7 @@ SUITES: tuple[Suite, ...] = (
         preprocessing="squashed to {side} x {side} (bilinear), no crop",
         group="Location",
         named_after=_OF_IMAGENET,
+        of_any_photos=True,
     ),
     Suite(
         "imagenet_c_generated",
@@ -318,6 +323,7 @@ SUITES: tuple[Suite, ...] = (
         protocols=_OF_CORRUPTIONS,
         group="Shifted",
         named_after=_OF_IMAGENET,
+        of_any_photos=True,
     ),
     Suite(
         "coco",

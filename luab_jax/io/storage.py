@@ -101,10 +101,8 @@ def explained(path: epath.PathLike, doing: str = "read") -> Iterator[None]:
     except Exception as e:
         if not is_remote(path):
             raise
-        if isinstance(e, FileNotFoundError) and doing not in (
-            "written",
-            "found",
-        ):  # gcsfs's own text is a URL of its API
+        if isinstance(e, FileNotFoundError) and doing not in ("written", "found"):
+            # gcsfs's own text is a URL of its API
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path)) from e
         raise StorageError(f"{os.fspath(path)}: cannot be {doing}: {_cause(e, os.fspath(path))}") from e
 

@@ -23,7 +23,10 @@ from luab_jax.results.text import format_interval, format_number
 Bounds = tuple[float, float]
 Identities = frozenset[tuple[tuple[str, str], ...]]
 """Fingerprints of the data that runs were evaluated on, part by part."""
+Settings = frozenset[tuple[str, str]]
+"""What else decides a score (font, kind of map): names and values, of every run."""
 
+MOVED = "Not on the same data as the reference, or with another font or kind of map"
 TANGO = "paired over images, Tango score (McNemar)"
 PAIRED = "paired over images, t"
 RESAMPLED = "paired bootstrap over images"
@@ -62,6 +65,7 @@ class Score:
     n: int = 0
     data: Identities = frozenset()
     """Of every run; empty where nothing is known of its data."""
+    settings: Settings = frozenset()
 
     @property
     def mean(self) -> float:
@@ -125,6 +129,7 @@ def score_of(experiment: Experiment, row: str, name: str) -> Score:
         answered=answered if single else None,
         n=n,
         data=_identities(experiment, row),
+        settings=_settings(experiment, row),
     )
 
 
@@ -135,7 +140,7 @@ def difference(first: Score, other: Score) -> Difference:
         return Difference(math.nan)
     if len(first.values) == len(other.values) == 1:
         paired = _over_images(value, first.answered, other.answered)
-        if paired is not None:
+        if paired is not None and not _set_otherwise(first.settings, other.settings):
             return paired
         if first.interval is None or other.interval is None:
             return Difference(value)
@@ -263,12 +268,14 @@ def _interval_of(test, first: Score, other: Score) -> Bounds | None:
 def best(scores: Sequence[Score]) -> int | None:
     """Which is better than every other one beyond doubt.
 
-    None if none is, if neither more nor less is better, or if one of them is of other data.
+    None if none is, if neither more nor less is better, or if one of them is of other data, another font or
+    another kind of map.
     """
     there = [i for i, score in enumerate(scores) if score.values]
     if len(there) < 2 or not (sign := scores[there[0]].direction.sign):
         return None
-    if any(_are_other(scores[i].data, scores[j].data) for i, j in itertools.combinations(there, 2)):
+    pairs = [(scores[i], scores[j]) for i, j in itertools.combinations(there, 2)]
+    if any(_are_other(a.data, b.data) or _set_otherwise(a.settings, b.settings) for a, b in pairs):
         return None
     top = max(there, key=lambda i: sign * scores[i].mean)
     for i in there:
@@ -279,13 +286,27 @@ def best(scores: Sequence[Score]) -> int | None:
 
 
 def other_data(first: Experiment, other: Experiment, row: str) -> bool:
-    """Whether two experiments were evaluated on different data of a suite, so that they differ by that too."""
-    return _are_other(_identities(first, row), _identities(other, row))
+    """Whether two experiments were evaluated on different data of a suite, or seen otherwise, so that they differ by
+    that too."""
+    if _are_other(_identities(first, row), _identities(other, row)):
+        return True
+    return _set_otherwise(_settings(first, row), _settings(other, row))
 
 
 def _are_other(first: Identities, other: Identities) -> bool:
     """Not where nothing is known of one of them."""
     return bool(first) and bool(other) and first != other
+
+
+def _set_otherwise(first: Settings, other: Settings) -> bool:
+    """Whether a setting that is known of both has other values."""
+    known = {name for name, _ in first} & {name for name, _ in other}
+    return any(name in known for name, _ in first ^ other)
+
+
+def _settings(experiment: Experiment, row: str) -> Settings:
+    found = (run.by_title[row][1].settings for run in experiment.runs if row in run.by_title)
+    return frozenset(setting for of_run in found for setting in of_run.items())
 
 
 def _identities(experiment: Experiment, row: str) -> Identities:

@@ -87,7 +87,7 @@ _PARTIAL, _CHANGED, _OTHER_DATA = "p", "c", "d"
 _MEANING = {
     _PARTIAL: "p: images of the published set are missing.",
     _CHANGED: "c: the images are not as published (generated, stored smaller, or of some classes only).",
-    _OTHER_DATA: "d: not on the same data as the first row.",
+    _OTHER_DATA: "d: not on the same data as the first row, or with another font or kind of map.",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from luab_jax.report.comparison import Difference, Score, best, between, difference, other_data, score_of
+from luab_jax.report.comparison import MOVED, Difference, Score, best, between, difference, other_data, score_of
 from luab_jax.report.runs import Comparison, Experiment
 from luab_jax.results.score import NUMBER
 from luab_jax.results.text import format_number, printable, shown_scores, unit_name
@@ -56,7 +56,7 @@ def table_notes(comparison: Comparison) -> list[str]:
     reference, *others = comparison.experiments
     found = [*comparison.notes, between(comparison), MARKS]
     moved = sorted({row for row in comparison.titles for other in others if other_data(reference, other, row)})
-    return [*found, f"{_OTHER_DATA} Not on the same data as the reference: {', '.join(moved)}."] if moved else found
+    return [*found, f"{_OTHER_DATA} {MOVED}: {', '.join(moved)}."] if moved else found
 
 
 def difference_text(found: Difference, unit: str, mark: str = "") -> str:

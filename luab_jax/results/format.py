@@ -18,6 +18,8 @@ import msgspec
 from luab_jax.results.score import FRACTION, NUMBER, Direction, Role
 
 VERSION = 2
+FONT, MAP = "font", "map"
+"""Names in `details` of what besides model and data decides a score: a font by its digest, the kind of map."""
 _LARGEST = 1e12
 """No score of any suite comes near; a table could not show it."""
 _LARGEST_FRACTION = 1000.0
@@ -120,6 +122,11 @@ class Suite(msgspec.Struct, kw_only=True):
 
     def __contains__(self, name: str) -> bool:
         return name == "n" or name in self.scores
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What besides model and data decides the scores, as far as it is known."""
+        return {name: str(self.details[name]) for name in (FONT, MAP) if name in self.details}
 
     @property
     def headline(self) -> str | None:

@@ -61,7 +61,8 @@ def marks(data: Data) -> str:
 
 
 def notes(suite: Suite) -> list[str]:
-    """What the data is not as published, and by which protocol a score is, where that is not the suite's."""
+    """What the data is not as published, what else decides the scores, and by which protocol a score is, where that is
+    not the suite's."""
     data = suite.data
     found = ["partial set"] if data.partial else []
     if data.resized_from is not None:
@@ -69,6 +70,7 @@ def notes(suite: Suite) -> list[str]:
     if data.skipped:
         found.append(f"{counted(sum(data.skipped.values()), 'image')} skipped")
     found += data.notes
+    found += [f"{name} {value}" for name, value in suite.settings.items()]
     found += [f"{name}: {entry.protocol}" for name, entry in suite.scores.items() if entry.protocol]
     found += [f"without {part}: {reason}" for part, reason in data.left_out.items()]
     return list(dict.fromkeys(map(printable, found)))

@@ -36,11 +36,21 @@ def test_s3_is_refused_where_orbax_cannot_be_told_of_it(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "workdir", ["gs://b/run", "gs:///run", "gs://Bucket/run", "s3://my bucket/run", "s3://bucket-"]
+    "workdir",
+    [
+        *("gs://b/run", "gs:///run", "gs://Bucket/run"),
+        *("s3:///run", "s3://my bucket/run", "s3://bucket-", "s3://192.168.1.1/run", "s3://xn--abc/run"),
+    ],
 )
 def test_a_name_that_no_bucket_has_is_refused_before_the_first_save(workdir: str, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be the name of a bucket"):
         train(tiny.experiment(tmp_path / "data is not looked at"), workdir)
+
+
+@pytest.mark.parametrize("workdir", ["gs://a_b/run", "gs://192.168.1.1/run", "s3://a_b/run", "s3://Old_Bucket/run"])
+def test_what_is_a_name_in_one_store_is_asked_of_that_store(workdir: str) -> None:
+    """Amazon's first region has buckets with names that are no longer given."""
+    s3.check_arrays(workdir)
 
 
 def test_another_store_than_amazons_is_found_by_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:

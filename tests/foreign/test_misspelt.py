@@ -9,6 +9,7 @@ import pytest
 
 import luab_jax
 from luab_jax.errors import UserError
+from luab_jax.foreign.misspelt import refuse_misspelt
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,16 @@ from luab_jax.errors import UserError
         ("models/tiny.onnx", r"did you mean onnx:models/tiny\.onnx\?"),
         ("mine.py", r"did you mean python:mine\.py:FUNCTION\?"),
         ("ONNX:tiny.bin", r"no kind 'ONNX' of model; did you mean onnx:tiny\.bin\?"),
+        ("ONNX:model.onnx", r"did you mean onnx:model\.onnx\?"),
+        ("ONNX:gs://b/m.onnx", r"did you mean onnx:gs://b/m\.onnx\?"),
+        ("keras:Model.ONNX", r"did you mean onnx:Model\.ONNX\?"),
+        ("model.py:load", r"did you mean python:model\.py:load\?"),
+        ("torch.py:load", r"did you mean python:torch\.py:load\?"),
+        ("path/model.py:load", r"did you mean python:path/model\.py:load\?"),
+        ("pyton:model.py:load", r"did you mean python:model\.py:load\?"),
+        ("prediction:PRED", r"did you mean predictions:PRED\?"),
+        ("predictions:DIR", r"no model to load; run_suites takes 'predictions:DIR' itself"),
+        ("tf:abc", r"no such folder, and no kind of model; those are timm:"),
         ("tim:resnet18:w", r"did you mean timm:resnet18:w\?"),
         ("hff:FOLDER", r"did you mean hf:FOLDER\?"),
         ("", r"is empty; name the workdir of a run or a model"),
@@ -44,3 +55,19 @@ def test_a_folder_in_the_layout_of_hugging_face_and_a_step_behind_a_workdir_are_
         luab_jax.load(tmp_path)
     with pytest.raises(UserError, match="step='best' beside checkpoint="):
         luab_jax.load(f"{tmp_path}:best")
+    with pytest.raises(UserError, match=rf"no such folder; did you mean {tmp_path}\?$"):
+        luab_jax.load(f"{tmp_path}:")
+
+
+@pytest.mark.parametrize("name", ["run.onnx", "ONNX:run", "timn", "run.py:8"])
+def test_a_workdir_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name / "checkpoints").mkdir(parents=True)
+    refuse_misspelt(name, "timm:", "predictions:")
+
+
+def test_a_folder_called_nearly_as_a_kind_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "timn").mkdir()
+    with pytest.raises(UserError, match="step='best' beside checkpoint='timn'"):
+        luab_jax.load("timn:best")

@@ -26,7 +26,7 @@ from luab_jax.report.comparison import (
     score_of,
     tango,
 )
-from luab_jax.report.runs import compare
+from luab_jax.report.runs import Run, compare
 from luab_jax.results.answers import Answered, Kind, Sample
 from luab_jax.results.score import FRACTION, Direction
 from tests.report import made
@@ -231,6 +231,25 @@ def test_data_of_another_fingerprint_is_marked() -> None:
     assert other_data(first, other, "demo") and not other_data(first, same, "demo")
     assert not other_data(first, other, "demo_size")  # nothing is known of either
     assert score_of(first, "demo", "top1").data != score_of(other, "demo", "top1").data
+
+
+def test_another_font_or_kind_of_map_is_as_other_data() -> None:
+    def run(target: str, settings: dict[str, str]) -> Run:
+        made_so = made.run(target)
+        made_so.file.suites["imagenet"].details = settings
+        return made_so
+
+    runs = [run("none", {"map": "rise_8"}), run("box", {"map": "rise_8", "font": "a"}), run("random", {"map": "cam"})]
+    first, same, other = compare(runs).experiments
+    assert other_data(first, other, "demo") and not other_data(first, same, "demo")
+    assert not other_data(first, other, "demo_size")
+    scores = [score_of(of, "demo", "top1") for of in (first, same, other)]
+    certain = [dataclasses.replace(score, interval=(score.mean - 1e-3, score.mean)) for score in scores]
+    better = [dataclasses.replace(score, values=(0.9,), interval=(0.89, 0.91)) for score in scores]
+    assert best([certain[0], better[1]]) == 1 and best([certain[0], better[2]]) is None
+    right = np.arange(100) < 50
+    paired = [dataclasses.replace(of_sample(right, Kind.RIGHT), settings=score.settings) for score in scores]
+    assert [difference(paired[0], score).method for score in paired[1:]] == [TANGO, UNPAIRED]
 
 
 def test_units_that_differ_are_not_subtracted() -> None:

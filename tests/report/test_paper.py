@@ -212,7 +212,7 @@ def test_latex_marks_what_is_not_on_the_data_of_the_first_row() -> None:
     moved.file.suites["imagenet"].data.identity = {"val": "other"}
     text = latex(compare([made.run("none", 0, 0.5), moved]))
     assert r"90.0$^{\mathrm{d}}$" in text and r"50.0$^" not in text and r"\textbf" not in text
-    assert "% d: not on the same data as the first row." in text
+    assert "% d: not on the same data as the first row, or with another font or kind of map." in text
     moved.file.suites["imagenet"].data.partial = True
     assert r"90.0$^{\mathrm{pd}}$" in latex(compare([made.run("none", 0, 0.5), moved]))
 

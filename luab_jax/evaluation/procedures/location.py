@@ -95,7 +95,7 @@ class _Reader:
             self._compare()
         right = joined(self._kept)["right"]
         without_box = self._num_images - len(right)
-        return {**scores_of_thresholds(right), "n_without_box": without_box, "map": self._predictor.map_kind}
+        return {**scores_of_thresholds(right), "n_without_box": without_box}
 
 
 localisation = ByImage("localisation", _items, _side, _Reader)

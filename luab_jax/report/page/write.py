@@ -18,7 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from luab_jax.io.wording import counted
-from luab_jax.report.comparison import between, other_data
+from luab_jax.report.comparison import MOVED, between, other_data
 from luab_jax.report.layout import Heading, headings
 from luab_jax.report.page.figures import legend, suite_figures
 from luab_jax.report.page.pictures import example_pictures
@@ -152,7 +152,7 @@ def _notes(comparison: Comparison, shown: Sequence[Heading], paper: Mapping[int,
         )
     others = {h.row for of in experiments[1:] for h in shown if other_data(experiments[0], of, h.row)}
     if others:
-        found.append(f"† Not on the same data as the reference: {', '.join(sorted(others))}.")
+        found.append(f"† {MOVED}: {', '.join(sorted(others))}.")
     if any(heading.paper == "IN-O" for heading in shown):
         found.append("IN-O: AUROC, which the paper's column fits; AUPR is below.")
     if any(heading.paper == "ObjNet" for heading in shown):
