@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from etils import epath
@@ -79,7 +79,7 @@ def marked(image: Image.Image, font: Font) -> Image.Image:
     return Image.alpha_composite(image.convert("RGBA"), layer(font, image.width)).convert("RGB")
 
 
-def laid_on(pixels: Pixels, of_mark: UInt8[np.ndarray, "h w 1"]) -> Pixels:
+def laid_on(pixels: Pixels, of_mark: UInt8[Any, "h w 1"]) -> Pixels:
     """White of the given opacity over pixels: the whole numbers of Pillow's `alpha_composite` on an opaque image.
 
     (255 a + p (255 - a) + 128) / 255 with its division by shifts, in which v / 255 is (v + v / 256) / 256.

@@ -185,6 +185,18 @@ def test_what_cannot_run_is_listed_with_the_remedy(
     assert {entry.data_found for entry in missing if entry.suite.name == "imagenet_real"} == {True}
 
 
+def test_photos_of_ones_own_are_asked_for_where_they_do(
+    loaded: LoadedModel, predictor: Predictor, tmp_path: Path
+) -> None:
+    """Of classes that are not ImageNet's; what a suite of one's own says stands, whatever its words."""
+    (imagenet,) = runner.choose_suites("imagenet")
+    own = dataclasses.replace(imagenet, name="own", of_any_photos=False)
+    missing = runner.evaluate(loaded, predictor, tmp_path, [imagenet, own], Results(None, loaded))
+    told = {entry.suite.name: entry.reason.partition("get it with: ")[2] for entry in missing}
+    assert told["imagenet"].startswith("python -m data_prep folder --source=PHOTOS")
+    assert told["own"].startswith("python -m data_prep suite imagenet ")
+
+
 @pytest.mark.parametrize("labelled", [False, True])
 def test_what_the_preparation_did_not_give_is_refused_before_any_image_is_predicted(
     loaded: LoadedModel, tmp_path: Path, labelled: bool
