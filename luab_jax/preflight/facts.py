@@ -27,9 +27,6 @@ from luab_jax.preflight.hlo import ProgramText
 _FORMAT = 1
 """Part of the hash: what is kept by another format is not found."""
 _LINE_EVERY_S = 30.0
-_STACK_BYTES = 512 << 20
-"""Address space of the compiler's thread. The TPU compiler recurses deeply: with the usual 8 MiB a compilation of
-ResNet-50 for v6e:16x16 ended in a stack overflow (libtpu 0.0.42.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +157,7 @@ def _in_background(function: Any, title: str) -> Any:
             outcome.extend((None, e))
 
     thread = threading.Thread(target=call, daemon=True)
-    before = threading.stack_size(_STACK_BYTES)
-    try:
-        thread.start()
-    finally:
-        threading.stack_size(before)
+    thread.start()
     _wait(thread, title)
     if outcome[1] is not None:
         raise outcome[1]
