@@ -24,8 +24,8 @@ from luab_jax.evaluation.saved_predictions import SavedModel
 from luab_jax.evaluation.suite import Suite, View
 from tools.miniatures import Miniatures, tiny_model
 
-NOT_HERE = {"byproduct", "coco", "coco_context"}
-"""For models with a head, or of sets of labels."""
+NOT_HERE = {"byproduct", "coco", "coco_context", "imagenet_w_generated"}
+"""For models with a head, of sets of labels, or with a font to draw with."""
 
 
 def has_data(suite: Suite, data: Path) -> bool:
