@@ -252,15 +252,7 @@ def _evaluate(checkpoint: str, weights: str | None, out: str) -> ExitCode:
         _DATA.value,
         _SUITES.value,
         out,
-        maps=_MAPS.value,
-        font=_FONT.value,
-        overwrite=_OVERWRITE.value,
-        predictions=_PREDICTIONS.value,
-        examples=_EXAMPLES.value,
-        batch_size=_BATCH_SIZE.value,
-        num_threads=_NUM_THREADS.value,
-        workers=_WORKERS.value,
-        cache=_CACHE.value,
+        **_options(),
     )
     if jax.process_index() == 0:
         print(results)
@@ -294,15 +286,7 @@ def _evaluate_together(checkpoints: list[str]) -> ExitCode:
         _DATA.value,
         _SUITES.value,
         places,
-        maps=_MAPS.value,
-        font=_FONT.value,
-        overwrite=_OVERWRITE.value,
-        predictions=_PREDICTIONS.value,
-        examples=_EXAMPLES.value,
-        batch_size=_BATCH_SIZE.value,
-        num_threads=_NUM_THREADS.value,
-        workers=_WORKERS.value,
-        cache=_CACHE.value,
+        **_options(),
     )
     failed = {name: outcome for name, outcome in found.items() if isinstance(outcome, UserError)}
     done = {name: outcome for name, outcome in found.items() if not isinstance(outcome, UserError)}
@@ -314,6 +298,21 @@ def _evaluate_together(checkpoints: list[str]) -> ExitCode:
             print(f"error: {name}: {error}", file=sys.stderr)
     incomplete = _SUITES.value != "all" and any(outcome.missing for outcome in done.values())
     return ExitCode.FAILED if failed or incomplete else ExitCode.DONE
+
+
+def _options() -> dict[str, Any]:
+    """Those of one checkpoint and of several alike."""
+    return {
+        "maps": _MAPS.value,
+        "font": _FONT.value,
+        "overwrite": _OVERWRITE.value,
+        "predictions": _PREDICTIONS.value,
+        "examples": _EXAMPLES.value,
+        "batch_size": _BATCH_SIZE.value,
+        "num_threads": _NUM_THREADS.value,
+        "workers": _WORKERS.value,
+        "cache": _CACHE.value,
+    }
 
 
 def _join_hosts() -> DistributedConfig:
