@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # What one short visit to a GPU settles, in the order of worth; nothing is installed and nothing is set on the card.
 #
-#   bash benchmarks/gpu.sh [--rehearse] [--seconds=530] [--only=STEP,...] [--variants=V,...] [--photos=DIR] [--out=DIR]
+#   bash benchmarks/gpu.sh [--rehearse] [--seconds=530] [--only=STEP,...] [--variants=V,...] [--photos=DIR] [--study_photos=DIR] [--out=DIR]
 #
 # --rehearse  toy sizes on the CPU: every step, in about two minutes.
 # --seconds   of the whole visit. A step gets what is left, at most its own limit; one with less than 10 s is left out.
 # --only      steps by name, with commas between, in this order: environment vit_b vit_b_peer resnet50 resnet50_peer
-#             loader evaluation small corruptions nvjpeg small_peers loader_peer
+#             loader evaluation small corruptions nvjpeg study small_peers loader_peer
 # --variants  of vit_b and resnet50, by name: luab baseline untuned xla recipe
 # --photos    folder of <class>/<name>.JPEG (default: imagenet_fullres below LUAB_JAX_TEST_DATA)
+# --study_photos  folder in the layout of imagenet_ab_40 (default: that below LUAB_JAX_TEST_DATA)
 # --out       gets results.jsonl (a line as soon as it is measured), summary.txt, programs and traces of the profiles
 #
 # Needs the package's own requirements; torch, timm and torchvision for the peers. The programs compiled are kept in
@@ -18,8 +19,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 out=gpu_out
 photos=${LUAB_JAX_TEST_DATA:-../shared/data}/imagenet_fullres
+study_photos=${LUAB_JAX_TEST_DATA:-../shared/data}/imagenet_ab_40
 budget=530
-only=environment,vit_b,vit_b_peer,resnet50,resnet50_peer,loader,evaluation,small,corruptions,nvjpeg,small_peers,loader_peer
+only=environment,vit_b,vit_b_peer,resnet50,resnet50_peer,loader,evaluation,small,corruptions,nvjpeg,study,small_peers,loader_peer
 variants=
 rehearse=
 for argument in "$@"; do
@@ -29,6 +31,7 @@ for argument in "$@"; do
     --only=*) only=${argument#*=} ;;
     --variants=*) variants=$argument ;;
     --photos=*) photos=${argument#*=} ;;
+    --study_photos=*) study_photos=${argument#*=} ;;
     --out=*) out=${argument#*=} ;;
     *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "benchmarks/gpu.sh" >&2; exit 2 ;;
   esac
@@ -76,6 +79,7 @@ for name in ${only//,/ }; do
     small) step small 90 training vit_s vit_ti resnet18 --variants=luab ;;
     corruptions) step corruptions 60 corrupting --photos="$photos" ;;
     nvjpeg) step nvjpeg 25 nvjpeg --photos="$photos" ;;
+    study) step study 150 studying --photos="$study_photos" ;;
     small_peers) step small_peers 120 peer vit_s vit_ti resnet18 ;;
     loader_peer) step loader_peer 60 reading --peer --photos="$photos" ;;
     *) echo "error: --only=$name is no step; bash benchmarks/gpu.sh --help names them" >&2; exit 2 ;;

@@ -100,6 +100,7 @@ def summary(lines: list[Line]) -> str:
         "nvJPEG": rates(lines, "nvjpeg", ("images_per_s",)),
         "Evaluation, images/s": rates(lines, "evaluation", ("reading", "predict", "whole", "bounded_by")),
         "ImageNet-C, severity 3": rates(lines, "corruptions", ("images_per_s", "compile_s")),
+        "Study": rates(lines, "study", ("seconds", "ms_one_by_one", "ms_in_one")),
         "Training steps": training(lines),
     }
     parts = {title: text for title, text in found.items() if text} | {

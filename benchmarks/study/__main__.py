@@ -69,8 +69,6 @@ def _seconds(budget: str) -> float:
 
 
 def _run(source: Path, out: Path, budget: float, epochs: float | None) -> None:
-    if not (source / "train_xml.tar.gz").exists():
-        raise UserError(f"--photos={source}: no train_xml.tar.gz there; expected the layout of imagenet_ab_40")
     clicks = {run.arm.clicks for run in plan.ordered()}
     photos.prepare(source, out, sorted(clicks, key=lambda of: of.name))
     start = time.monotonic()

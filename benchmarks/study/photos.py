@@ -49,9 +49,11 @@ class Clicks:
 
 
 def prepare(photos: Path, out: Path, wanted: list[Clicks]) -> None:
-    """Prepares what is not prepared yet; `photos` is a folder in the layout of imagenet_ab_40."""
+    """Prepares what is not prepared yet; `photos` is a folder in the layout of imagenet_ab_40. Raises `UserError`."""
     raw = out / "raw"
     if not (raw / "complete").exists():
+        if not (photos / "train_xml.tar.gz").exists():
+            raise UserError(f"--photos={photos}: no train_xml.tar.gz there; expected the layout of imagenet_ab_40")
         _unpack(photos, raw)
     everything = Clicks()
     for split in (TRAIN, CHOOSE, VAL):

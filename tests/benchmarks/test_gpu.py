@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,44 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+CLICKED = """<annotation><metadata><imageID>{}/{}</imageID><imageWidth>64</imageWidth><imageHeight>64</imageHeight>
+<selected>True</selected><selectedCount>1</selectedCount><mouseTracking><time>1</time><x>0.2</x><y>0.2</y></mouseTracking>
+<selectedRecord><time>5</time><x>0.5</x><y>0.5</y></selectedRecord></metadata></annotation>"""
+
+
+def draw_study_photos(folder: Path) -> Path:
+    """Three classes, each of its own grey, in the layout of imagenet_ab_40."""
+    rng = np.random.default_rng(0)
+    files: dict[str, dict[str, bytes]] = {"train.tar": {}, "val.tar": {}, "train_xml.tar.gz": {}}
+    boxes: dict[str, list[str]] = {}
+    for number in range(3):
+        wnid = f"n0000000{number}"
+        for split, count in (("train", 25), ("val", 4)):
+            for index in range(count):
+                name, buffer = f"{wnid}_{index}" if split == "train" else f"val_{10 * number + index}", io.BytesIO()
+                pixels = rng.integers(0, 64, (64, 64, 3), np.uint8)
+                pixels[20:44, 20:44] += np.uint8(60 * number)
+                Image.fromarray(pixels).save(buffer, "JPEG")
+                inside = f"train/{wnid}/{name}.JPEG" if split == "train" else f"val/{wnid}/{name}.JPEG"
+                files[f"{split}.tar"][inside] = buffer.getvalue()
+                line = "\t".join([f"{name}.JPEG", *([wnid] if split == "val" else []), "20", "20", "43", "43"])
+                boxes.setdefault("val" if split == "val" else f"train/{wnid}", []).append(line)
+                if split == "train":
+                    files["train_xml.tar.gz"][f"train_xml/{wnid}/{name}.xml"] = CLICKED.format(wnid, name).encode()
+    for name, lines in boxes.items():
+        path = folder / "boxes" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+    for archive, members in files.items():
+        with tarfile.open(folder / archive, "w:gz" if archive.endswith("gz") else "w") as tar:
+            for name, content in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    (folder / "classes.txt").write_text("".join(f"n0000000{number}\tgrey {number}\n" for number in range(3)))
+    return folder
+
+
 def test_a_model_has_its_steps_its_profile_and_a_table(tmp_path: Path) -> None:
     done = run(tmp_path, "--rehearse", "--only=environment,resnet50,small")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -80,6 +119,26 @@ def test_what_reads_photos_is_measured_on_any_photos(tmp_path: Path, photos: Pat
     assert {line["step"] for line in lines} == set(steps.split(","))
     rates = [line[key] for line in lines for key in ("images_per_s", "reading", "predict", "whole") if key in line]
     assert rates and min(rates) > 0
+
+
+def test_a_slice_of_the_study_trains_scores_and_compares(tmp_path: Path) -> None:
+    """On drawn photos that lie as the study's do; there is time for the first run of its plan, and no control of it."""
+    source = draw_study_photos(tmp_path / "photos")
+    done = run(tmp_path, "--rehearse", "--only=study", f"--study_photos={source}", JAX_NUM_CPU_DEVICES="1")
+    lines = {line["what"]: line for line in read(tmp_path)}
+    assert {"resnet, a step and seed", "vit, a step and seed", "photos"} <= set(lines), done.stdout + done.stderr
+    assert all(lines[f"{model}, a step and seed"]["ms_in_one"] > 0 for model in ("resnet", "vit"))
+    assert lines["resnet/lambda-0.3-seed0"]["epochs"] == 0.5
+    results = tmp_path / "study" / "runs" / "resnet" / "lambda-0.3-seed0" / "results.json"
+    assert {"photos", "own_backgrounds", "own_corruptions", "own_occlusions"} <= set(
+        json.loads(results.read_text())["suites"]
+    )
+    assert "resnet/lambda-0.3-seed0" in (tmp_path / "summary.txt").read_text()
+
+
+def test_a_study_without_photos_says_what_it_wants(tmp_path: Path) -> None:
+    done = run(tmp_path, "--rehearse", "--only=study", f"--study_photos={tmp_path / 'nowhere'}")
+    assert done.returncode == 1 and "expected the layout of imagenet_ab_40" in (tmp_path / "summary.txt").read_text()
 
 
 def test_a_step_that_hangs_is_ended_and_the_next_ones_run(tmp_path: Path) -> None:
