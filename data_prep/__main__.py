@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
+import functools
 import io
 import os
-import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from data_prep.argument_types import positive, quality
+from data_prep.arguments import read_arguments
 from data_prep.collect import commands as collect
-from data_prep.datasets.suites import NAMES as SUITE_NAMES
 from data_prep.datasets.suites import options_of
 from data_prep.downscale import DEFAULT_QUALITY, Smaller
 from data_prep.own_suites import commands as own_suites
-from data_prep.writing.workers import default_workers
 from luab_jax.errors import DataError, ExitCode, StorageError, UserError
 from luab_jax.io import retries, storage
 from luab_jax.io.lease import Lease
 from luab_jax.io.stdout import quiet_when_unread
+
+if TYPE_CHECKING:
+    from data_prep.commands import Job
+    from luab_jax.data.class_lists import ClassList
 
 _PATHS = (
     *("from", "images", "instances", "byproducts", "annotations", "boxes", "source"),
@@ -37,185 +39,6 @@ _OF_SOME_SUITES = (
     *("instances", "boxes", "real", "val_labels", "password", "factors", "prototypes", "font"),
     *("masks", "humans"),
 )
-
-
-def _bytes(text: str) -> int:
-    """`1000`, `20M`, `1.5G`, `2T`."""
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    try:
-        value = float(number) * 1024 ** ("", "K", "M", "G", "T").index(unit)
-    except ValueError:
-        value = 0
-    if not 1 <= value < 1 << 60:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes such as 500G")
-    return int(value)
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
-
-
-def _columns(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
-
-
-def _condition(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not COLUMN=VALUE")
-    return name, value
-
-
-def _split_name(text: str) -> str:
-    if not text.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r}: letters, digits and _ only")
-    return text
-
-
-def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
-    commands = root.add_subparsers(dest="command", required=True)
-    workers = argparse.ArgumentParser(add_help=False)
-    workers.add_argument("--workers", type=positive, default=default_workers(), help="processes (default: all cores)")
-
-    with_beam = argparse.ArgumentParser(add_help=False, parents=[workers])
-    with_beam.add_argument(
-        "--beam_options",
-        type=lambda text: tuple(shlex.split(text)),
-        metavar="FLAGS",
-        help='work on the shards with Apache Beam; flags of its pipeline: "--runner=DataflowRunner --project=..."',
-    )
-    writers = argparse.ArgumentParser(add_help=False, parents=[with_beam])
-
-    stored = argparse.ArgumentParser(add_help=False)
-    stored.add_argument("--max_side", type=positive, help="store images with at most so many pixels on the longer side")
-    stored.add_argument("--quality", type=quality, help=f"JPEG quality with --max_side (default: {DEFAULT_QUALITY})")
-
-    stored.add_argument(
-        "--no_decode_check",
-        dest="decode",
-        action="store_false",
-        help="look at headers alone: damaged photos then pass, and stop a training later",
-    )
-
-    stored.add_argument(
-        "--max_unpacked",
-        type=_bytes,
-        metavar="BYTES",
-        help="what a compressed archive may unpack to, such as 500G (default: 250 times its size, and 2T)",
-    )
-
-    ab = commands.add_parser("imagenet_ab", parents=[writers, stored], help="class folders and ImageNet-AB byproducts")
-    ab.add_argument("--images", required=True, help="folder or archive of <class>/<image>, or ILSVRC2012_img_val.tar")
-    ab.add_argument("--byproducts", help="folder or archive of <class>/<image name>.xml")
-    ab.add_argument("--out", required=True, help="prepared directory; several splits may share one")
-    ab.add_argument("--split", type=_split_name, default="train")
-    ab.add_argument("--boxes", help="folder or archive of <class>/<image>.xml or <image>.xml; or <class>.txt, one .txt")
-    ab.add_argument("--val_labels", help="lines `name wnid` for validation images without classes (default: built in)")
-    ab.add_argument("--classes", default="imagenet", help="`imagenet`, or a file of lines `id TAB name` in label order")
-    ab.add_argument("--shards", type=positive, help="number of shards (default: about 1,250 images in each)")
-    ab.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
-    ab.add_argument("--min_match", type=_share, default=0.5, help="least share of images and byproducts that match")
-
-    suite = commands.add_parser("suite", parents=[writers, stored], help="the data of an evaluation suite")
-    suite.add_argument("name", choices=SUITE_NAMES, metavar="NAME", help=", ".join(SUITE_NAMES))
-    suite.add_argument("--source", required=True, help="the archive as downloaded, or the folder it unpacks to")
-    suite.add_argument("--out", required=True, help="folder of all prepared suites; this one goes to OUT/NAME")
-    suite.add_argument("--split", type=_split_name, help="only this variant, or which one it is (default: all found)")
-    suite.add_argument("--boxes", help="imagenet_localisation: ILSVRC2012_bbox_val_v3.tgz, its folder, or text")
-    suite.add_argument(
-        "--instances", help="coco: instances_val2014.json, or the zip that holds it (default: looked for)"
-    )
-    suite.add_argument("--real", help="imagenet, imagenet_real: real.json")
-    suite.add_argument("--factors", help="imagenet_x: imagenet_x_val_multi_factor.jsonl, or ..._top_factor.jsonl")
-    suite.add_argument("--font", help="imagenet_w: SourceHanSerifSC-ExtraLight.otf")
-    suite.add_argument("--masks", help="hard_imagenet: hardImageNet.zip")
-    suite.add_argument("--humans", help="cue_conflict: raw-data/cue-conflict, what people answered")
-    suite.add_argument("--prototypes", help="imagenet_x: prototypical_paths.csv, whose images are left out")
-    suite.add_argument("--val_labels", help="imagenet: lines `name wnid` (default: built in)")
-    suite.add_argument("--password", help="objectnet: the phrase printed on its download page")
-    suite.add_argument("--generate", action="store_true", help="imagenet_c: made of ILSVRC's val images in --source")
-    suite.add_argument("--frost", help="--generate: folder of the photos of frost (default: package imagecorruptions)")
-    suite.add_argument("--corruptions", help="--generate: only these kinds, with commas between (default: all 19)")
-    suite.add_argument("--shards", type=positive, help="number of shards of each split")
-    suite.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
-
-    own = commands.add_parser("folder", parents=[writers, stored], help="class folders of your own")
-    own.add_argument("--source", required=True, help="folder or archive of <class>/<image>")
-    own.add_argument("--out", required=True, help="prepared directory; several splits may share one")
-    own.add_argument("--split", type=_split_name, default="train")
-    own.add_argument("--byproducts", help="clicks: .csv or .jsonl with file_name, x, y; or <class>/<image name>.xml")
-    own.add_argument("--annotations", help="labels, groups, boxes, masks by file name: .csv or .jsonl")
-    own.add_argument("--file_name", default="file_name", metavar="COLUMN", help="of --annotations, with the file names")
-    own.add_argument(
-        "--label", metavar="COLUMN", help="with the class, or classes with | between (default: the folder)"
-    )
-    own.add_argument("--groups", type=_columns, default=(), metavar="A,B", help="columns whose values name the group")
-    own.add_argument(
-        "--where", type=_condition, action="append", default=[], metavar="COLUMN=VALUE", help="only such rows"
-    )
-    own.add_argument("--classes", help="lines `id TAB name` in label order (default: SOURCE/classes.txt, folder names)")
-    own.add_argument("--shards", type=positive, help="number of shards (default: about 1,250 images in each)")
-    own.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
-    coco = commands.add_parser("coco_ab", parents=[writers, stored], help="COCO, and COCO-AB byproducts")
-    coco.add_argument("--images", required=True, help="folder or archive of the images that the instances file names")
-    coco.add_argument("--instances", required=True, help="instances_train2014.json or alike")
-    coco.add_argument("--byproducts", help="coco_ab_v1_0.json")
-    coco.add_argument("--out", required=True, help="prepared directory; several splits may share one")
-    coco.add_argument("--split", type=_split_name, default="train")
-    coco.add_argument("--classes", default="coco", help="`coco`: all 80, or a file of COCO names in label order")
-    coco.add_argument("--shards", type=positive, help="number of shards (default: about 1,250 images in each)")
-    coco.add_argument("--strict", action="store_true", help="fail if any input is skipped or damaged")
-    coco.add_argument("--min_match", type=_share, default=0.5, help="least share of images and records that match")
-
-    demo = commands.add_parser("demo", parents=[workers], help="the drawn data set, with simulated clicks")
-    demo.add_argument("--out", required=True)
-    demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument(
-        "--correlation", type=_share, default=0.75, help="share of images on their class's own background"
-    )
-    demo.add_argument("--num_train", type=positive, help="training images (default: 4000)")
-    demo.add_argument(
-        "--num_val", type=positive, help="validation images (default: 1000), and the most in a group of a suite"
-    )
-    demo.add_argument("--side", type=positive, help="pixels")
-
-    inspect = commands.add_parser("inspect", parents=[with_beam], help="what a directory holds, as text and as a page")
-    inspect.add_argument("directory", help="prepared by data_prep or by TFDS")
-    inspect.add_argument("--split", help="only this one (default: all)")
-    inspect.add_argument("--html", help="also write a page of images with clicks, traces, boxes and masks to this file")
-    inspect.add_argument(
-        "--show_workers", action="store_true", help="name annotators on the page by their ids (default: hidden)"
-    )
-    inspect.add_argument(
-        "--images", dest="num_images", type=positive, default=60, help="images of each split on the page"
-    )
-    inspect.add_argument("--seed", type=int, default=0, help="chooses these images")
-
-    verify = commands.add_parser("verify", parents=[with_beam], help="check every record: CRC, schema, image header")
-    verify.add_argument("directory")
-    verify.add_argument("--no_decode_check", dest="decode", action="store_false", help="look at image headers alone")
-    own_suites.add_parser(commands)
-    for command in commands.choices.values():
-        command.set_defaults(parser=command)
-    collect.add_parser(commands)
-    return root
-
-
-def _read_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """What `parse_args` does, but an unknown flag is refused with the nearest one of the command."""
-    arguments, unknown = parser().parse_known_args(argv)
-    if unknown:
-        near = difflib.get_close_matches(unknown[0].partition("=")[0], [f"--{name}" for name in vars(arguments)], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-    return arguments
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -290,7 +113,7 @@ def _check_suite_options(arguments: argparse.Namespace) -> None:
 
 
 def _imagenet_ab(arguments: argparse.Namespace) -> None:
-    from data_prep.commands import Job, open_inputs, prepare_folders
+    from data_prep.commands import open_inputs, prepare_folders
     from data_prep.sources.scratch_tar import Scratch
     from luab_jax.data.class_lists import read_class_list
 
@@ -304,10 +127,17 @@ def _imagenet_ab(arguments: argparse.Namespace) -> None:
         val_labels=arguments.val_labels,
         prefer_flat=arguments.split == "val",
     )
-    job = Job(
-        out=out,
+    job = _job(arguments, "imagenet_ab", classes)
+    prepare_folders(inputs, job, min_match=arguments.min_match)
+
+
+def _job(arguments: argparse.Namespace, dataset: str, classes: ClassList) -> Job:
+    from data_prep.commands import Job
+
+    return Job(
+        out=storage.place(arguments.out),
         split=arguments.split,
-        dataset="imagenet_ab",
+        dataset=dataset,
         classes=classes,
         num_shards=arguments.shards,
         workers=arguments.workers,
@@ -317,7 +147,6 @@ def _imagenet_ab(arguments: argparse.Namespace) -> None:
         decode=arguments.decode,
         max_unpacked=arguments.max_unpacked,
     )
-    prepare_folders(inputs, job, min_match=arguments.min_match)
 
 
 def _suite(arguments: argparse.Namespace) -> None:
@@ -353,26 +182,10 @@ def _coco_suite(arguments: argparse.Namespace) -> None:
 
 def _folder(arguments: argparse.Namespace) -> None:
     from data_prep.annotations.image_tables import Columns
-    from data_prep.commands import Job, prepare_annotated, prepare_own
-    from luab_jax.data.class_lists import ClassList
+    from data_prep.commands import prepare_annotated, prepare_own
 
     out = storage.place(arguments.out)
-
-    def job(classes: ClassList) -> Job:
-        return Job(
-            out=out,
-            split=arguments.split,
-            dataset="folder",
-            classes=classes,
-            num_shards=arguments.shards,
-            workers=arguments.workers,
-            strict=arguments.strict,
-            beam_options=arguments.beam_options,
-            smaller=_smaller(arguments),
-            decode=arguments.decode,
-            max_unpacked=arguments.max_unpacked,
-        )
-
+    job = functools.partial(_job, arguments, "folder")
     limit = arguments.max_unpacked
     if arguments.annotations is not None:
         if arguments.byproducts is not None:
@@ -391,28 +204,16 @@ def _folder(arguments: argparse.Namespace) -> None:
 
 
 def _coco_ab(arguments: argparse.Namespace) -> None:
-    from data_prep.commands import Job, prepare_coco
+    from data_prep.commands import prepare_coco
     from luab_jax.data.class_lists import read_class_list
     from luab_jax.data.coco_classes import coco
 
-    job = Job(
-        out=storage.place(arguments.out),
-        split=arguments.split,
-        dataset="coco_ab",
-        classes=coco() if arguments.classes == "coco" else read_class_list(arguments.classes),
-        num_shards=arguments.shards,
-        workers=arguments.workers,
-        strict=arguments.strict,
-        beam_options=arguments.beam_options,
-        smaller=_smaller(arguments),
-        decode=arguments.decode,
-        max_unpacked=arguments.max_unpacked,
-    )
+    classes = coco() if arguments.classes == "coco" else read_class_list(arguments.classes)
     prepare_coco(
         arguments.images,
         _file(arguments.instances, "--instances"),
         _file(arguments.byproducts, "--byproducts") if arguments.byproducts else None,
-        job,
+        _job(arguments, "coco_ab", classes),
         min_match=arguments.min_match,
     )
 
@@ -490,7 +291,7 @@ def _file(path: str, flag: str) -> storage.Place:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command, and turns its end into an exit code."""
-    arguments = _read_arguments(argv)
+    arguments = read_arguments(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # no name that a terminal cannot show may cost a summary
         sys.stdout.reconfigure(errors="backslashreplace")
     # A scheduler's SIGTERM ends as softly as Ctrl-C.

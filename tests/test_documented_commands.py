@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.__main__ import _check_suite_options, _read_arguments
+from data_prep.__main__ import _check_suite_options
+from data_prep.arguments import read_arguments
 from luab_jax import __main__ as console
 from luab_jax import cli
 from luab_jax.config.flags import load_config
@@ -215,13 +216,13 @@ def check_data_prep(arguments: list[str]) -> None:
         (position,) = [i for i, argument in enumerate(arguments[:2]) if "|" in argument]
         for name in arguments[position].split("|"):
             with pytest.raises(SystemExit) as ended:
-                _read_arguments([*arguments[:position], name, "--help"])
+                read_arguments([*arguments[:position], name, "--help"])
             assert ended.value.code == 0
         return
     replaced = {"NAME": "imagenet_a", "--seed=N": "--seed=1"}
     words = [replaced.get(word, re.sub(r"=N$", "=1", word)) for word in arguments]
     for number in range(max(word.count("|") for word in words) + 1):  # each of `--by=masks|boxes` is a value
-        parsed = _read_arguments([_alternative(word, number) for word in words])
+        parsed = read_arguments([_alternative(word, number) for word in words])
         if parsed.command == "suite" and "NAME" not in arguments:  # which stands for all, with the options of each
             _check_suite_options(parsed)
 
