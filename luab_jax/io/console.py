@@ -56,6 +56,13 @@ def compiling(what: str, *, active: bool = True) -> Iterator[None]:
         print(f"compiled {what} in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
 
 
+def format_rate(per_second: float) -> str:
+    """`1,234/s`; of slow work `2.5/s`, or `4.2/min`."""
+    if per_second >= 9.95:
+        return f"{per_second:,.0f}/s"
+    return f"{per_second:.1f}/s" if per_second >= 0.95 or not per_second else f"{60 * per_second:.1f}/min"
+
+
 class Progress:
     """Counts finished units against a total. Use as a context manager; `advance` may be called from any thread.
 
@@ -108,7 +115,7 @@ class Progress:
     def advance(self, count: int = 1) -> None:
         self._done += count
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, rate=f"{self.rate:,.0f}/s")
+            self._bar.update(self._task, completed=self._done, rate=format_rate(self.rate))
         elif self._active and (now := time.monotonic()) - self._last_line >= self._every_s:
             self._last_line = now
             self._quiet = False
@@ -117,9 +124,10 @@ class Progress:
     def _print_line(self) -> None:
         of, left = "", ""
         if self._total is not None:
-            remaining = (self._total - self._done) / max(self.rate, 1e-9)
-            of, left = f"/{self._total:,}", f", {format_seconds(remaining)} left"
-        text = f"{self._title}: {self._done:,}{of} {self._unit}, {self.rate:,.0f}/s{left}"
+            of = f"/{self._total:,}"
+            if self.rate > 0:  # before the first unit nobody knows
+                left = f", {format_seconds((self._total - self._done) / self.rate)} left"
+        text = f"{self._title}: {self._done:,}{of} {self._unit}, {format_rate(self.rate)}{left}"
         print(text, file=sys.stderr, flush=True)
 
     def __exit__(
@@ -130,7 +138,7 @@ class Progress:
         elif kind is None and not self._quiet:
             elapsed = time.monotonic() - self._start
             print(
-                f"{self._title}: {self._done:,} {self._unit} in {format_seconds(elapsed)}, {self.rate:,.0f}/s",
+                f"{self._title}: {self._done:,} {self._unit} in {format_seconds(elapsed)}, {format_rate(self.rate)}",
                 file=sys.stderr,
                 flush=True,
             )

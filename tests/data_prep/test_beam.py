@@ -7,7 +7,7 @@ import pickle
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -63,13 +63,21 @@ def test_beam_from_bucket_to_bucket(make_raw: Make, bucket: Path, tmp_path: Path
     assert not list((bucket / "out").glob("*.task"))
 
 
+@pytest.fixture(params=["DirectRunner", "DaskRunner"])
+def runner(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The flags of an engine; Dask's cluster runs two processes on loopback."""
+    if request.param == "DirectRunner":
+        yield "--runner=DirectRunner"
+        return
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield f"--runner=DaskRunner --dask_client_address={cluster.scheduler_address}"
+
+
 @needs_beam
-@pytest.mark.parametrize("runner", ["--runner=DirectRunner", "--runner=DaskRunner"])
 def test_reading_again_with_beam_finds_what_reading_here_does(
     runner: str, make_raw: Make, tmp_path: Path, capsys: Capture
 ) -> None:
-    if "Dask" in runner:
-        pytest.importorskip("distributed")
     raw, out = make_raw(), tmp_path / "out"
     assert main(raw.arguments(out, "--shards=3", f"--beam_options={runner}")) == 0
     assert main(raw.arguments(tmp_path / "local", "--shards=3")) == 0

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from luab_jax.io import console
-from luab_jax.io.console import Progress, format_seconds, watched
+from luab_jax.io.console import Progress, format_rate, format_seconds, watched
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,22 @@ from luab_jax.io.console import Progress, format_seconds, watched
 )
 def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("per_second", "text"),
+    [
+        (0.0, "0.0/s"),
+        (0.03, "1.8/min"),
+        (0.9, "54.0/min"),
+        (1.0, "1.0/s"),
+        (9.94, "9.9/s"),
+        (9.96, "10/s"),
+        (1234.4, "1,234/s"),
+    ],
+)
+def test_slow_work_has_a_rate_too(per_second: float, text: str) -> None:
+    assert format_rate(per_second) == text
 
 
 class Clock:
@@ -61,8 +77,15 @@ def test_in_a_log_file_there_is_a_line_now_and_then_and_one_at_the_end(
     ]
 
 
+def test_before_the_first_unit_no_remaining_time_is_told(clock: Clock, capsys: pytest.CaptureFixture) -> None:
+    with Progress("job", 3, unit="shards", every_s=1.0) as bar:
+        clock.now += 5
+        bar.advance(0)
+    assert capsys.readouterr().err.splitlines()[0] == "job: 0/3 shards, 0.0/s"
+
+
 def test_without_a_total_short_work_is_silent_and_long_work_counts(clock: Clock, capsys: pytest.CaptureFixture) -> None:
-    for pause, lines in ((1, []), (6, ["list x: 40 files, 3/s", "list x: 50 files in 18s, 3/s"])):
+    for pause, lines in ((1, []), (6, ["list x: 40 files, 3.3/s", "list x: 50 files in 18s, 2.8/s"])):
         for _ in watched([10, 30, 10], "list x", unit="files", size=lambda count: count):
             clock.now += pause
         assert capsys.readouterr().err.splitlines() == lines
