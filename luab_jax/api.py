@@ -33,7 +33,8 @@ from luab_jax.distributed.memory import device_memory
 from luab_jax.errors import ExitCode, UserError
 from luab_jax.evaluation.accumulator import Evaluated, Predicts
 from luab_jax.evaluation.function_predictor import FunctionPredictor
-from luab_jax.evaluation.predictor import Predictor, Programs
+from luab_jax.evaluation.predictor import Predictor
+from luab_jax.evaluation.programs import Programs
 from luab_jax.evaluation.rise import Rise
 from luab_jax.evaluation.run import Entry, SuiteResults, evaluate_suites
 from luab_jax.evaluation.runner import choose_suites

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int, UInt8
 from luab_jax.data.pipeline import Reading
 from luab_jax.data.watermark import Font, laid_on
 from luab_jax.errors import UserError
-from luab_jax.evaluation.predictor import BatchPredictor, Output, occlusion
+from luab_jax.evaluation.predictor import BatchPredictor
+from luab_jax.evaluation.programs import Output, occlusion
 from luab_jax.evaluation.rise import Rise
 from luab_jax.evaluation.suite import Need, View
 from luab_jax.foreign.model import FunctionModel

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
@@ -26,16 +23,18 @@ from luab_jax.errors import DataError, UserError
 from luab_jax.evaluation.accumulator import Evaluated
 from luab_jax.evaluation.predict_together import Asked, predict_together
 from luab_jax.evaluation.predictions import Predictions
+from luab_jax.evaluation.programs import (
+    Output,
+    Programs,
+    architecture_of,
+    make_features,
+    make_maps,
+    make_predict,
+    occlusion,
+)
 from luab_jax.evaluation.suite import Need, View
 from luab_jax.io.console import compiling
-from luab_jax.models.config import Dtype, HeadSpec
-from luab_jax.models.heads import heat_map_points
-from luab_jax.models.inputs import normalise
-from luab_jax.models.maps import MAPS, localise
-
-Output = tuple[Array | np.ndarray, Array | np.ndarray | tuple[Array | np.ndarray, ...] | None]
-"""Logits and byproduct of a batch, on the device, then fetched; of several heads a tuple, the first one first."""
-
+from luab_jax.models.maps import MAPS
 
 EvaluatedT = TypeVar("EvaluatedT", bound=Evaluated)
 
@@ -143,10 +142,12 @@ class BatchPredictor(ABC, Generic[EvaluatedT]):
 
     def sees_as(self, other: BatchPredictor[Any], stored: Stored) -> bool:
         """Whether both are fed the same pixels of files stored so, in batches of the same size."""
-        ours, theirs = (p.preprocessing_for(stored) for p in (self, other))
-        fields = ("image_size", "resize_side", "filter")
-        same = all(getattr(ours, field) == getattr(theirs, field) for field in fields)
-        return same and self.batch_size == other.batch_size
+        return self.pixels_of(stored) == other.pixels_of(stored) and self.batch_size == other.batch_size
+
+    def pixels_of(self, stored: Stored) -> Hashable:
+        """What decides the pixels that it is fed of files stored so."""
+        preprocessing = self.preprocessing_for(stored)
+        return preprocessing.image_size, preprocessing.resize_side, preprocessing.filter
 
     def preprocessing_for(self, stored: Stored) -> Preprocessing:
         """The checkpoint's, at the side that files of a suite are fed at."""
@@ -191,26 +192,6 @@ class BatchPredictor(ABC, Generic[EvaluatedT]):
             return [own]
         return [pickle.loads(message) for message in sharding.gather_bytes(pickle.dumps(own))]
 
-    def logits_of(self, rows: Rows, images: UInt8[np.ndarray, "l h w 3"] | UInt8[Array, "l h w 3"]) -> np.ndarray:
-        """Of a batch whose pixels this host has changed: `[n, c]`, in the order of `rows.truths`."""
-        logits, _ = self.outputs_of(self.place(images), View.PLAIN)
-        return np.asarray(logits)[rows.order]
-
-
-Programs = dict[tuple[Any, ...], Any]
-"""Compiled functions, by what they do, the architecture and the shape of a batch; parameters are arguments."""
-
-
-def _architecture(loaded: LoadedModel) -> tuple[str, ...]:
-    """What decides a program besides the shape of a batch: the network, the shapes of its weights, what is done to its
-    input."""
-    shapes = jax.tree_util.tree_leaves_with_path((loaded.params, loaded.batch_stats))
-    leaves = [f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}" for path, leaf in shapes]
-    model = loaded.model
-    facts = (model.family, model.num_classes, model.image_size, model.heads, model.pools_mean)
-    statistics = (loaded.preprocessing.mean, loaded.preprocessing.std)
-    return (repr(loaded.config), repr(facts), repr(statistics), *leaves)
-
 
 class Predictor(BatchPredictor[LoadedModel]):
     """A network, compiled once per image size; views differ in arguments only, not in program.
@@ -241,7 +222,7 @@ class Predictor(BatchPredictor[LoadedModel]):
         self.outputs = self.whole if several_hosts else self.rows
         """Where outputs go: with several hosts each needs all of them."""
         self._programs = Programs() if programs is None else programs
-        self._architecture = _architecture(loaded)
+        self._architecture = architecture_of(loaded)
         self._shapes: set[tuple[int, ...]] = set()
         """Of the batches that were predicted."""
         self._everywhere = jax.jit(lambda rows: rows, in_shardings=self.rows, out_shardings=self.outputs)
@@ -278,126 +259,48 @@ class Predictor(BatchPredictor[LoadedModel]):
         """Of a whole batch on the devices, padding included."""
         if view is View.WATERMARK:
             images = self._laid_on(images, self.mark(images.shape[1]))
-        arguments = (self.loaded.params, self.loaded.batch_stats, images, *occlusion(view, images.shape[1]))
         self._shapes.add(images.shape)
-        key = ("predict", self._architecture, images.shape)
+        what = f"the prediction of {len(images):,} images of {images.shape[1]} px"
+        given = (images, *occlusion(view, images.shape[1]))
+        return self.run("predict", make_predict, given, (self.rows, self.whole, self.whole), what)
+
+    def run(
+        self,
+        name: str,
+        make: Callable[[LoadedModel], Callable[..., Any]],
+        given: Sequence[Any],
+        shardings: Sequence[Any],
+        what: str,
+    ) -> Any:
+        """A function of the parameters, the statistics and `given`, compiled once for each architecture.
+
+        name: Of what `make` makes of a model, the same for all models. what: It is, as a log line names it.
+        """
+        arguments = (self.loaded.params, self.loaded.batch_stats, *given)
+        key = (name, self._architecture, *map(np.shape, given))
         if key not in self._programs:
-            predict = jax.jit(
-                _make_predict(self.loaded),
-                in_shardings=(self.whole, self.whole, self.rows, self.whole, self.whole),
+            function = jax.jit(
+                make(self.loaded),
+                in_shardings=(self.whole, self.whole, *shardings),
                 out_shardings=self.outputs,
             )
-            what = f"the prediction of {len(images):,} images of {images.shape[1]} px"
             with compiling(what, active=jax.process_index() == 0):
-                self._programs[key] = predict.lower(*arguments).compile()
+                self._programs[key] = function.lower(*arguments).compile()
         return self._programs[key](*arguments)
 
     def place_whole(self, images: UInt8[np.ndarray, "b h w 3"]) -> Array:
         return sharding.put(images, self.rows)
 
     def features(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n f"]:
-        placed = self.place_whole(self.padded(images))
-        arguments = (self.loaded.params, self.loaded.batch_stats, placed)
-        key = ("features", self._architecture, placed.shape)
-        if key not in self._programs:
-            features_of = jax.jit(
-                _make_features(self.loaded),
-                in_shardings=(self.whole, self.whole, self.rows),
-                out_shardings=self.outputs,
-            )
-            with compiling(f"the features of {images.shape[1]} px", active=jax.process_index() == 0):
-                self._programs[key] = features_of.lower(*arguments).compile()
-        return np.asarray(self._programs[key](*arguments), np.float32)[: len(images)]
+        placed, what = self.place_whole(self.padded(images)), f"the features of {images.shape[1]} px"
+        return np.asarray(self.run("features", make_features, [placed], [self.rows], what), np.float32)[: len(images)]
 
     def maps(self, images: UInt8[np.ndarray, "n h w 3"], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n i j"]:
         """Of a class activation map or attention rollout, see `models.maps`."""
         placed = sharding.put((self.padded(images), self.padded(labels.astype(np.int32))), self.rows)
-        arguments = (self.loaded.params, self.loaded.batch_stats, *placed)
-        key = ("maps", self._architecture, placed[0].shape)
-        if key not in self._programs:
-            maps_of = jax.jit(
-                _make_maps(self.loaded),
-                in_shardings=(self.whole, self.whole, self.rows, self.rows),
-                out_shardings=self.outputs,
-            )
-            with compiling(f"the maps of {images.shape[1]} px", active=jax.process_index() == 0):
-                self._programs[key] = maps_of.lower(*arguments).compile()
-        return np.asarray(self._programs[key](*arguments), np.float32)[: len(images)]
+        found = self.run("maps", make_maps, placed, (self.rows, self.rows), f"the maps of {images.shape[1]} px")
+        return np.asarray(found, np.float32)[: len(images)]
 
 
 def _index(pair: tuple[int, Truth]) -> int:
     return pair[0]
-
-
-def products(loaded: LoadedModel) -> AbstractContextManager[Any]:
-    """To be entered where a model is traced: float32 means float32.
-
-    By default a TPU multiplies float32 in bfloat16, and an NVIDIA GPU in TF32.
-    """
-    return jax.default_matmul_precision("highest" if loaded.config.compute_dtype is Dtype.FLOAT32 else "default")
-
-
-def occlusion(view: View, side: int) -> tuple[Bool[np.ndarray, "h w"], np.bool_]:
-    """The hidden pixels of a view, and whether they are black rather than the mean colour.
-
-    The centre square has half the side: rows and columns 56 to 167 of 224.
-    """
-    hidden = np.zeros((side, side), bool)
-    if view in (View.CENTRE_MEAN, View.CENTRE_BLACK):
-        hole = side // 2
-        start = (side - hole) // 2
-        hidden[start : start + hole, start : start + hole] = True
-    return hidden, np.bool_(view is View.CENTRE_BLACK)
-
-
-def _make_maps(loaded: LoadedModel) -> Callable[..., Array]:
-    preprocessing = loaded.preprocessing
-
-    def maps_of(
-        params: dict[str, Any], batch_stats: dict[str, Any], images: UInt8[Array, "b h w 3"], labels: Int[Array, " b"]
-    ) -> Float[Array, "b i j"]:
-        with products(loaded):
-            normalised = normalise(images, preprocessing.mean, preprocessing.std)
-            return localise(loaded.model, params, batch_stats, normalised, labels)
-
-    return maps_of
-
-
-def _make_features(loaded: LoadedModel) -> Callable[..., Array]:
-    preprocessing = loaded.preprocessing
-
-    def features_of(
-        params: dict[str, Any], batch_stats: dict[str, Any], images: UInt8[Array, "b h w 3"]
-    ) -> Float[Array, "b f"]:
-        with products(loaded):
-            normalised = normalise(images, preprocessing.mean, preprocessing.std)
-            return loaded.model.apply(params, batch_stats, normalised, train=False, head=False)[0].features
-
-    return features_of
-
-
-def _make_predict(loaded: LoadedModel) -> Callable[..., Output]:
-    preprocessing = loaded.preprocessing
-
-    def predict(
-        params: dict[str, Any],
-        batch_stats: dict[str, Any],
-        images: UInt8[Array, "b h w 3"],
-        hidden: Bool[Array, "h w"],
-        black: Bool[Array, ""],
-    ) -> Output:
-        normalised = normalise(images, preprocessing.mean, preprocessing.std)
-        pixel = normalise(jnp.zeros((1, 1, 1, 3), jnp.uint8), preprocessing.mean, preprocessing.std)
-        fill = jnp.where(black, pixel, 0.0)
-        seen = jnp.where(hidden[None, :, :, None], fill, normalised)
-        with products(loaded):
-            outputs, _ = loaded.model.apply(params, batch_stats, seen, train=False)
-        heads = tuple(itertools.starmap(_decoded, zip(loaded.model.heads, outputs.byproducts, strict=True)))
-        return outputs.logits, heads if len(heads) > 1 else heads[0] if heads else None
-
-    return predict
-
-
-def _decoded(spec: HeadSpec, predicted: Float[Array, "b k h"]) -> Float[Array, "b k d"]:
-    """The point that a dense head's map stands for, where it stands for one; else as the head gives it."""
-    return heat_map_points(predicted) if spec.dense and spec.shape[1] == 2 else predicted

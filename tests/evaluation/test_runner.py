@@ -27,7 +27,8 @@ from luab_jax.data.pipeline import Reading
 from luab_jax.distributed import sharding
 from luab_jax.errors import CheckpointError, ExitCode, UserError
 from luab_jax.evaluation import runner
-from luab_jax.evaluation.predictor import Predictor, occlusion
+from luab_jax.evaluation.predictor import Predictor
+from luab_jax.evaluation.programs import occlusion
 from luab_jax.evaluation.results import Results
 from luab_jax.evaluation.suite import View
 from luab_jax.results.format import Suite
