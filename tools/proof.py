@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from scipy import stats
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score, top_k_accuracy_score
 
 from data_prep.datasets.suites import CORRUPTIONS
-from luab_jax.config import MeshConfig
 from luab_jax.data.label_tables import IMAGENET_A, IMAGENET_O, IN9
-from luab_jax.distributed import sharding
 from luab_jax.evaluation.answers import ARGMAX, Answer, Doubt, in9_superclass, label_set
-from luab_jax.evaluation.procedures.adversarial_backgrounds import find_vulnerable
 from luab_jax.evaluation.scores import intervals
 from luab_jax.evaluation.scores.byproduct import byproduct_error
 from luab_jax.evaluation.scores.classification import backgrounds, by_group, real, top_k
@@ -31,7 +27,7 @@ from luab_jax.evaluation.scores.localisation import Located, best_ious, max_box_
 from luab_jax.metrics.average_precision import mean_average_precision
 from luab_jax.report.comparison import tango
 from tests.evaluation.drawn import guesses, softmax, truth
-from tests.evaluation.procedures.test_adversarial_backgrounds import by_brute_force, classify, drawn
+from tests.evaluation.procedures.test_adversarial_backgrounds import by_brute_force, classify, drawn, find_vulnerable
 from tests.evaluation.procedures.test_object_removal import by_definition
 from tests.evaluation.test_classification import NUM_CLASSES, calibration_error_by_loop, random_predictions
 from tests.evaluation.test_corruptions import by_hand, versions
@@ -177,8 +173,7 @@ def _context(seed: int) -> Pairs:
 
 def _bgc(seed: int) -> Pairs:
     images = drawn(30, 6, seed)
-    mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    found = find_vulnerable(classify, None, images, batch_size=16, mesh=mesh)
+    found = find_vulnerable(classify, images, 16)
     yield float(np.mean(~found.vulnerable)), float(np.mean(~by_brute_force(images)))
 
 

@@ -71,7 +71,8 @@ class Work:
         """Without a folder nothing is kept; `total` is how many units there are, if that is known."""
         self._folder = folder
         self._title = title
-        self._total = total
+        self.total = total
+        """Of units; for a procedure whose units are no records to set."""
         self._waiting: list[Step] = []
         self._reached = 0
         self.seconds = 0.0
@@ -174,7 +175,7 @@ class Work:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.flush()
-        if isinstance(error, CheckpointError) or (isinstance(error, DataError) and self._reached == self._total):
+        if isinstance(error, CheckpointError) or (isinstance(error, DataError) and self._reached == self.total):
             self.remove()
         elif isinstance(error, ShardError) and self._reached:
             raise ShardError(

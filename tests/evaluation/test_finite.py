@@ -78,7 +78,7 @@ def test_a_model_that_diverged_has_no_score_in_any_suite(
 def test_nor_on_images_that_are_corrupted_on_the_fly(loaded: LoadedModel, miniatures: Miniatures) -> None:
     val = {"val": open_split(miniatures.data / "imagenet", "val")}
     with pytest.raises(CheckpointError, match=r"first for .*\.JPEG: it diverged"):
-        procedures.generated_corruptions(predictor_of(diverged(loaded)), val, kinds=("contrast",), severities=(1,))
+        procedures.generated_corruptions_of(("contrast",), (1,))(predictor_of(diverged(loaded)), val)
 
 
 def test_nor_has_one_of_sets_of_labels(loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path) -> None:

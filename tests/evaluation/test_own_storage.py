@@ -13,7 +13,7 @@ import pytest
 import luab_jax
 from luab_jax.errors import StorageError, WriteError
 from luab_jax.evaluation import own_storage, resume
-from luab_jax.evaluation.procedures.by_image import ByImage
+from luab_jax.evaluation.procedures.by_image import ByImage, Items
 from luab_jax.evaluation.resume import Work
 from luab_jax.evaluation.suite import Part, Procedure, Suite
 from luab_jax.evaluation.suites import SUITES
@@ -42,7 +42,9 @@ class Sums:
         return {"top1": self._sum / 100, "n": 5}
 
 
-SHARED = ByImage("sums", lambda _, __, start: iter(range(start, 5)), lambda _: 0, lambda _, __, work: Sums(work))
+SHARED = ByImage(
+    "sums", lambda _, __: Items(5, lambda start: iter(range(start, 5)), lambda _, work: Sums(work)), lambda _: 0
+)
 
 
 def alone(_: Any, __: Any, work: Work) -> Mapping[str, float]:

@@ -168,7 +168,7 @@ def test_a_procedure_goes_on_after_its_last_step(
     procedure: Procedure = {
         "bgc_accuracy": lambda work: procedures.bgc_accuracy(predictor, in9, work),
         "localisation": lambda work: procedures.localisation(predictor, boxed, work),
-        "generated": lambda work: procedures.generated_corruptions(predictor, val, work, ("contrast",), (1, 2)),
+        "generated": lambda work: procedures.generated_corruptions_of(("contrast",), (1, 2))(predictor, val, work),
     }[name]
     expected = procedure(whole := StoppedWork(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt), StoppedWork(tmp_path / "stopped", at=2) as work:

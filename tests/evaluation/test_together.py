@@ -24,7 +24,7 @@ from luab_jax.evaluation import predictor as predictor_lib
 from luab_jax.evaluation import resume
 from luab_jax.evaluation.checkpoint_list import expand, names_of, outs_of
 from luab_jax.evaluation.predictor import BatchPredictor
-from luab_jax.evaluation.procedures.by_image import ByImage
+from luab_jax.evaluation.procedures.by_image import ByImage, Items
 from luab_jax.evaluation.suite import Part, Procedure, Suite
 from luab_jax.foreign.model import FunctionModel
 from luab_jax.io.lease import LeaseLostError
@@ -192,11 +192,11 @@ def test_a_record_that_stops_a_procedure_of_several_models_is_told_of_each_once(
         def scores(self) -> dict[str, float]:
             raise AssertionError("the last record was not read")
 
-    def items(*_: object) -> Iterator[int]:
+    def after(_: int) -> Iterator[int]:
         yield from range(2)
         raise ShardError("s-0: record 2 fails its CRC")
 
-    of_all = ByImage("broken", items, lambda _: 0, lambda _, __, work: Keeps(work))
+    of_all = ByImage("broken", lambda _, __: Items(3, after, lambda _, work: Keeps(work)), lambda _: 0)
     suite = Suite("broken", {"val": Part((".",), "val")}, Procedure(of_all), "top1", protocol="")
     models = {name: of_others(brightest, name) for name in ("a", "b", "c")}
     outs = {name: tmp_path / f"{name}.json" for name in models}

@@ -9,25 +9,19 @@ the most so far come first; neither changes the result. Images stay on the devic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, UInt8
 
-from luab_jax.distributed import sharding
-from luab_jax.evaluation.predict_together import progress
 from luab_jax.evaluation.resume import Work
 
 FOREGROUNDS_AT_A_TIME = 256
 """The ranking of the backgrounds is renewed after so many: more would waste predictions before it is any good."""
 
 NONE, NOT_FINITE = -1, -2
-Classify = Callable[[Any, UInt8[Array, "p h w 3"]], Int[Array, " p"]]
-"""From variables and pixels, not normalised, to classes of the challenge, `NONE` of them or `NOT_FINITE`; a jax
-function."""
+"""Answers that are no class of the challenge."""
 Check = Callable[[Bool[np.ndarray, " p"], Int[np.ndarray, " p"]], None]
 """Told which of some answers are finite, and of which foregrounds they are; raises where that will not do."""
 
@@ -48,93 +42,69 @@ class Outcome(NamedTuple):
     num_predictions: int
 
 
-def find_vulnerable(
-    classify: Classify,
-    variables: Any,
-    images: Images,
-    *,
-    batch_size: int,
-    mesh: Mesh,
-    work: Work | None = None,
-    check: Check | None = None,
-) -> Outcome:
-    """Runs the challenge; `batch_size` composites at a time, a multiple of the devices of `mesh`. See `search`."""
-    whole, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    on_device = sharding.put((images.foregrounds, images.masks, images.backgrounds), whole)
-    answer = jax.jit(
-        _make_answer(classify),
-        in_shardings=(whole, *[whole] * 3, split, split),
-        out_shardings=whole if jax.process_count() > 1 else split,
-    )
-
-    def on_devices(pairs: Int[np.ndarray, "p 2"]) -> Int[np.ndarray, " p"]:
-        padded = np.zeros((batch_size, 2), np.int32)
-        padded[: len(pairs)] = pairs
-        placed = sharding.put((padded[:, 0], padded[:, 1]), split)
-        return np.asarray(answer(variables, *on_device, *placed))[: len(pairs)]
-
-    return search(on_devices, images, batch_size=batch_size, work=work, check=check)
+def groups(num_foregrounds: int, start: int = 0) -> Iterator[Int[np.ndarray, " g"]]:
+    """The foregrounds from `start` on, so many at a time."""
+    for first in range(start, num_foregrounds, FOREGROUNDS_AT_A_TIME):
+        yield np.arange(first, min(first + FOREGROUNDS_AT_A_TIME, num_foregrounds))
 
 
-def search(
-    answer: Callable[[Int[np.ndarray, "p 2"]], Int[np.ndarray, " p"]],
-    images: Images,
-    *,
-    batch_size: int,
-    work: Work | None = None,
-    check: Check | None = None,
-) -> Outcome:
-    """Which foregrounds are fooled, by what `answer` takes the composites of at most `batch_size` pairs (foreground,
-    background) for.
+class Search:
+    """For the foregrounds that are fooled, by what `answer` takes the composites of at most `batch_size` pairs
+    (foreground, background) for.
 
     `work` keeps the answers. As the pairs that are tried follow from the answers before, they are all that is needed
     to get to the same place again. Without `check` an answer that is not finite is a wrong one.
     """
-    work = work or Work()
-    answers = np.concatenate([np.zeros(0, bool), *(step.columns["fooled"] for step in work.done())])
-    num_known = len(answers)
 
-    def predict(pairs: Int[np.ndarray, "p 2"]) -> Bool[np.ndarray, " p"]:
-        if num_predictions < num_known:
-            return answers[num_predictions : num_predictions + len(pairs)]
-        answered = answer(pairs)
-        if check is not None:
-            check(answered != NOT_FINITE, pairs[:, 0])
-        fooled = answered != images.labels[pairs[:, 0]]
-        work.add(len(pairs), {"fooled": fooled})
+    def __init__(
+        self,
+        answer: Callable[[Int[np.ndarray, "p 2"]], Int[np.ndarray, " p"]],
+        images: Images,
+        *,
+        batch_size: int,
+        work: Work | None = None,
+        check: Check | None = None,
+    ):
+        self._answer, self._labels, self._batch_size, self._check = answer, images.labels, batch_size, check
+        self._work = work or Work()
+        self._known = np.concatenate([np.zeros(0, bool), *(step.columns["fooled"] for step in self._work.done())])
+        self._vulnerable = np.zeros(len(images.foregrounds), bool)
+        self._num_fooled = np.zeros(len(images.backgrounds), np.int64)
+        self._num_predictions = 0
+
+    def take(self, group: Int[np.ndarray, " g"]) -> None:
+        """The next of `groups`."""
+        ranking = np.argsort(-self._num_fooled, kind="stable")
+        for pairs in _rounds(group, ranking, self._vulnerable, self._batch_size):
+            fooled = self._predict(pairs)
+            self._num_predictions += len(pairs)
+            self._vulnerable[pairs[fooled, 0]] = True
+            np.add.at(self._num_fooled, pairs[fooled, 1], 1)
+
+    def _predict(self, pairs: Int[np.ndarray, "p 2"]) -> Bool[np.ndarray, " p"]:
+        if self._num_predictions < len(self._known):
+            return self._known[self._num_predictions : self._num_predictions + len(pairs)]
+        answered = self._answer(pairs)
+        if self._check is not None:
+            self._check(answered != NOT_FINITE, pairs[:, 0])
+        fooled = answered != self._labels[pairs[:, 0]]
+        self._work.add(len(pairs), {"fooled": fooled})
         return fooled
 
-    num_foregrounds, num_backgrounds = len(images.foregrounds), len(images.backgrounds)
-    vulnerable = np.zeros(num_foregrounds, bool)
-    num_fooled, num_predictions = np.zeros(num_backgrounds, np.int64), 0
-    with progress("adversarial backgrounds", num_foregrounds) as told:
-        for start in range(0, num_foregrounds, FOREGROUNDS_AT_A_TIME):
-            group = np.arange(start, min(start + FOREGROUNDS_AT_A_TIME, num_foregrounds))
-            ranking = np.argsort(-num_fooled, kind="stable")
-            for pairs in _rounds(group, ranking, vulnerable, batch_size):
-                fooled = predict(pairs)
-                num_predictions += len(pairs)
-                vulnerable[pairs[fooled, 0]] = True
-                np.add.at(num_fooled, pairs[fooled, 1], 1)
-            told.advance(len(group))
-    return Outcome(vulnerable, num_predictions)
+    def outcome(self) -> Outcome:
+        """Once all groups are taken."""
+        return Outcome(self._vulnerable, self._num_predictions)
 
 
-def _make_answer(classify: Classify) -> Callable[..., Array]:
-    """What each pair's composite is taken for."""
-
-    def answer(
-        variables: Any,
-        foregrounds: UInt8[Array, "f h w 3"],
-        masks: Bool[Array, "f h w"],
-        backgrounds: UInt8[Array, "b h w 3"],
-        foreground: Int[Array, " p"],
-        background: Int[Array, " p"],
-    ) -> Int[Array, " p"]:
-        pixels = jnp.where(masks[foreground][..., None], foregrounds[foreground], backgrounds[background])
-        return classify(variables, pixels)
-
-    return answer
+def composed(
+    foregrounds: UInt8[Array, "f h w 3"],
+    masks: Bool[Array, "f h w"],
+    backgrounds: UInt8[Array, "b h w 3"],
+    foreground: Int[Array, " p"],
+    background: Int[Array, " p"],
+) -> UInt8[Array, "p h w 3"]:
+    """The composites of pairs, on the device."""
+    return jnp.where(masks[foreground][..., None], foregrounds[foreground], backgrounds[background])
 
 
 def _rounds(

@@ -27,10 +27,10 @@ class Reader(Protocol):
     """What one model makes of the images."""
 
     done: int
-    """Images of earlier runs, which are not given again."""
+    """Of what `Items` counts, that of earlier runs, which is not given again."""
 
     def take(self, item: Any) -> None:
-        """The next image. Raises `DataError`."""
+        """The next item. Raises `DataError`."""
         ...
 
     def scores(self) -> Scores:
@@ -38,16 +38,32 @@ class Reader(Protocol):
         ...
 
 
+def _one(_: Any) -> int:
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What is made of the images of opened parts for all models, and what each of these makes of it."""
+
+    total: int
+    """Images, as a rule."""
+    after: Callable[[int], Iterator[Any]]
+    """What comes after so many of the total, in an order that never changes; on several hosts by all together."""
+    reader: Callable[[BatchPredictor[Any], Work], Reader]
+    done_by: Callable[[Any], int] = _one
+    """How many of the total are done with once an item is taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class ByImage:
     """A function of a predictor, the opened parts and what keeps the work, and the same of several predictors."""
 
     title: str
-    items: Callable[[BatchPredictor[Any], Splits, int], Iterator[Any]]
-    """What is made of the images from a number on, in the order of the records; on several hosts by all together."""
+    begin: Callable[[BatchPredictor[Any], Splits], Items]
+    """Called once for all predictors that are alike, with the first. Raises `DataError` where the data is no good."""
     alike: Callable[[BatchPredictor[Any]], Hashable]
     """Predictors of which this is equal have the same items."""
-    reader: Callable[[BatchPredictor[Any], Splits, Work], Reader]
 
     def __call__(self, predictor: BatchPredictor[Any], splits: Splits, work: Work | None = None) -> Scores:
         """Raises what stopped it."""
@@ -61,20 +77,21 @@ class ByImage:
 
         Raises what stops all: a record that cannot be read, a lost worker or bucket.
         """
+        items = self.begin(asked[0][0], splits)
         outcomes: dict[int, Scores | UserError] = {}
         readers: dict[int, Reader] = {}
         for number, (predictor, work) in enumerate(asked):
             with _noted(number, work, outcomes):
-                readers[number] = self.reader(predictor, splits, work)
-        start = min((reader.done for reader in readers.values()), default=0)
-        total = len(next(iter(splits.values())).records)
-        with progress(self.title, total, start) as told:
-            for index, item in enumerate(self.items(asked[0][0], splits, start) if readers else (), start):
+                readers[number] = items.reader(predictor, work)
+        at = min((reader.done for reader in readers.values()), default=0)
+        with progress(self.title, items.total, at) as told:
+            for item in items.after(at) if readers else ():
                 for number, reader in readers.items():
-                    if number not in outcomes and index >= reader.done:
+                    if number not in outcomes and at >= reader.done:
                         with _noted(number, asked[number][1], outcomes):
                             reader.take(item)
-                told.advance(1)
+                at += items.done_by(item)
+                told.advance(items.done_by(item))
                 if len(outcomes) == len(asked):
                     break
             for number, reader in readers.items():  # which has a last batch to see: part of the time that is told
@@ -93,4 +110,4 @@ def _noted(number: int, work: Work, outcomes: dict[int, Scores | UserError]) -> 
     except UserError as e:
         if isinstance(e, StorageError) and work.failed is None:
             raise  # the data's
-        outcomes[number] = e
+        outcomes[number] = e.with_traceback(None)  # which would keep the images in memory

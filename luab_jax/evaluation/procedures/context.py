@@ -8,13 +8,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from etils import epath
 from scipy import special
 
+from luab_jax.data.transforms import ANY_SIZE
 from luab_jax.errors import DataError
 from luab_jax.evaluation.columns import Columns, joined
 from luab_jax.evaluation.finite import check_finite
 from luab_jax.evaluation.predictor import BatchPredictor
-from luab_jax.evaluation.procedures.by_image import ByImage, Scores, Splits, threads_of
+from luab_jax.evaluation.procedures.by_image import ByImage, Items, Scores, Splits, threads_of
 from luab_jax.evaluation.procedures.object_removal import Edit, Removal, Skips, all_edits
 from luab_jax.evaluation.resume import Work
 from luab_jax.evaluation.scores.context import context_violations
@@ -23,8 +25,8 @@ from luab_jax.evaluation.scores.context import context_violations
 class _Reader:
     """Predicts the edits of whole images, about a batch at a time."""
 
-    def __init__(self, predictor: BatchPredictor[Any], splits: Splits, work: Work, removal: Removal):
-        self._predictor, self._directory, self._work, self._removal = predictor, splits["val"].directory, work, removal
+    def __init__(self, directory: epath.Path, removal: Removal, predictor: BatchPredictor[Any], work: Work):
+        self._directory, self._removal, self._predictor, self._work = directory, removal, predictor, work
         self._kept: list[Columns] = [step.columns for step in work.done()]
         self._edits: list[Edit] = []
         self._skips: list[Skips] = []
@@ -76,12 +78,13 @@ def _batches(edits: Sequence[Edit], size: int) -> Iterator[Sequence[Edit]]:
 def context_dependence_by(removal: Removal) -> ByImage:
     """With classes removed in another way than the default."""
 
-    def items(predictor: BatchPredictor[Any], splits: Splits, start: int) -> Iterator[tuple[list[Edit], Skips]]:
-        preprocessing, threads = predictor.loaded.preprocessing, threads_of(predictor)
-        return all_edits(splits["val"], preprocessing, removal, threads=threads, start=start)
+    def begin(predictor: BatchPredictor[Any], splits: Splits) -> Items:
+        split, threads = splits["val"], threads_of(predictor)
+        edits = partial(all_edits, split, predictor.loaded.preprocessing, removal, threads=threads)
+        reader = partial(_Reader, split.directory, removal)
+        return Items(total=len(split.records), after=lambda start: edits(start=start), reader=reader)
 
-    reader = partial(_Reader, removal=removal)
-    return ByImage("object removal", items, lambda predictor: repr(predictor.loaded.preprocessing), reader)
+    return ByImage("object removal", begin, lambda predictor: predictor.pixels_of(ANY_SIZE))
 
 
 context_dependence = context_dependence_by(Removal())

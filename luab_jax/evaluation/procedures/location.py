@@ -19,7 +19,7 @@ from luab_jax.data.resampling import ResizeFilter, resize_by_pillow
 from luab_jax.evaluation.columns import Columns, joined
 from luab_jax.evaluation.finite import check_finite
 from luab_jax.evaluation.predictor import BatchPredictor
-from luab_jax.evaluation.procedures.by_image import ByImage, Scores, Splits, threads_of
+from luab_jax.evaluation.procedures.by_image import ByImage, Items, Scores, Splits, threads_of
 from luab_jax.evaluation.resume import Work
 from luab_jax.evaluation.scores.localisation import Located, right_thresholds, scores_of_thresholds
 from luab_jax.evaluation.shared_decoding import on_all_hosts
@@ -49,18 +49,11 @@ def _side(predictor: BatchPredictor[Any]) -> int:
     return predictor.loaded.preprocessing.image_size
 
 
-def _items(predictor: BatchPredictor[Any], splits: Splits, start: int) -> Iterator[_Squashed]:
-    split = splits["val"]
-    squash = partial(_squash, split, _side(predictor))
-    return on_all_hosts(squash, range(start, len(split.records)), threads_of(predictor))
-
-
 class _Reader:
     """Maps of those images that have a box of their class, a batch at a time."""
 
-    def __init__(self, predictor: BatchPredictor[Any], splits: Splits, work: Work):
-        self._predictor, self._work = predictor, work
-        self._num_images = len(splits["val"].records)
+    def __init__(self, num_images: int, predictor: BatchPredictor[Any], work: Work):
+        self._num_images, self._predictor, self._work = num_images, predictor, work
         self._kept: list[Columns] = [step.columns for step in work.done()]
         self._batch: list[_Squashed] = []
         self._num_seen = 0
@@ -98,5 +91,15 @@ class _Reader:
         return {**scores_of_thresholds(right), "n_without_box": without_box}
 
 
-localisation = ByImage("localisation", _items, _side, _Reader)
+def _begin(predictor: BatchPredictor[Any], splits: Splits) -> Items:
+    split, threads = splits["val"], threads_of(predictor)
+    squash, num_images = partial(_squash, split, _side(predictor)), len(split.records)
+    return Items(
+        total=num_images,
+        after=lambda start: on_all_hosts(squash, range(start, num_images), threads),
+        reader=partial(_Reader, num_images),
+    )
+
+
+localisation = ByImage("localisation", _begin, _side)
 """MaxBoxAccV2 of the model's map of the true class (`map` says of which kind), on images squashed to the input."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,13 +12,11 @@ from jaxtyping import Float, UInt8
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
 from luab_jax.data.label_tables import IMAGENET_O
-from luab_jax.data.pipeline import num_cores
 from luab_jax.data.transforms import ANY_SIZE, input_of_file
 from luab_jax.errors import DataError
-from luab_jax.evaluation.columns import Columns, joined
 from luab_jax.evaluation.finite import check_finite
-from luab_jax.evaluation.predict_together import progress
 from luab_jax.evaluation.predictor import BatchPredictor
+from luab_jax.evaluation.procedures.by_image import ByImage, Items, Scores, Splits, threads_of
 from luab_jax.evaluation.resume import Work
 from luab_jax.evaluation.scores.detection import scores_with_intervals
 from luab_jax.evaluation.shared_decoding import on_all_hosts
@@ -28,47 +27,98 @@ BANK = 12_812
 """At most so many training images are compared with: every hundredth of all, of which the neighbour is the tenth."""
 
 
-def detection_by_neighbours(
-    predictor: BatchPredictor[Any], splits: Mapping[str, PreparedSplit], work: Work
-) -> Mapping[str, Any]:
-    """AUPR, AUROC and FPR at 95 % of the distance to the k-th neighbour, k in proportion to the bank.
+_BANK = "bank"
 
-    `bank` is thinned evenly; of `in` the images of ImageNet-O's 200 classes are taken. Raises `DataError` where one of
-    them has none.
+
+class _Image(NamedTuple):
+    part: str
+    file_name: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+
+
+def _begin(predictor: BatchPredictor[Any], splits: Splits) -> Items:
+    """The bank, thinned evenly, then `out`, then of `in` the images of ImageNet-O's 200 classes.
+
+    Raises `DataError` where one of them has none.
     """
-    bank = splits["bank"]
-    chosen = {
-        "bank": thinned(len(bank.records)),
+    chosen: dict[str, Sequence[int]] = {
+        _BANK: thinned(len(splits[_BANK].records)),
         "out": range(len(splits["out"].records)),
         "in": _of_classes(splits["in"], frozenset(IMAGENET_O)),
     }
     if empty := [f"{splits[name].directory} ({splits[name].manifest.split})" for name, of in chosen.items() if not of]:
         raise DataError(f"{empty[0]}: holds no image that nearest neighbours could be of")
-    kept: dict[str, list[Columns]] = {name: [] for name in chosen}
-    for step in work.done():
-        kept[next(name for name in chosen if name in step.columns)].append(step.columns)
-    done = {name: sum(len(columns[name]) for columns in of) for name, of in kept.items()}
-    index = joined(kept["bank"])["bank"] if kept["bank"] else None
-    k = max(1, round(K_OF_ALL * len(chosen["bank"]) / NUM_TRAINING))
-    with progress("nearest neighbours", sum(map(len, chosen.values())), sum(done.values())) as told:
-        for name, of in chosen.items():
-            for features in _features(predictor, splits[name], of[done[name] :]):
-                values = features if name == "bank" else distances(features, index, k)
-                columns = {name: values}
-                kept[name].append(columns)
-                work.add(len(values), columns)
-                told.advance(len(values))
-            if name == "bank":
-                index = joined(kept["bank"])["bank"]
-    out, known = (joined(kept[name])[name].astype(np.float64) for name in ("out", "in"))
-    return {
-        **scores_with_intervals(out, known),
-        "n": len(out) + len(known),
-        "n_out": len(out),
-        "n_in": len(known),
-        "n_bank": len(chosen["bank"]),
-        "k": k,
-    }
+    preprocessing, threads = predictor.preprocessing_for(ANY_SIZE), threads_of(predictor)
+    places = [(part, index) for part, of in chosen.items() for index in of]
+
+    def read(place: tuple[str, int]) -> _Image:
+        part, index = place
+        example = Example(splits[part].records[index])
+        return _Image(part, example.file_name, input_of_file(example.image, example.file_name, preprocessing)[0])
+
+    return Items(
+        total=len(places),
+        after=lambda start: on_all_hosts(read, places[start:], threads),
+        reader=partial(_Reader, {part: len(of) for part, of in chosen.items()}),
+    )
+
+
+class _Reader:
+    """Keeps the features of the bank, and of the others the distances to them, a batch at a time.
+
+    The features of 12,812 images take as much memory as a ResNet-50's parameters.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], predictor: BatchPredictor[Any], work: Work):
+        self._sizes, self._predictor, self._work = sizes, predictor, work
+        self._k = max(1, round(K_OF_ALL * sizes[_BANK] / NUM_TRAINING))
+        self._kept: dict[str, list[np.ndarray]] = {part: [] for part in sizes}
+        self._batch: list[_Image] = []
+        self.done = 0
+        for step in work.done():
+            (part,) = (part for part in sizes if part in step.columns)
+            self._kept[part].append(step.columns[part])
+            self.done += len(step.columns[part])
+
+    def take(self, item: _Image) -> None:
+        if self._batch and self._batch[0].part != item.part:
+            self._compare()
+        self._batch.append(item)
+        if len(self._batch) == self._predictor.batch_size:
+            self._compare()
+
+    def _compare(self) -> None:
+        images, self._batch = self._batch, []
+        features = self._predictor.features(np.stack([image.pixels for image in images]))
+        check_finite(self._predictor.loaded, features, [image.file_name for image in images])
+        part, values = images[0].part, of_length_1(features)
+        if part != _BANK:
+            values = distances(values, self._all_of(_BANK), self._k)
+        self._kept[part].append(values)
+        self._work.add(len(values), {part: values})
+
+    def _all_of(self, part: str) -> np.ndarray:
+        """Joined, which is done once."""
+        if len(self._kept[part]) > 1:
+            self._kept[part] = [np.concatenate(self._kept[part])]
+        return self._kept[part][0]
+
+    def scores(self) -> Scores:
+        if self._batch:
+            self._compare()
+        out, known = (self._all_of(part).astype(np.float64) for part in ("out", "in"))
+        return {
+            **scores_with_intervals(out, known),
+            "n": len(out) + len(known),
+            "n_out": len(out),
+            "n_in": len(known),
+            "n_bank": self._sizes[_BANK],
+            "k": self._k,
+        }
+
+
+detection_by_neighbours = ByImage("nearest neighbours", _begin, lambda predictor: predictor.pixels_of(ANY_SIZE))
+"""AUPR, AUROC and FPR at 95 % of the distance to the k-th neighbour, k in proportion to the bank."""
 
 
 def thinned(num_images: int) -> range:
@@ -76,11 +126,8 @@ def thinned(num_images: int) -> range:
     return range(0, num_images, max(1, -(-num_images // BANK)))
 
 
-def distances(
-    features: Float[np.ndarray, "n f"], bank: Float[np.ndarray, "m f"] | None, k: int
-) -> Float[np.ndarray, " n"]:
+def distances(features: Float[np.ndarray, "n f"], bank: Float[np.ndarray, "m f"], k: int) -> Float[np.ndarray, " n"]:
     """The squared distance of each row to its k-th neighbour of the bank; all rows have length 1."""
-    assert bank is not None
     return np.partition(2 - 2 * (features @ bank.T), k - 1, axis=-1)[:, k - 1].astype(np.float32)
 
 
@@ -91,23 +138,3 @@ def of_length_1(features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
 def _of_classes(split: PreparedSplit, classes: frozenset[int]) -> list[int]:
     """Which records are of these classes."""
     return [i for i in range(len(split.records)) if Example(split.records[i]).label in classes]
-
-
-def _features(
-    predictor: BatchPredictor[Any], split: PreparedSplit, indices: Sequence[int]
-) -> Iterator[Float[np.ndarray, "n f"]]:
-    """Of length 1, batch by batch."""
-    preprocessing = predictor.preprocessing_for(ANY_SIZE)
-
-    def read(index: int) -> tuple[str, UInt8[np.ndarray, "h w 3"]]:
-        example = Example(split.records[index])
-        return example.file_name, input_of_file(example.image, example.file_name, preprocessing)[0]
-
-    waiting: list[tuple[str, np.ndarray]] = []
-    for number, image in enumerate(on_all_hosts(read, indices, predictor.reading.num_threads or num_cores()), 1):
-        waiting.append(image)
-        if len(waiting) == predictor.batch_size or number == len(indices):
-            features = predictor.features(np.stack([pixels for _, pixels in waiting]))
-            check_finite(predictor.loaded, features, [name for name, _ in waiting])
-            yield of_length_1(features)
-            waiting = []

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.decoding import decode
 from luab_jax.data.features import Example
 from luab_jax.data.label_tables import PERTURBATION_SIDE, PERTURBATIONS
-from luab_jax.data.pipeline import num_cores
 from luab_jax.data.transforms import Stored, evaluation_input
 from luab_jax.errors import DataError
 from luab_jax.evaluation.columns import Columns, as_texts, joined, texts
 from luab_jax.evaluation.finite import check_finite
-from luab_jax.evaluation.predict_together import progress
 from luab_jax.evaluation.predictor import BatchPredictor
+from luab_jax.evaluation.procedures.by_image import ByImage, Items, Scores, Splits, threads_of
 from luab_jax.evaluation.resume import Work
 from luab_jax.evaluation.scores import intervals
 from luab_jax.evaluation.shared_decoding import on_all_hosts
@@ -34,55 +32,36 @@ _BATCHES = 4
 Frames = UInt8[np.ndarray, "f h w 3"]
 
 
-def flip_rates(predictor: BatchPredictor[Any], splits: Mapping[str, PreparedSplit], work: Work) -> Mapping[str, Any]:
-    """`flip_rate` and `top5_distance`: means over the perturbations that are there, of means over videos.
+class Video(NamedTuple):
+    """As the models are fed it."""
 
-    Not divided by AlexNet's, as mFR and mT5D are; `flip_rate_<perturbation>` of each. Raises `DataError` for a strip
-    of other frames than its perturbation's.
-    """
+    kind: str
+    file_name: str
+    frames: Frames
+
+
+def _begin(predictor: BatchPredictor[Any], splits: Splits) -> Items:
+    """Raises `DataError` where there is no perturbation; its items do for a strip of other frames than its own."""
     present = [kind for kind in PERTURBATIONS if kind in splits]
     if not present:
         raise DataError(
             "no data for any of its perturbations; get it with: python -m data_prep suite imagenet_p --source=noise.tar"
             " --out=DATA"
         )
-    total = sum(len(splits[kind].records) for kind in present)
-    kept = [step.columns for step in work.done()]
-    done = sum(len(columns["flips"]) for columns in kept)
-    with progress("imagenet_p", total, done) as told:
-        before = 0
-        for kind in present:
-            num_videos = len(splits[kind].records)
-            for columns in _of_split(predictor, splits[kind], kind, max(0, done - before)):
-                kept.append(columns)
-                work.add(len(columns["flips"]), columns)
-                told.advance(len(columns["flips"]))
-            before += num_videos
-    return scores_of(joined(kept))
+    preprocessing, threads = predictor.preprocessing_for(SQUARES), threads_of(predictor)
+    videos = [(kind, index) for kind in present for index in range(len(splits[kind].records))]
 
-
-def _of_split(predictor: BatchPredictor[Any], split: PreparedSplit, kind: str, start: int) -> Iterator[Columns]:
-    """The videos from `start` on, some at a time."""
-    preprocessing = predictor.preprocessing_for(SQUARES)
-
-    def read(index: int) -> tuple[str, Frames]:
-        example = Example(split.records[index])
+    def read(video: tuple[str, int]) -> Video:
+        kind, index = video
+        example = Example(splits[kind].records[index])
         strip = decode(example.image, example.file_name)
         check_strip(strip.size, kind, example.file_name)
         tops = range(0, strip.height, PERTURBATION_SIDE)
         frames = [strip.crop((0, top, strip.width, top + PERTURBATION_SIDE)) for top in tops]
-        return example.file_name, np.stack([evaluation_input(frame, preprocessing, SQUARES)[0] for frame in frames])
+        pixels = np.stack([evaluation_input(frame, preprocessing, SQUARES)[0] for frame in frames])
+        return Video(kind, example.file_name, pixels)
 
-    at_once = max(1, _BATCHES * predictor.batch_size // PERTURBATIONS[kind])
-    waiting: list[tuple[str, Frames]] = []
-    threads = predictor.reading.num_threads or num_cores()
-    for video in on_all_hosts(read, range(start, len(split.records)), threads):
-        waiting.append(video)
-        if len(waiting) == at_once:
-            yield _measured(predictor, waiting, kind)
-            waiting = []
-    if waiting:
-        yield _measured(predictor, waiting, kind)
+    return Items(len(videos), lambda start: on_all_hosts(read, videos[start:], threads), _Reader)
 
 
 def check_strip(size: tuple[int, int], kind: str, file_name: str) -> None:
@@ -94,11 +73,46 @@ def check_strip(size: tuple[int, int], kind: str, file_name: str) -> None:
         )
 
 
-def _measured(predictor: BatchPredictor[Any], videos: list[tuple[str, Frames]], kind: str) -> Columns:
-    frames = np.concatenate([of_video for _, of_video in videos])
+class _Reader:
+    """Predicts the videos of a perturbation some at a time."""
+
+    def __init__(self, predictor: BatchPredictor[Any], work: Work):
+        self._predictor, self._work = predictor, work
+        self._kept: list[Columns] = [step.columns for step in work.done()]
+        self._videos: list[Video] = []
+        self.done = sum(len(columns["flips"]) for columns in self._kept)
+
+    def take(self, item: Video) -> None:
+        if self._videos and self._videos[0].kind != item.kind:
+            self._measure()
+        self._videos.append(item)
+        at_once = max(1, _BATCHES * self._predictor.batch_size // PERTURBATIONS[item.kind])
+        if len(self._videos) == at_once:
+            self._measure()
+
+    def _measure(self) -> None:
+        videos, self._videos = self._videos, []
+        columns = _measured(self._predictor, videos, videos[0].kind)
+        self._kept.append(columns)
+        self._work.add(len(videos), columns)
+
+    def scores(self) -> Scores:
+        if self._videos:
+            self._measure()
+        return scores_of(joined(self._kept))
+
+
+flip_rates = ByImage("imagenet_p", _begin, lambda predictor: predictor.pixels_of(SQUARES))
+"""`flip_rate` and `top5_distance`: means over the perturbations that are there, of means over videos.
+
+Not divided by AlexNet's, as mFR and mT5D are; `flip_rate_<perturbation>` of each."""
+
+
+def _measured(predictor: BatchPredictor[Any], videos: list[Video], kind: str) -> Columns:
+    frames = np.concatenate([video.frames for video in videos])
     size = predictor.batch_size
     logits = np.concatenate([predictor.logits(frames[i : i + size]) for i in range(0, len(frames), size)])
-    names = [name for name, _ in videos]
+    names = [video.file_name for video in videos]
     check_finite(predictor.loaded, logits, [name for name in names for _ in range(PERTURBATIONS[kind])])
     top = np.argsort(-logits, axis=-1, kind="stable")[:, :_TOP].reshape(len(videos), -1, _TOP)
     noise = "noise" in kind

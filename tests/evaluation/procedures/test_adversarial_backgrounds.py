@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array, Int, UInt8
 
-from luab_jax.config import MeshConfig
-from luab_jax.distributed import sharding
 from luab_jax.evaluation.procedures import adversarial_backgrounds
-from luab_jax.evaluation.procedures.adversarial_backgrounds import Images, find_vulnerable
+from luab_jax.evaluation.procedures.adversarial_backgrounds import Images, Outcome, Search, composed, groups
 
 SIDE = 6
 
@@ -39,6 +40,22 @@ def biased(_: None, pixels: UInt8[Array, "p h w 3"]) -> Int[Array, " p"]:
     return (pixels[:, 0, 0, 0] > 252).astype(jnp.int32)
 
 
+def find_vulnerable(classify: Callable[[None, Any], Array], images: Images, batch_size: int) -> Outcome:
+    """The whole search."""
+    placed = [jnp.asarray(of) for of in (images.foregrounds, images.masks, images.backgrounds)]
+    answer = jax.jit(lambda *pairs: classify(None, composed(*placed, *pairs)))
+
+    def padded(pairs: np.ndarray) -> np.ndarray:
+        rows = np.zeros((batch_size, 2), np.int32)
+        rows[: len(pairs)] = pairs
+        return np.asarray(answer(*rows.T))[: len(pairs)]
+
+    search = Search(padded, images, batch_size=batch_size)
+    for group in groups(len(images.foregrounds)):
+        search.take(group)
+    return search.outcome()
+
+
 def by_brute_force(images: Images) -> np.ndarray:
     """Every pair, by the formula in floating point."""
     vulnerable = []
@@ -54,9 +71,7 @@ def by_brute_force(images: Images) -> np.ndarray:
 def test_it_is_what_trying_every_pair_gives(at_a_time: int, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adversarial_backgrounds, "FOREGROUNDS_AT_A_TIME", at_a_time)
     images = drawn(40, 4)
-    found = find_vulnerable(
-        classify, None, images, batch_size=batch_size, mesh=sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    )
+    found = find_vulnerable(classify, images, batch_size)
     expected = by_brute_force(images)
     assert 0 < expected.sum() < len(expected)
     np.testing.assert_array_equal(found.vulnerable, expected)
@@ -71,8 +86,7 @@ def test_a_background_that_fools_is_tried_first_on_the_next_foregrounds(monkeypa
     images.backgrounds[:, 0, 0, 0] = 0
     images.backgrounds[20, 0, 0, 0] = 255
     images = images._replace(labels=np.zeros(40, np.int32))
-    mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    found = find_vulnerable(biased, None, images, batch_size=10, mesh=mesh)
+    found = find_vulnerable(biased, images, 10)
     assert found.vulnerable.all()
     assert found.num_predictions == 10 * 21 + 30
 
@@ -80,8 +94,7 @@ def test_a_background_that_fools_is_tried_first_on_the_next_foregrounds(monkeypa
 def test_a_model_that_is_never_fooled_sees_every_pair() -> None:
     images = drawn(6, 5)
     images = images._replace(labels=np.full(6, 2, np.int32))
-    mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    found = find_vulnerable(lambda _, pixels: jnp.full(len(pixels), 2), None, images, batch_size=4, mesh=mesh)
+    found = find_vulnerable(lambda _, pixels: jnp.full(len(pixels), 2), images, 4)
     assert not found.vulnerable.any()
     assert found.num_predictions == 30
 
@@ -89,6 +102,5 @@ def test_a_model_that_is_never_fooled_sees_every_pair() -> None:
 def test_a_constant_model_keeps_the_foregrounds_of_its_class() -> None:
     """A ninth of the real set, which has as many images of every class."""
     images = drawn(30, 2)
-    mesh = sharding.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    found = find_vulnerable(lambda _, pixels: jnp.zeros(len(pixels), jnp.int32), None, images, batch_size=7, mesh=mesh)
+    found = find_vulnerable(lambda _, pixels: jnp.zeros(len(pixels), jnp.int32), images, 7)
     np.testing.assert_array_equal(found.vulnerable, images.labels != 0)

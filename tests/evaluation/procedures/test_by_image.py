@@ -12,7 +12,7 @@ import pytest
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.errors import CheckpointError, DataError, ShardError
 from luab_jax.evaluation.predictor import BatchPredictor
-from luab_jax.evaluation.procedures.by_image import ByImage
+from luab_jax.evaluation.procedures.by_image import ByImage, Items
 from luab_jax.evaluation.resume import Work
 
 SPLITS: Any = {"val": Mock(spec=PreparedSplit, records=range(7))}
@@ -40,14 +40,23 @@ class Sums:
 def by_image(made: list[int], broken: int = 99) -> ByImage:
     """Of predictors that hold their reader; images are numbers, and every one that is made is noted."""
 
-    def items(_: Any, splits: Any, start: int) -> Iterator[int]:
-        for number in range(start, len(splits["val"].records)):
-            if number == broken:
-                raise ShardError(f"record {number} fails its CRC")
-            made.append(number)
-            yield number
+    def begin(_: Any, splits: Any) -> Items:
+        total = len(splits["val"].records)
 
-    return ByImage("sums", items, lambda _: 0, lambda predictor, splits, work: predictor.reader)  # pyright: ignore[reportAttributeAccessIssue]
+        def after(start: int) -> Iterator[int]:
+            for number in range(start, total):
+                if number == broken:
+                    raise ShardError(f"record {number} fails its CRC")
+                made.append(number)
+                yield number
+
+        return Items(total, after, reader_of)
+
+    return ByImage("sums", begin, lambda _: 0)
+
+
+def reader_of(predictor: Any, _: Work) -> Sums:
+    return predictor.reader
 
 
 def model(reader: Sums) -> Any:
@@ -69,6 +78,25 @@ def test_a_model_goes_on_after_its_own_last_image() -> None:
     behind, ahead = Sums(done=2), Sums(done=5)
     assert by_image(made).together(asked(ahead, behind), SPLITS) == [{"sum": 11}, {"sum": 20}]
     assert made == [2, 3, 4, 5, 6] and ahead.taken == [5, 6]
+
+
+def test_an_item_may_stand_for_several_images_or_for_none_of_its_own() -> None:
+    """Each makes up the images that its number says: a model goes on after its last one, and others take all."""
+    sizes = [2, 0, 3, 0, 0, 2]
+
+    def after(start: int) -> Iterator[int]:
+        at = 0
+        for size in sizes:
+            if at >= start:
+                yield size
+            at += size
+
+    def begin(_: Any, __: Any) -> Items:
+        return Items(sum(sizes), after, reader_of, done_by=lambda size: size)
+
+    whole, after_two, after_five = Sums(), Sums(done=2), Sums(done=5)
+    ByImage("sizes", begin, lambda _: 0).together(asked(whole, after_two, after_five), SPLITS)
+    assert [reader.taken for reader in (whole, after_two, after_five)] == [sizes, sizes[1:], sizes[3:]]
 
 
 def test_a_model_that_is_stopped_stops_no_other() -> None:

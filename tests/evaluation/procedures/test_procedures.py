@@ -225,7 +225,7 @@ def test_generated_corruptions_are_those_of_the_stored_images_before_their_jpeg(
     records = [record(f"{name(i)}.png", pixels[i], label=labels[i]) for i in range(5)]
     write(tmp_path, "imagenet", "val", imagenet(), records)
     splits = {"val": open_split(tmp_path, "val")}
-    scores = procedures.generated_corruptions(predictor, splits, kinds=("contrast",), severities=(3,))
+    scores = procedures.generated_corruptions_of(("contrast",), (3,))(predictor, splits)
     assert scores["top1"] == 2 / 5
     assert scores["groups"] == {"contrast,severity=3": 2 / 5}
     assert scores["generated"] == "on the device"
