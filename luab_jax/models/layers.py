@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from luab_jax.models import gpu
 from luab_jax.models.choices import ByproductPool, Remat
 from luab_jax.models.convolution import convolve
+from luab_jax.models.platform import by_platform
 
 
 class Tap(NamedTuple):
@@ -27,6 +28,26 @@ class Tap(NamedTuple):
 def standardised(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
     """Mean 0 and variance 1 over the last axis, float32: tokens between pre-norm blocks grow with the depth."""
     return jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=1e-6)
+
+
+@jax.custom_jvp
+def relu(x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
+    """max(x, 0), but NaN stays NaN on a CPU too; `jax.nn.relu` to the letter elsewhere, and its derivative everywhere.
+
+    What XLA fuses for a CPU (jax 0.10) takes max(NaN, 0) for 0, so a network with spoilt weights would have answers
+    that are finite, and a score.
+    """
+    return by_platform(x, cpu=_keeps_nan, elsewhere=jax.nn.relu)
+
+
+def _keeps_nan(x: Array) -> Array:
+    return jnp.where(x < 0, 0, x)
+
+
+@relu.defjvp
+def _slope_of_relu(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    return relu(x), jax.lax.select(x > 0, tangent, jnp.zeros_like(tangent))
 
 
 def keep_dtypes(arrays: Any, /, *, dtype: Any = None, inexact: bool = True) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,9 +45,9 @@ def miniatures(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) ->
     return Miniatures(tmp_path_factory.mktemp("raw"), loaded)
 
 
-def diverged(loaded: LoadedModel) -> LoadedModel:
-    classifier = {name: values * jnp.nan for name, values in loaded.params["classifier"].items()}
-    return dataclasses.replace(loaded, params=loaded.params | {"classifier": classifier})
+def diverged(loaded: LoadedModel, part: str = "classifier") -> LoadedModel:
+    spoilt = jax.tree.map(lambda values: values * jnp.nan, loaded.params[part])
+    return dataclasses.replace(loaded, params=loaded.params | {part: spoilt})
 
 
 def predictor_of(loaded: LoadedModel) -> Predictor:
@@ -61,14 +62,15 @@ def evaluate(predictor: Predictor, data: Path, suites: str, out: Path) -> tuple[
     return set(results.suites), {entry.suite.name: entry.reason for entry in missing}
 
 
+@pytest.mark.parametrize("part", ["classifier", "backbone"])
 def test_a_model_that_diverged_has_no_score_in_any_suite(
-    loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path
+    part: str, loaded: LoadedModel, miniatures: Miniatures, tmp_path: Path
 ) -> None:
     suites = [suite for suite in runner.choose_suites("all") if not suite.name.startswith(("demo_", "own_"))]
     wanted = {suite.name for suite in suites if has_data(suite, Path(miniatures.data))} - NOT_HERE
     assert len(wanted) > 12
     names = ",".join(sorted(wanted))
-    scored, reasons = evaluate(predictor_of(diverged(loaded)), miniatures.data, names, tmp_path / "out.json")
+    scored, reasons = evaluate(predictor_of(diverged(loaded, part)), miniatures.data, names, tmp_path / "out.json")
     assert not scored and reasons.keys() == wanted
     for name, reason in reasons.items():
         assert reason.startswith("the checkpoint tiny, step 0, has outputs that are NaN or infinite, first for"), name

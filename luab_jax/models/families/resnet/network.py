@@ -23,6 +23,7 @@ from luab_jax.models.layers import (
     DropPath,
     Tap,
     drop_path_rates,
+    relu,
     rematerialised,
     set_convolution,
     set_statistics,
@@ -74,11 +75,11 @@ class StemLayers(_ConvNorm):
 
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool) -> Float[Array, "b i j c"]:
         if not self.pool:
-            return nnx.relu(super().__call__(x, train=train))
+            return relu(super().__call__(x, train=train))
         if gpu.is_tuned_for() and x.shape[1] % 2 == x.shape[2] % 2 == 0:
             x = self.norm(gpu.convolve_by_twos(self.conv, x), use_running_average=not train)
-            return gpu.max_pool(nnx.relu(x))
-        x = nnx.relu(super().__call__(x, train=train))
+            return gpu.max_pool(relu(x))
+        x = relu(super().__call__(x, train=train))
         return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=[(1, 1), (1, 1)])  # pyright: ignore[reportArgumentType]
 
 
@@ -104,7 +105,7 @@ class _Block(nnx.Module):
         branch = self.drop_path(self.branch(x, train=train), deterministic=not train, rngs=rngs)
         if self.shortcut is not None:
             x = self.shortcut(x, train=train)
-        return nnx.relu(x + branch)
+        return relu(x + branch)
 
 
 class BasicBlock(_Block):
@@ -120,7 +121,7 @@ class BasicBlock(_Block):
         self.norm2 = BatchNorm(width, dtype=dtype, scale_init=last_scale, rngs=rngs)
 
     def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
-        x = nnx.relu(self.norm1(self.conv1(x), use_running_average=not train))
+        x = relu(self.norm1(self.conv1(x), use_running_average=not train))
         return self.norm2(self.conv2(x), use_running_average=not train)
 
 
@@ -140,8 +141,8 @@ class Bottleneck(_Block):
         self.norm3 = BatchNorm(outputs, dtype=dtype, scale_init=last_scale, rngs=rngs)
 
     def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j d"]:
-        x = nnx.relu(self.norm1(self.conv1(x), use_running_average=not train))
-        x = nnx.relu(self.norm2(self.conv2(x), use_running_average=not train))
+        x = relu(self.norm1(self.conv1(x), use_running_average=not train))
+        x = relu(self.norm2(self.conv2(x), use_running_average=not train))
         return self.norm3(self.conv3(x), use_running_average=not train)
 
 
