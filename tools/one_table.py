@@ -32,11 +32,6 @@ import torch  # pyright: ignore[reportMissingImports]
 import luab_jax
 from benchmarks.parity import randomise
 from luab_jax import api
-from luab_jax import config as config_lib
-from luab_jax.byproducts.targets import Target
-from luab_jax.checkpoints import store
-from luab_jax.config import ByproductConfig, Config
-from luab_jax.data.class_lists import imagenet
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import UserError
 from luab_jax.evaluate import main as evaluate
@@ -51,6 +46,7 @@ from luab_jax.results.format import File
 from luab_jax.results.score import Role
 from tools.miniatures import Miniatures, random_params, tiny_model
 from tools.more_miniatures import FONT, add_more
+from tools.runs import save_run
 
 SIDE, SHORT = 32, 36
 NATIVE = {
@@ -101,24 +97,13 @@ def onnx_of(name: str, file: Path) -> Path:
 
 
 def workdir_of(preset: str, workdir: Path) -> Path:
-    """A checkpoint as the loop saves it, of step 1. timm's tags of DINOv2 have no classifier, so there is no file."""
+    """timm's tags of DINOv2 have no classifier, so there is no file."""
     if workdir.exists():
         return workdir
-    model = ModelConfig(name=preset, patch_size=16)
-    config = Config(model=model, byproduct=ByproductConfig(target=Target.NONE))
-    config.data.preprocessing = Preprocessing(image_size=SIDE, resize_side=SHORT, filter=ResizeFilter.BICUBIC)
-    params, batch_stats = random_params(create_model(model, num_classes=1000, image_size=SIDE, byproduct_shape=None))
-    description = {
-        "config": config_lib.to_dict(config),
-        "dataset": "imagenet",
-        "num_classes": 1000,
-        "class_list_hash": imagenet().hash,
-        "versions": store.versions(),
-    }
-    checkpoints = store.Checkpoints(workdir)
-    checkpoints.save(1, {"params": params, "batch_stats": batch_stats}, metrics={}, description=description)
-    checkpoints.close()
-    return workdir
+    config = ModelConfig(name=preset, patch_size=16)
+    model = create_model(config, num_classes=1000, image_size=SIDE, byproduct_shape=None)
+    preprocessing = Preprocessing(image_size=SIDE, resize_side=SHORT, filter=ResizeFilter.BICUBIC)
+    return save_run(workdir, config, preprocessing, *random_params(model))
 
 
 def checkpoints_in(folder: Path, native: list[str]) -> list[str]:
