@@ -53,6 +53,10 @@ class ConfigError(UserError):
     """A field of the config, or a combination of fields, makes no sense."""
 
 
+class CompilerError(UserError):
+    """The compiler crashed on a program, or failed; another program may be compiled."""
+
+
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another experiment."""
 

@@ -19,11 +19,11 @@ from absl import flags
 from luab_jax import cli
 from luab_jax.config import Config
 from luab_jax.config.flags import load_config
-from luab_jax.errors import ConfigError, ExitCode, UserError
+from luab_jax.errors import CompilerError, ConfigError, ExitCode, UserError
 from luab_jax.io.atomic import write_text
 from luab_jax.preflight.chips import CHIPS
 from luab_jax.preflight.gpus import GPUS, GpuCluster, parse_gpus
-from luab_jax.preflight.topology import find, parse
+from luab_jax.preflight.topology import LOCAL, find, parse
 
 if TYPE_CHECKING:
     from luab_jax.preflight.experiment import Preflight
@@ -194,12 +194,16 @@ def _name(path: str, paths: Sequence[str]) -> str:
 def _examine(configs: dict[str, Config], name_of_topology: str) -> tuple[list[Preflight], dict[str, UserError]]:
     """In a table what is wrong with one experiment does not keep the others from being looked at."""
     topology = find(name_of_topology)  # before anything else loads jax
+    from luab_jax.preflight.apart import CompilerApart
     from luab_jax.preflight.experiment import check_counts, examine
 
     check_counts(_CLASSES.value, _EXAMPLES.value)
+    # The devices at hand can be held by one process only: this one.
+    apart = topology.name != LOCAL
     flights: list[Preflight] = []
     failures: dict[str, UserError] = {}
     for name, config in configs.items():
+        compiler = CompilerApart(config, topology.name, _CLASSES.value, _EXAMPLES.value) if apart else None
         try:
             flights.append(
                 examine(
@@ -210,9 +214,10 @@ def _examine(configs: dict[str, Config], name_of_topology: str) -> tuple[list[Pr
                     num_examples=_EXAMPLES.value,
                     price_per_chip_hour=_PRICE.value,
                     with_time=_WHAT.value == "all",
+                    compiler=compiler,
                 )
             )
-        except ConfigError as e:
+        except (ConfigError, CompilerError) as e:
             if len(configs) == 1:
                 raise
             failures[name] = e

@@ -19,7 +19,7 @@ from luab_jax.errors import ConfigError
 from luab_jax.io.cache import cache_folder
 from luab_jax.models.functional import Model
 from luab_jax.preflight.estimate import Estimate, Work, estimate
-from luab_jax.preflight.facts import Facts, facts_of
+from luab_jax.preflight.facts import Compiler, Facts, facts_of
 from luab_jax.preflight.hints import hints
 from luab_jax.preflight.macs import count_macs
 from luab_jax.preflight.topology import Topology
@@ -73,20 +73,20 @@ def examine(
     num_examples: int | None = None,
     price_per_chip_hour: float | None = None,
     with_time: bool = True,
+    compiler: Compiler | None = None,
 ) -> Preflight:
-    """Compiles the training step of a config for a topology, or finds it compiled. Raises `ConfigError`."""
-    config.validate()
-    mesh = make_checked_mesh(config, topology.devices)
-    data = data_of(config, num_classes, num_examples)
-    program = make_program(
-        config, mesh, num_classes=data.num_classes, num_examples=data.num_examples, target_settings=data.settings
-    )
-    work = work_of(config, data, program, mesh.size, topology.num_chips, topology.num_hosts)
+    """Compiles the training step of a config for a topology, or finds it compiled. Raises `ConfigError`.
+
+    compiler: What compiles, if not this process; it may raise `CompilerError`.
+    """
+    data, program = program_of(config, topology, num_classes, num_examples)
+    work = work_of(config, data, program, len(topology.devices), topology.num_chips, topology.num_hosts)
     facts, cached = facts_of(
         lower_train_step(program),
         topology=_identity(topology),
         cache=cache_folder(config.compilation_cache),
         title=f"{name} for {topology.name}",
+        compiler=compiler,
     )
     estimated = estimate(
         facts, work, topology.chip, memory_bytes=topology.memory_bytes, price_per_chip_hour=price_per_chip_hour
@@ -100,12 +100,24 @@ def examine(
         work=work,
         state_bytes=state,
         batch_bytes=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract_batch(program)))
-        // mesh.size,
+        // len(topology.devices),
         facts=facts,
         cached=cached,
         with_time=with_time,
         estimate=estimated,
         hints=() if estimated.fits is not False else hints(config, topology, facts, sum(state.values())),
+    )
+
+
+def program_of(
+    config: Config, topology: Topology, num_classes: int | None, num_examples: int | None
+) -> tuple[Data, Program]:
+    """The training step on the devices of a topology. Raises `ConfigError`."""
+    config.validate()
+    mesh = make_checked_mesh(config, topology.devices)
+    data = data_of(config, num_classes, num_examples)
+    return data, make_program(
+        config, mesh, num_classes=data.num_classes, num_examples=data.num_examples, target_settings=data.settings
     )
 
 

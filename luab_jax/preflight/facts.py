@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from luab_jax.preflight.hlo import ProgramText
 _FORMAT = 1
 """Part of the hash: what is kept by another format is not found."""
 _LINE_EVERY_S = 30.0
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +86,30 @@ def versions() -> dict[str, str]:
     return versions
 
 
-def facts_of(lowered: jax.stages.Lowered, *, topology: str, cache: epath.Path | None, title: str) -> tuple[Facts, bool]:
-    """Compiles, or finds what an earlier compilation of the same program said; the second tells which."""
+Compiler = Callable[[jax.stages.Lowered, str, epath.Path | None], tuple[Facts, str | None]]
+"""Compiles a step with a title for whoever waits, and gives its facts and the text of the optimised program, which is
+None where the compiler found no room. What a compiler that crashes printed is kept at the path."""
+
+
+def facts_of(
+    lowered: jax.stages.Lowered,
+    *,
+    topology: str,
+    cache: epath.Path | None,
+    title: str,
+    compiler: Compiler | None = None,
+) -> tuple[Facts, bool]:
+    """Compiles, or finds what an earlier compilation of the same program said; the second tells which.
+
+    compiler: `compile_here` by default.
+    """
     path = None if cache is None else cache / "preflight" / f"{program_hash(lowered, topology)}.json"
-    if path is not None and (found := _read(path)) is not None:
-        return found, True
-    facts, text = _compile(lowered, title)
+    if path is not None and (found := read_facts(path)) is not None:
+        return found[0], True
+    crashes = None if path is None else path.with_suffix(".crash.txt")
+    facts, text = (compiler or _compile_in_background)(lowered, title, crashes)
     if path is not None:
-        _write(path, facts, text)
+        write_facts(path, facts, text)
     return facts, False
 
 
@@ -100,7 +118,7 @@ def _text_path(path: epath.Path) -> epath.Path:
     return path.with_suffix(".hlo.gz")
 
 
-def _write(path: epath.Path, facts: Facts, text: str | None) -> None:
+def write_facts(path: epath.Path, facts: Facts, text: str | None) -> None:
     values = dataclasses.asdict(facts)
     del values["text"]
     contents = {path: (json.dumps(values, indent=1) + "\n").encode()}
@@ -110,23 +128,24 @@ def _write(path: epath.Path, facts: Facts, text: str | None) -> None:
         write_bytes(target, content, make_folder=True)
 
 
-def _read(path: epath.Path) -> Facts | None:
+def read_facts(path: epath.Path) -> tuple[Facts, str | None] | None:
+    """With the text of the program; None where there is no entry, or a damaged one."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         memory = values.pop("memory")
         if memory is None:
-            return Facts(memory=None, text=None, **values)
+            return Facts(memory=None, text=None, **values), None
         text = gzip.decompress(_text_path(path).read_bytes()).decode()
-        return Facts(memory=Memory(**memory), text=hlo.read(text), **values)
+        return Facts(memory=Memory(**memory), text=hlo.read(text), **values), text
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):
-        return None  # not there, or damaged: compiled anew
+        return None
 
 
-def _compile(lowered: jax.stages.Lowered, title: str) -> tuple[Facts, str | None]:
-    """With the text of the optimised program."""
+def compile_here(lowered: jax.stages.Lowered) -> tuple[Facts, str | None]:
+    """By the compiler of this process, which a crash of it would end."""
     start = time.monotonic()
     try:
-        compiled = _in_background(lowered.compile, title)
+        compiled: Any = lowered.compile()
     except jax.errors.JaxRuntimeError as e:
         if "RESOURCE_EXHAUSTED" not in str(e):
             raise
@@ -146,6 +165,13 @@ def _compile(lowered: jax.stages.Lowered, title: str) -> tuple[Facts, str | None
     return Facts(memory=memory, flops=flops, text=hlo.read(text), compile_s=compile_s), text
 
 
+def _compile_in_background(
+    lowered: jax.stages.Lowered, title: str, crashes: epath.Path | None
+) -> tuple[Facts, str | None]:
+    del crashes  # nothing is left of this process then
+    return _in_background(lambda: compile_here(lowered), title)
+
+
 def _in_background(function: Any, title: str) -> Any:
     """Calls in a thread, so that Ctrl-C is heard: the compiler would hear it only after its minutes."""
     outcome: list[Any] = []
@@ -158,23 +184,29 @@ def _in_background(function: Any, title: str) -> Any:
 
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    _wait(thread, title)
+
+    def has_ended(seconds: float) -> bool:
+        thread.join(seconds)
+        return not thread.is_alive()
+
+    wait_until(has_ended, title)
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
 
 
-def _wait(thread: threading.Thread, title: str) -> None:
-    """Says on stderr how long it has taken: in one line on a terminal, now and then elsewhere."""
+def wait_until(has_ended: Callable[[float], bool], title: str) -> None:
+    """Says on stderr how long it has taken: in one line on a terminal, now and then elsewhere.
+
+    has_ended: waits so many seconds at most for what is waited for.
+    """
     start = last = time.monotonic()
     if sys.stderr.isatty():
         with Console(stderr=True).status(f"compiling {title}") as status:
-            while thread.is_alive():
-                thread.join(0.5)
+            while not has_ended(_LOOK_S):
                 status.update(f"compiling {title}: {format_seconds(time.monotonic() - start)}")
         return
-    while thread.is_alive():
-        thread.join(0.5)
+    while not has_ended(_LOOK_S):
         if time.monotonic() - last >= _LINE_EVERY_S:
             last = time.monotonic()
             print(f"compiling {title}: {format_seconds(last - start)}", file=sys.stderr, flush=True)

@@ -1,0 +1,128 @@
+"""Compiles in a process of its own, whose crash is told in one line.
+
+The TPU compiler has ended its process by SIGSEGV, in a thread of its own, after half an hour. Python cannot catch
+that, and all other experiments of a table would be lost with it. The child loads jax and lowers the step again, which
+takes seconds where compiling takes minutes; what is in the cache needs no child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from etils import epath
+
+from luab_jax.config import Config
+from luab_jax.data.worker import Failure
+from luab_jax.errors import CompilerError
+from luab_jax.io.atomic import write_bytes
+from luab_jax.io.console import format_seconds
+from luab_jax.preflight.compiler_process import FACTS, FAILURE, Request
+from luab_jax.preflight.facts import Facts, read_facts, versions, wait_until
+
+COMMAND = (sys.executable, "-m", "luab_jax.preflight.compiler_process")
+_LAST_BYTES = 1 << 20
+"""Of what a compiler that crashed printed."""
+
+
+class CompilerApart:
+    """A `Compiler` for one experiment."""
+
+    def __init__(self, config: Config, topology: str, num_classes: int | None, num_examples: int | None):
+        self._config, self._topology = config, topology
+        self._counts = num_classes, num_examples
+
+    def __call__(self, lowered: Any, title: str, crashes: epath.Path | None) -> tuple[Facts, str | None]:
+        """Raises `CompilerError` where the compiler crashes or fails."""
+        del lowered  # the child makes it anew: devices that are not there cannot be sent
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as printed:
+            request = Request(title, self._config, self._topology, *self._counts, folder)
+            with _started(request, printed) as child:
+                wait_until(lambda seconds: _has_ended(child, seconds), title)
+                code = child.returncode
+            found = read_facts(epath.Path(folder) / FACTS)
+            if found is not None:
+                return found
+            failure = Path(folder) / FAILURE
+            if failure.is_file():
+                raise _error_of(Failure(**json.loads(failure.read_text(encoding="utf-8"))), title)
+            seconds = time.monotonic() - start
+            content = _last_of(printed)
+        kept = crashes if content else None
+        if kept is not None:
+            write_bytes(kept, content, make_folder=True)
+        raise CompilerError(_crashed(code, title, seconds, content, kept))
+
+
+@contextlib.contextmanager
+def _started(request: Request, printed: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A child, which is killed where this process is interrupted, and ends by itself where it is killed."""
+    child = subprocess.Popen(
+        COMMAND,
+        stdin=subprocess.PIPE,
+        stdout=printed,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        process_group=0,  # the terminal's Ctrl-C goes to this process alone
+    )
+    assert child.stdin is not None
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it is gone already; its exit code says why
+            child.stdin.write(request.to_line())
+            child.stdin.flush()
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
+
+
+def _has_ended(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _error_of(failure: Failure, title: str) -> Exception:
+    error = failure.error()
+    if not isinstance(error, CompilerError):
+        return error
+    return CompilerError(f"the TPU compiler failed on {title} ({error}); {_others()}")
+
+
+def _last_of(printed: IO[bytes]) -> bytes:
+    """Of what the compiler printed: the stack of a crash is among it, for a report of the fault."""
+    printed.seek(max(0, printed.seek(0, os.SEEK_END) - _LAST_BYTES))
+    return printed.read()
+
+
+def _crashed(code: int, title: str, seconds: float, content: bytes, kept: epath.Path | None) -> str:
+    more = "" if kept is None else f"; what it printed is in {kept}"
+    when = f"after {format_seconds(seconds)}, compiling {title}"
+    if code == -signal.SIGKILL:
+        return (
+            f"the TPU compiler was killed {when} (SIGKILL is what the system sends when memory runs out): run it beside"
+            f" fewer programs, or on a machine with more memory{more}"
+        )
+    if code < 0:
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
+        return f"the TPU compiler crashed ({name}) {when}; {_others()}{more}"
+    last = " ".join(content.decode(errors="replace").strip().splitlines()[-1:])[:300] or "it printed nothing"
+    return f"the process of the TPU compiler ended with exit code {code} {when} ({last}){more}"
+
+
+def _others() -> str:
+    return f"libtpu {versions()['libtpu'] or '(none)'} has a fault there: try another topology, batch or libtpu"
