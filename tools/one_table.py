@@ -1,12 +1,12 @@
 """Models of every kind through every suite's miniature, in one command: `python -m tools.one_table --out=DIR`.
 
 The seven networks of ImageNet that are native, ConvNeXt-T and a ViT with registers (a run's workdir), an ONNX file, a
-network of torch and a function, all with drawn weights and fed 32 pixels, are scored by one call of
-`luab_jax.evaluate`, including suites that need more than stored predictions. Printed are that call, a table of the
-suites' headline scores, and how often the images of each prepared split were decoded. Weights are drawn, so scores are
-near chance: what is shown is the road. The exit code is 1 if a model has no result, or if a suite did not run for
-another reason than that the model lacks what it needs, has other classes, or that no miniature has its data. Needs
-torch, timm, onnx and onnxruntime beside the project's packages.
+network of torch, a function, and a ResNet of COCO's sets of labels, all with drawn weights and fed 32 pixels, are
+scored by one call of `luab_jax.evaluate`, including suites that need more than stored predictions. Printed are that
+call, a table of the suites' headline scores, and how often the images of each prepared split were decoded. Weights are
+drawn, so scores are near chance: what is shown is the road. The exit code is 1 if a model has no result, or if a suite
+did not run for another reason than that the model lacks what it needs, has other classes or labels, or that no
+miniature has its data. Needs torch, timm, onnx and onnxruntime beside the project's packages.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ import torch  # pyright: ignore[reportMissingImports]
 import luab_jax
 from benchmarks.parity import randomise
 from luab_jax import api
+from luab_jax.config import Task
+from luab_jax.data.class_lists import imagenet
+from luab_jax.data.coco_classes import coco
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import UserError
 from luab_jax.evaluate import main as evaluate
@@ -96,14 +99,14 @@ def onnx_of(name: str, file: Path) -> Path:
     return file
 
 
-def workdir_of(preset: str, workdir: Path) -> Path:
-    """timm's tags of DINOv2 have no classifier, so there is no file."""
+def workdir_of(config: ModelConfig, workdir: Path, task: Task = Task.SINGLE_LABEL) -> Path:
+    """timm's tags of DINOv2 have no classifier, and it has no models of sets of labels, so there is no file."""
     if workdir.exists():
         return workdir
-    config = ModelConfig(name=preset, patch_size=16)
-    model = create_model(config, num_classes=1000, image_size=SIDE, byproduct_shape=None)
+    classes = coco() if task is Task.MULTI_LABEL else imagenet()
+    model = create_model(config, num_classes=len(classes), image_size=SIDE, byproduct_shape=None)
     preprocessing = Preprocessing(image_size=SIDE, resize_side=SHORT, filter=ResizeFilter.BICUBIC)
-    return save_run(workdir, config, preprocessing, *random_params(model))
+    return save_run(workdir, config, preprocessing, *random_params(model), task)
 
 
 def checkpoints_in(folder: Path, native: list[str]) -> list[str]:
@@ -111,10 +114,11 @@ def checkpoints_in(folder: Path, native: list[str]) -> list[str]:
     files = [f"timm:{NATIVE[name]}:{weights_of(NATIVE[name], folder / f'{name}.safetensors')}" for name in native]
     return [
         *files,
-        str(workdir_of("dinov2_s_reg4", folder / "vit_s_reg4")),
+        str(workdir_of(ModelConfig(name="dinov2_s_reg4", patch_size=16), folder / "vit_s_reg4")),
         f"onnx:{onnx_of(OF_ONNX, folder / 'onnx_resnet34.onnx')}",
         f"torch:timm/{OF_TORCH}:{weights_of(OF_TORCH, folder / 'torch_mobilenet.safetensors')}",
         "python:tools.one_table:projection",
+        str(workdir_of(ModelConfig(name="resnet18"), folder / "coco_resnet18", Task.MULTI_LABEL)),
     ]
 
 
@@ -176,14 +180,15 @@ def headlines(results: File) -> dict[str, float]:
     }
 
 
-def print_table(found: dict[str, dict[str, float]]) -> None:
-    """A row for a score, a column for a model; a dash where the suite asks for what the model does not give."""
+def print_table(found: dict[str, dict[str, float]]) -> int:
+    """A row for a score, a column for a model; a dash where the suite has no score of the model. Returns how many."""
     rows = list(dict.fromkeys(row for of_model in found.values() for row in of_model))
     columns = [max(len(name), 6) + 1 for name in found]
     print("".join([f"{'':34}", *(f"{name:>{width}}" for name, width in zip(found, columns, strict=True))]))
     for row in rows:
         cells = [f"{of_model[row]:.3f}" if row in of_model else "-" for of_model in found.values()]
         print("".join([f"{row:34}", *(f"{cell:>{width}}" for cell, width in zip(cells, columns, strict=True))]))
+    return len(rows)
 
 
 def main() -> None:
@@ -211,9 +216,9 @@ def main() -> None:
     # Only of this call: a file that an earlier one left is no result of a model that fails now.
     done = [name for name, outcome in found.items() if isinstance(outcome, SuiteResults)]
     read = {name: luab_jax.read_results(results / f"{name}.json") for name in done}
-    print_table({name: headlines(of_one) for name, of_one in read.items()})
+    rows = print_table({name: headlines(of_one) for name, of_one in read.items()})
     once = [split for split, times in passes.items() if times == 1]
-    print(f"exit code {code.value}, {time.monotonic() - start:.0f} s; {len(read)} of {len(names)} models")
+    print(f"exit code {code.value}, {time.monotonic() - start:.0f} s; {len(read)} of {len(names)} models, {rows} rows")
     print(f"decoded once for all models: {', '.join(once)}")
     for split, times in passes.items():
         if times > 1:
