@@ -17,7 +17,7 @@ from data_prep.collect import commands as collect
 from data_prep.datasets.suites import options_of
 from data_prep.downscale import DEFAULT_QUALITY, Smaller
 from data_prep.own_suites import commands as own_suites
-from luab_jax.errors import DataError, ExitCode, StorageError, UserError
+from luab_jax.errors import DataError, ExitCode, StorageError, UserError, options_are_flags
 from luab_jax.io import retries, storage
 from luab_jax.io.lease import Lease
 from luab_jax.io.stdout import quiet_when_unread
@@ -298,7 +298,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     retries.forget()  # of a command that this process ran before
     try:
-        with retries.told():
+        with retries.told(), options_are_flags():
             _check_paths(arguments)
             with _lease(arguments):
                 return run(arguments)

@@ -17,7 +17,7 @@ from data_prep.datasets.annotated import classes_of, list_annotated
 from data_prep.datasets.boxes import open_boxes, xml_path
 from data_prep.datasets.class_folders import class_root, find_root, list_images
 from data_prep.datasets.imagenet_ab import ReadImage
-from data_prep.datasets.listing import IMAGE_SUFFIXES, Inputs, Listing
+from data_prep.datasets.listing import GIVE_CLASSES, IMAGE_SUFFIXES, Inputs, Listing
 from data_prep.datasets.val_labels import ValLabels, read_val_labels
 from data_prep.downscale import Smaller
 from data_prep.sources.archive_tree import open_source
@@ -73,6 +73,7 @@ def open_inputs(
         byproducts=class_root(clicks, classes, (".xml",)) if clicks else None,
         boxes=open_boxes(boxes, classes, scratch=out),
         val_labels=None if flat is None else labels,
+        remedy=f"give ILSVRC's validation images with {flag}" if flag == "--source" else GIVE_CLASSES,
     )
 
 

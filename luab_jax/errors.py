@@ -61,6 +61,11 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another experiment."""
 
 
+def reason_of(error: Exception) -> str:
+    """What an exception says, for a message that names the file: an `OSError` without its number and that name."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 _IN_A_COMMAND: ContextVar[bool] = ContextVar("in_a_command", default=False)
 
 

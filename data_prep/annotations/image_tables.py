@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from data_prep.annotations.numbers import number
 from data_prep.datasets.boxes import PixelBox
 from luab_jax.data.texts import read_text
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, reason_of
 from luab_jax.io.storage import Place
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
@@ -79,7 +79,7 @@ def _lines(path: Place, columns: Columns) -> Iterator[tuple[str, Mapping[str, An
     except FileNotFoundError as e:
         raise DataError(f"--annotations={path}: no such file") from e
     except (OSError, ValueError) as e:
-        raise DataError(f"{path}: cannot be read as a table of images ({e})") from e
+        raise DataError(f"{path}: cannot be read as a table of images ({reason_of(e)})") from e
     wanted = (columns.file_name, *filter(None, (columns.label,)), *columns.groups, *(name for name, _ in columns.where))
     if path.suffix.lower() == ".csv":
         reader = csv.DictReader(io.StringIO(text))

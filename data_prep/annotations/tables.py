@@ -18,7 +18,7 @@ from data_prep.annotations.numbers import count, ratio
 from data_prep.problems import Problems, Reason
 from luab_jax.byproducts.records import Showing, TimedPoint
 from luab_jax.data import texts
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, reason_of
 from luab_jax.io import storage
 from luab_jax.io.console import say
 from luab_jax.io.storage import Place
@@ -60,7 +60,7 @@ def read_table(path: Place) -> dict[str, Points]:
     except UnicodeError as e:
         raise DataError(f"{path}: cannot be read as a table of clicks ({e}); save it as UTF-8") from e
     except (OSError, csv.Error) as e:
-        raise DataError(f"{path}: cannot be read as a table of clicks ({e})") from e
+        raise DataError(f"{path}: cannot be read as a table of clicks ({reason_of(e)})") from e
     if not num_rows:
         raise DataError(f"{path}: holds no click; expected lines with file_name, x and y")
     if num_bad * 2 > num_rows:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.coco_classes import CATEGORY_IDS
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, reason_of
 from luab_jax.io.atomic import write_text
 
 WORDNET = Path("/usr/share/wordnet/data.noun")
@@ -60,7 +60,7 @@ def read_classes(path: Path) -> list[ClassInfo]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as e:
-        raise DataError(f"{path}: cannot be read as a class list ({e}); expected lines `id TAB name`") from e
+        raise DataError(f"{path}: cannot be read as a class list ({reason_of(e)}); expected lines `id TAB name`") from e
     classes = _parsed(text, path)
     if not classes:
         raise DataError(f"{path}: holds no class; expected lines `id TAB name`, in label order")
@@ -187,4 +187,4 @@ def _pairs(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
                         raise DataError(f"{path}:{number}: expected `class TAB similar classes`")
                     yield f"{path}:{number}", (row[0].strip(), row[1])
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise DataError(f"{path}: cannot be read as a list of similar classes ({e})") from e
+        raise DataError(f"{path}: cannot be read as a list of similar classes ({reason_of(e)})") from e

@@ -15,7 +15,7 @@ from data_prep.collect.config import Config
 from data_prep.collect.sqlite import SqliteEngine
 from data_prep.collect.store import Engine, Store, StoreError
 from luab_jax.data.class_lists import ClassList
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, reason_of
 from luab_jax.io.atomic import atomic_file
 
 
@@ -88,7 +88,7 @@ class Project:
             return {"key": str(found["key"]), "owner": str(found["owner"])}
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise DataError(
-                f"{self.secrets_path}: cannot be read ({e}); restore it from a backup of the project"
+                f"{self.secrets_path}: cannot be read ({reason_of(e)}); restore it from a backup of the project"
             ) from e
 
     def write_secrets(self, *, owner_hash: str, key: bytes | None = None) -> None:

@@ -23,7 +23,7 @@ from data_prep.sources.scratch_tar import Scratch
 from data_prep.sources.tree import Source
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.texts import read_text
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, reason_of
 from luab_jax.io import storage
 from luab_jax.io.storage import Place
 
@@ -97,7 +97,7 @@ def _read_text(path: Place, file_class: str) -> Iterator[tuple[str, PixelBox]]:
     try:
         lines = read_text(path).splitlines()
     except (OSError, ValueError) as e:
-        raise DataError(f"{path}: cannot be read as a list of boxes ({e})") from e
+        raise DataError(f"{path}: cannot be read as a list of boxes ({reason_of(e)})") from e
     for line_number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -150,7 +150,7 @@ def _folders_of_images(
             if class_id not in label_of:
                 raise DataError(
                     f"{root.place}/{class_id}: folder {class_id!r} is not in the list of {len(classes)} classes"
-                    f" (the first is {classes.ids[0]!r}); give the right list with --classes=FILE"
+                    f" (the first is {classes.ids[0]!r}); {inputs.remedy}"
                 )
             yield _Place(prefix, class_id, label_of[class_id], root.files(class_id))
             note_below(listing, root, class_id, used, shown=prefix.rstrip("/"))

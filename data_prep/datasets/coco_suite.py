@@ -19,7 +19,7 @@ from data_prep.sources.archives import too_large
 from data_prep.sources.scratch_tar import Scratch
 from luab_jax.data.coco_classes import coco
 from luab_jax.data.dataset import Manifest
-from luab_jax.errors import DataError, WriteError
+from luab_jax.errors import DataError, WriteError, reason_of
 from luab_jax.io import storage
 from luab_jax.io.atomic import atomic_file
 from luab_jax.io.storage import Place
@@ -97,7 +97,7 @@ def _unpack(path: Place, name: str, to: Place, limit: int) -> None:
             ):
                 shutil.copyfileobj(packed, unpacked, 2**20)
     except (OSError, WriteError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, zlib.error) as e:
-        raise DataError(f"--instances={path}: {name} cannot be unpacked to {to} ({e})") from e
+        raise DataError(f"--instances={path}: {name} cannot be unpacked to {to} ({reason_of(e)})") from e
 
 
 def _name(split: str) -> str:

@@ -9,7 +9,7 @@ import json
 from data_prep.datasets.listing import Listing
 from luab_jax.data.label_tables import FACTORS
 from luab_jax.data.texts import read_text
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, reason_of
 
 
 def read_factors(path: str) -> dict[str, str]:
@@ -18,7 +18,7 @@ def read_factors(path: str) -> dict[str, str]:
     try:
         lines = read_text(path).splitlines()
     except (OSError, ValueError) as e:
-        raise DataError(f"{path}: cannot be read as ImageNet-X's annotations ({e})") from e
+        raise DataError(f"{path}: cannot be read as ImageNet-X's annotations ({reason_of(e)})") from e
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -61,4 +61,6 @@ def _read_prototypes(path: str) -> list[str]:
         rows = list(csv.DictReader(io.StringIO(read_text(path))))
         return [row["file_name"] for row in rows]
     except (OSError, ValueError, KeyError, csv.Error) as e:
-        raise DataError(f"{path}: cannot be read as prototypical_paths.csv ({e}); expected a column file_name") from e
+        raise DataError(
+            f"{path}: cannot be read as prototypical_paths.csv ({reason_of(e)}); expected a column file_name"
+        ) from e

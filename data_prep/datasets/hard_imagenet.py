@@ -48,10 +48,8 @@ def keep_outlined(listing: Listing, masks: Source) -> None:
                 found["/".join(match.groups())] = File(f"{folder}/{file.name}" if folder else file.name, file.span)
     kept = [item._replace(mask=found[key]) for item in listing.items if (key := stem_of(item.file_name)) in found]
     if not kept:
-        raise DataError(
-            f"--masks={masks.place}: none of its {len(found):,} masks is of an image of --source; expected"
-            " val/<wnid>_<image> as in hardImageNet.zip"
-        )
+        there = f"none of its {len(found):,} masks is of an image of --source" if found else "it holds no masks"
+        raise DataError(f"--masks={masks.place}: {there}; expected val/<wnid>_<image> as in hardImageNet.zip")
     listing.counts["masks_without_image"] = len(found) - len(kept)
     listing.counts["images_without_mask_left_out"] = len(listing.items) - len(kept)
     listing.items = kept

@@ -13,7 +13,7 @@ import io
 from data_prep.datasets.listing import Listing
 from luab_jax.data.label_tables import SIXTEEN
 from luab_jax.data.texts import read_text
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, reason_of
 from luab_jax.io import storage
 from luab_jax.io.storage import Place
 
@@ -72,4 +72,6 @@ def _read(file: Place, of_image: dict[str, dict[str, str]]) -> None:
             if answers.setdefault(row[subject], said) != said:
                 raise DataError(f"{file}:{number}: {row[subject]} answered {row[image]} before, otherwise")
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as e:
-        raise DataError(f"{file}: cannot be read as answers of a subject ({e}); expected {', '.join(_COLUMNS)}") from e
+        raise DataError(
+            f"{file}: cannot be read as answers of a subject ({reason_of(e)}); expected {', '.join(_COLUMNS)}"
+        ) from e

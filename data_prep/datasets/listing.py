@@ -68,6 +68,9 @@ class Listing:
         self.problems.append(Skipped(file=file, reason=reason, detail=detail))
 
 
+GIVE_CLASSES = "give the right list with --classes=FILE"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What a split is made of, opened for reading; the roots of `images` and `byproducts` hold the class folders."""
@@ -81,6 +84,8 @@ class Inputs:
     boxes: BoxSource = field(default_factory=BoxSource)
     val_labels: ValLabels | None = None
     """Where the images lie flat."""
+    remedy: str = GIVE_CLASSES
+    """Where a folder is that of no class."""
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -15,7 +15,7 @@ from data_prep.sources.tree import File, Source, walk
 from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.dataset import IMAGES_WITH_REAL_LABELS
 from luab_jax.data.texts import read_text
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, reason_of
 from luab_jax.io.console import watched
 
 
@@ -91,8 +91,8 @@ def _check(
 ) -> None:
     wanted = f"{suite.name} as {suite.layout}"
     if not any(listing.items for listing in listings.values()):
-        folders = [folder.rpartition("/")[2] for folder in list(left_out)[:3]]
-        there = f"; it has folders such as {', '.join(folders)!r}" if left_out else "; it has no images"
+        folders = [f"{folder}/" for folder in left_out if folder][:3]
+        there = f"; it has folders such as {', '.join(folders)}" if folders else "; it has no images in folders"
         if source.problems:
             there += f"; not used: {source.problems[0].file} ({source.problems[0].reason})"
         raise DataError(f"{source.place}: holds no image of {wanted}{f' in split {split}' if split else ''}{there}")
@@ -161,7 +161,7 @@ def read_real(path: str) -> tuple[tuple[int, ...], ...]:
     try:
         rows = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as e:
-        raise DataError(f"{path}: cannot be read as real.json ({e})") from e
+        raise DataError(f"{path}: cannot be read as real.json ({reason_of(e)})") from e
     if not (isinstance(rows, list) and len(rows) == NUM_VAL and all(_is_label_list(row) for row in rows)):
         raise DataError(f"{path}: expected {NUM_VAL:,} lists of labels from 0 to 999, as in real.json of ReaL")
     return tuple(map(tuple, rows))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from data_prep.sources.tree import File, Source
 from luab_jax.data.texts import read_text
-from luab_jax.errors import DataError, UserError
+from luab_jax.errors import DataError, UserError, reason_of
 
 NUM_VAL = 50_000
 _HASH = "2707a43f27dc"
@@ -94,7 +94,7 @@ def read_val_labels(path: str | None) -> ValLabels:
     try:
         lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     except (OSError, ValueError) as e:
-        raise DataError(f"--val_labels={path}: cannot be read ({e})") from e
+        raise DataError(f"--val_labels={path}: cannot be read ({reason_of(e)})") from e
     rows = _table(lines, path) if lines and "," in lines[0] else [line.split() for line in lines]
     if rows and all(len(row) == 1 and row[0].isdigit() for row in rows):
         raise DataError(

@@ -30,7 +30,7 @@ from data_prep.demo.annotator import (
     simulate_showing,
 )
 from data_prep.demo.drawing import SHAPES, TEXTURES, Array, Scene, corrupt, draw_scene
-from luab_jax.errors import DataError, WriteError
+from luab_jax.errors import DataError, WriteError, reason_of
 from luab_jax.io.atomic import atomic_file, write_errors, write_text
 
 DRAWING_VERSION = 1  # raise it when a pixel or a coordinate changes: old folders are then refused
@@ -209,7 +209,7 @@ def _read_parameters(path: Path) -> Fields:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise DataError(f"{path}: cannot be read ({e}); delete {path.parent} to draw the data again") from e
+        raise DataError(f"{path}: cannot be read ({reason_of(e)}); delete {path.parent} to draw the data again") from e
     if not isinstance(found, dict):
         raise DataError(f"{path}: holds no parameters; delete {path.parent} to draw the data again")
     return found

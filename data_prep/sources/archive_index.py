@@ -40,6 +40,11 @@ def is_tar(name: str) -> bool:
     return name.lower().endswith(".tar")
 
 
+def is_packed(name: str) -> bool:
+    """Whether it is called as an archive that is read by itself only: a zip, or a compressed tar."""
+    return name.lower().endswith((".zip", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
+
+
 def stem(name: str) -> str:
     """Without the suffixes of an archive."""
     return next((name[: -len(s)] for s in _ARCHIVE_SUFFIXES if name.lower().endswith(s)), name)

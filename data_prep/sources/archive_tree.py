@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from data_prep.sources import archives
-from data_prep.sources.archive_index import OFFSET_BITS, Index, is_inner_tar, is_tar, listed, stem
+from data_prep.sources.archive_index import OFFSET_BITS, Index, is_inner_tar, is_packed, is_tar, listed, stem
 from data_prep.sources.archives import Cursor, Member
 from data_prep.sources.buckets import BucketFolder
 from data_prep.sources.scratch_tar import Scratch, Unpacked, listing_path, scratch_of
@@ -282,8 +282,16 @@ def open_source(path: str, flag: str, *, scratch: Place | Scratch, password: str
     facts = storage.facts(whole)
     if facts is not None and facts.is_folder:
         folder = BucketFolder(path) if storage.is_remote(whole) else Folder(Path(whole))
-        tars = [] if folder.folders() else [whole / f.name for f in folder.files() if is_tar(f.name)]
-        return open_tars(str(whole), whole.name, tars, scratch.folder, mounted=True) if tars else folder
+        names = [] if folder.folders() else [file.name for file in folder.files()]
+        if tars := [whole / name for name in names if is_tar(name)]:
+            return open_tars(str(whole), whole.name, tars, scratch.folder, mounted=True)
+        if names and all(is_packed(name) for name in names):
+            first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise DataError(
+                f"{flag}={path}: holds archives ({first}); give one of them, or unpack them (of a folder only plain"
+                " .tar are read as they are)"
+            )
+        return folder
     for file in (whole, *whole.parents):
         if storage.is_remote(whole) and len(file.parts) <= _BUCKET_PARTS:
             break

@@ -14,7 +14,7 @@ from etils import epath
 
 from luab_jax.data import label_tables
 from luab_jax.data.texts import read_text
-from luab_jax.errors import DataError, UserError
+from luab_jax.errors import DataError, UserError, reason_of
 
 _IMAGENET_HASH = "385e02404994"
 _WNID = re.compile(r"n\d{8} ")
@@ -103,7 +103,7 @@ def read_class_list(path: epath.PathLike) -> ClassList:
     except FileNotFoundError as e:
         raise DataError(f"{path}: no such file; expected a class list, lines `id TAB name`") from e
     except (OSError, ValueError) as e:
-        raise DataError(f"{path}: cannot be read as a class list ({e}); expected lines `id TAB name`") from e
+        raise DataError(f"{path}: cannot be read as a class list ({reason_of(e)}); expected lines `id TAB name`") from e
     pairs = [line.partition("\t" if "\t" in line or not _WNID.match(line) else " ") for line in lines]
     ids = tuple(first.strip() for first, _, _ in pairs)
     if not ids:

@@ -34,7 +34,11 @@ def encoding_of(head: bytes) -> str:
 
 def decode_text(data: bytes) -> str:
     """Raises `ValueError` for what is no text."""
-    text = data.decode(encoding_of(data[:MARK_BYTES]))
+    encoding = encoding_of(data[:MARK_BYTES])
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as e:
+        raise ValueError(f"not a text in {encoding.upper()}: byte {e.start:,}") from e
     if "\0" in text[:1000]:
         raise ValueError("not a text, or UTF-16 without its mark; save it as UTF-8")
     return text

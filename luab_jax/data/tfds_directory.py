@@ -31,7 +31,7 @@ from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.coco_classes import coco
 from luab_jax.data.texts import read_text
 from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc32c
-from luab_jax.errors import DataError, WriteError
+from luab_jax.errors import DataError, WriteError, reason_of
 from luab_jax.io import storage
 from luab_jax.io.atomic import atomic_file
 
@@ -141,7 +141,7 @@ def _info(version: epath.Path) -> _Info:
         if any(not isinstance(name, str) or min(counts, default=-1) < 0 for name, counts in splits.items()):
             raise ValueError("a split without name or shards")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
-        raise DataError(f"{path}: cannot be read as TFDS's description of a data set ({e})") from e
+        raise DataError(f"{path}: cannot be read as TFDS's description of a data set ({reason_of(e)})") from e
     return _Info(info["name"], str(info.get("configName", "")), splits)
 
 

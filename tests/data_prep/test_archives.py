@@ -96,6 +96,16 @@ def test_folder_of_class_tars(make_raw: Make, tmp_path: Path) -> None:
     assert prepared(raw, tmp_path / "packed", f"--images={tmp_path / 'tars'}") == prepared(raw, tmp_path / "plain")
 
 
+def test_a_folder_of_compressed_archives_is_told_as_that(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:
+    raw, packed = make_raw(), tmp_path / "packed"
+    packed.mkdir()
+    for name in ("fog", "rain"):
+        tar(raw.images, packed / f"{name}.tar.gz", prefix=f"{name}/1/", mode="w:gz")
+    assert main(["suite", "imagenet_3dcc", f"--source={packed}", f"--out={tmp_path}"]) == ExitCode.FAILED
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: --source={packed}: holds archives (fog.tar.gz, rain.tar.gz); give one of them,")
+
+
 def test_folder_inside_an_archive(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:
     raw = make_raw(per_class=2)
     images = tmp_path / "both.tar"

@@ -103,6 +103,9 @@ def test_another_suite_is_refused_by_name(tmp_path: Path, capsys: Capture) -> No
     assert suite("objectnet", source, tmp_path / "out") == ExitCode.FAILED
     assert "objectnet-1.0/images/<class>" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    of_3d = write(tmp_path / "3d", "fog_3d/1/n01440764/a.jpg")
+    assert suite("imagenet_c_bar", of_3d, tmp_path / "out") == ExitCode.FAILED
+    assert "it has folders such as fog_3d/1/n01440764/\n" in capsys.readouterr().err
     packed = tar(other, tmp_path / "other.tar.gz", mode="w:gz")
     assert suite("imagenet_a", packed, tmp_path / "out") == ExitCode.FAILED
     assert not (tmp_path / "out").exists()

@@ -154,7 +154,13 @@ def test_hard_imagenet_without_masks_of_its_images_is_refused(outlined: Path, tm
     assert prepare("hard_imagenet", outlined / "val", tmp_path) == ExitCode.FAILED
     assert "give its masks with --masks=hardImageNet.zip" in capsys.readouterr().err
     assert prepare("hard_imagenet", outlined / "val", tmp_path, f"--masks={outlined / 'val'}") == ExitCode.FAILED
-    assert "none of its 0 masks is of an image of --source" in capsys.readouterr().err
+    assert "it holds no masks; expected val/<wnid>_<image>" in capsys.readouterr().err
+    masks = tmp_path / "hardImageNet" / "val"
+    masks.mkdir(parents=True)
+    (masks / f"{IDS[0]}_a.JPEG").write_bytes(b"")
+    assert prepare("hard_imagenet", masks.parent, tmp_path, f"--masks={masks}") == ExitCode.FAILED
+    message = capsys.readouterr().err
+    assert "give ILSVRC's validation images with --source" in message and "--classes" not in message
 
 
 def test_counteranimal(tmp_path: Path) -> None:

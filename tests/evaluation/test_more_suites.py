@@ -183,12 +183,13 @@ def test_imagenet_x(val: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> 
             "1: a has a factor that is neither 0 nor 1",
         ),
         (json.dumps({"file_name": "a", **dict.fromkeys(FACTORS, 0)}), "none of its 1 images is ILSVRC2012_val_"),
+        ("a\udc80", "cannot be read as ImageNet-X's annotations (not a text in UTF-8: byte 1)"),
     ],
 )
 def test_annotations_that_are_refused(
     text: str, message: str, val: tuple[Path, dict[str, np.ndarray]], tmp_path: Path, capsys: Capture
 ) -> None:
-    (tmp_path / "x.jsonl").write_text(text)
+    (tmp_path / "x.jsonl").write_bytes(text.encode(errors="surrogateescape"))
     flags = (f"--factors={tmp_path / 'x.jsonl'}",)
     assert prepare("imagenet_x", val[0], tmp_path / "data", *flags) == ExitCode.FAILED
     assert message in capsys.readouterr().err
@@ -268,7 +269,7 @@ def test_imagenet_w(val: tuple[Path, dict[str, np.ndarray]], tmp_path: Path, cap
     assert "--font=SourceHanSerifSC-ExtraLight.otf" in capsys.readouterr().err
     (tmp_path / "no.otf").write_text("no font")
     assert prepare("imagenet_w", source, tmp_path / "other", f"--font={tmp_path / 'no.otf'}") == ExitCode.FAILED
-    assert "cannot be read as a font" in capsys.readouterr().err
+    assert f"error: --font={tmp_path / 'no.otf'}: cannot be read as a font" in capsys.readouterr().err
 
 
 def watermarked(source: Path, folder: Path) -> SuiteResult:
