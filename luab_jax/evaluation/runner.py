@@ -160,18 +160,22 @@ def _plan(
         except DataError as e:
             missing.append(Missing(suite, str(e)))
             continue
+        stale = ""
         if suite.name in results.suites:
             result = results.suites[suite.name]
             other = "data" if result.data.identity != identity else other_setting(result, given)
             if not other:
                 say(f"{suite.name}: already in the results", active=jax.process_index() == 0)
                 continue
-            say(f"{suite.name}: its result is of other {other}, running it again", active=jax.process_index() == 0)
+            stale = f"its result is of other {other}"
+        stays = f"; {stale}, and stays" if stale else ""
         if (reason := _why_not(suite, loaded, predictor)) is not None:
-            missing.append(Missing(suite, reason, data_found=None))
+            missing.append(Missing(suite, f"{reason}{stays}", data_found=None))
         elif (reason := _no_data(suite, found, loaded)) is not None:
-            missing.append(Missing(suite, reason, data_found=False))
+            missing.append(Missing(suite, f"{reason}{stays}", data_found=False))
         else:
+            if stale:
+                say(f"{suite.name}: {stale}, running it again", active=jax.process_index() == 0)
             directories = {name: directory for name, directory in found.items() if directory is not None}
             runs.append(SuiteRun(suite, directories, loaded))
     return runs, missing

@@ -140,6 +140,18 @@ def test_a_result_of_other_data_is_computed_again(loaded: LoadedModel, predictor
     assert second["imagenet"]["n"] == 10
 
 
+def test_a_result_of_other_data_stays_where_this_data_lacks_the_suite(
+    loaded: LoadedModel, predictor: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results.json"
+    first, _ = run(loaded, predictor, tiny.prepare_split(tmp_path / "data", "val", 6), "imagenet", out)
+    (tmp_path / "nothing").mkdir()
+    capsys.readouterr()
+    second, missing = run(loaded, predictor, tmp_path / "nothing", "imagenet", out)
+    assert second == first and "running it again" not in "".join(capsys.readouterr())
+    assert missing[0].reason.endswith("; its result is of other data, and stays")
+
+
 def test_results_of_another_checkpoint_are_not_mixed_in(
     loaded: LoadedModel, predictor: Predictor, data: Path, tmp_path: Path
 ) -> None:
