@@ -94,6 +94,8 @@ def suite_lines(name: str, suite: Suite) -> list[str]:
     unit = suite.scores[suite.headline].unit if suite.headline else FRACTION
     if len(suite.groups) > _MAX_GROUPS:
         worst, best = min(suite.groups, key=suite.groups.__getitem__), max(suite.groups, key=suite.groups.__getitem__)
+        if suite.groups[worst] == suite.groups[best]:
+            return [*lines, f"  {len(suite.groups)} groups: all {format_number(suite.groups[best], unit)}"]
         ends = (f"{format_number(suite.groups[group], unit)} ({printable(group)})" for group in (worst, best))
         return [*lines, f"  {len(suite.groups)} groups: {' to '.join(ends)}"]
     return lines + [f"  {printable(group):<30} {format_number(value, unit)}" for group, value in suite.groups.items()]

@@ -144,6 +144,8 @@ def test_a_suite_for_the_terminal_shows_intervals_notes_and_its_groups() -> None
 def test_of_many_groups_the_terminal_shows_the_extremes() -> None:
     lines = suite_lines("imagenet_c", made.grouped({f"fog,severity={i}": i / 100 for i in range(75)}, 0.37))
     assert lines[1:] == ["  75 groups: 0.0 (fog,severity=0) to 74.0 (fog,severity=74)"]
+    alike = suite_lines("imagenet_c", made.grouped({f"fog,severity={i}": 0.5 for i in range(75)}, 0.5))
+    assert alike[1:] == ["  75 groups: all 50.0"]
 
 
 def test_text_columns_stand_under_each_other_and_notes_below() -> None:
