@@ -29,6 +29,8 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 if "LUAB_JAX_TEST_CACHE" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="luab_jax_test_cache_")
     os.environ["LUAB_JAX_TEST_CACHE"] = _CACHE.name
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["LUAB_JAX_TEST_CACHE"])
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 # Where Python is told to write no bytecode beside its sources (many containers), each of the hundreds of processes that
 # tests start would compile jax anew, 2-7 s each time: the first leaves it here.
@@ -45,6 +47,9 @@ from hypothesis import settings
 settings.register_profile("same_inputs", derandomize=True, database=None, deadline=None)
 settings.load_profile("same_inputs")
 
+# Tracing makes millions of objects that stay: at Python's thresholds the collector looks at them over and over.
+gc.set_threshold(50_000, 20, 20)
+
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
 
@@ -57,6 +62,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """pytest-xdist would give out files by their number of tests, the few long ones last."""
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: those tests that drive a browser wait for two thirds of their time."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
