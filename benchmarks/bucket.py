@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import photos as measured
-from benchmarks.input_pipeline import machine
+from benchmarks.machine import machine
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.block_shuffle import BlockShuffle
 from luab_jax.data.copies import shards_of

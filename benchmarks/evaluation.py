@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from benchmarks import photos as measured
-from benchmarks.input_pipeline import machine
+from benchmarks.machine import machine
 from data_prep.commands import Job, prepare_folders
 from data_prep.datasets.listing import Inputs
 from data_prep.sources.tree import Folder

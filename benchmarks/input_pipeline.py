@@ -10,21 +10,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks import photos as measured
 from benchmarks import pipeline_facts as facts
 from benchmarks.contestants import BATCH, SEED, Contestant, contestants
-
-PACKAGES = (
-    *("numpy", "pillow", "grain", "nvidia-nvimgcodec-cu12", "cykooz-resizer"),
-    *("torch", "torchvision", "tensorflow", "tensorflow-cpu"),
-)
+from benchmarks.machine import machine
 
 
 def main() -> None:
@@ -56,18 +50,6 @@ def main() -> None:
                 everywhere[name].append(measure_round(runner, len(cores), arguments.images))
         print_table(one, everywhere, len(cores))
         facts.print_facts(photos, split, Path(folder))
-
-
-def machine(num_cores: int) -> str:
-    with open("/proc/cpuinfo") as file:
-        model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "?")
-    versions = []
-    for package in PACKAGES:
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return f"{num_cores} cores of {model}, Python {platform.python_version()}\n" + ", ".join(versions)
 
 
 def measure_round(contestant: Contestant, threads: int, num_images: int) -> tuple[float, float]:

@@ -27,7 +27,7 @@ import psutil
 
 from benchmarks import photos as measured
 from benchmarks.contestants import SEED, SIDE
-from benchmarks.input_pipeline import machine
+from benchmarks.machine import machine
 from benchmarks.stand_ins import SleepingRows
 from luab_jax.byproducts.kinds import DEFAULT_SETTINGS
 from luab_jax.byproducts.responses import SampleWeight

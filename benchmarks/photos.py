@@ -8,7 +8,6 @@ import os
 import random
 from pathlib import Path
 
-import grain
 import numpy as np
 
 from data_prep.commands import Job, prepare_folders
@@ -17,7 +16,6 @@ from data_prep.downscale import Smaller
 from data_prep.sources.tree import Folder
 from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import PreparedSplit, index_path, open_split
-from luab_jax.data.pipeline import derived_seed
 from luab_jax.data.tfrecord import RandomAccessTFRecords
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -91,6 +89,10 @@ def as_large_split(split: PreparedSplit, seed: int, copies: int = 125) -> Prepar
     The rounds of all contestants then consist of the same photos; and it is long enough for Grain's shuffle, which
     takes 0.3 ms an index where there are only a hundred, 0.005 ms from ten thousand on.
     """
+    import grain  # and jax with it, which no worker of a preparation has to import again
+
+    from luab_jax.data.pipeline import derived_seed
+
     with np.load(index_path(split.directory, "train")) as index:
         offsets, lengths = index["offsets"], index["lengths"]
     total = copies * len(offsets)

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from benchmarks import photos as measured
-from benchmarks.input_pipeline import machine
+from benchmarks.machine import machine
 from data_prep.annotations.imagenet_ab import read_annotation
 from data_prep.problems import Problems
 from luab_jax.byproducts.records import TimedPoint

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import photos as measured
-from benchmarks.input_pipeline import machine
+from benchmarks.machine import machine
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def main() -> None:
             PARTS[arguments.measure](measured)
         print(json.dumps(measured.rows))
         return
-    from benchmarks.input_pipeline import machine  # what it loads is not in the processes that are measured
+    from benchmarks.machine import machine  # what it loads is not in the processes that are measured
 
     print(machine(arguments.workers))
     tables = []

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks import photos as measured
 from benchmarks.contestants import SEED, ours
-from benchmarks.input_pipeline import machine, measure_round
+from benchmarks.input_pipeline import measure_round
+from benchmarks.machine import machine
 from data_prep.downscale import Smaller
 from luab_jax.data.resampling import ResizeFilter
 

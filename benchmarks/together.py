@@ -26,7 +26,7 @@ from PIL import Image
 import luab_jax
 from benchmarks import photos as measured
 from benchmarks.evaluation import MODELS, SIDE, load
-from benchmarks.input_pipeline import machine
+from benchmarks.machine import machine
 from data_prep.__main__ import main as data_prep
 from luab_jax import api
 from luab_jax.config import MeshConfig

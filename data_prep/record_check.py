@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.annotations.numbers import MAX_OVERSHOOT
 from data_prep.images import BadImage, check_image
 from luab_jax.byproducts.columns import ACTION_KINDS
 from luab_jax.byproducts.records import ImageRecord, Size
-from luab_jax.data import features
+from luab_jax.data import example_proto, features
 from luab_jax.data.decoding import decode_mask
 from luab_jax.data.masks import rasterise
 from luab_jax.errors import DataError
 
-_proto: Any = tf_example_pb2
-"""Its classes are made at run time, out of a type checker's sight."""
 _ROUNDING = 1e-6
 """Coordinates are stored as float32."""
 
@@ -54,14 +50,14 @@ def record_problem(data: bytes, num_classes: int, *, of_tfds: bool, decode: bool
 @functools.cache
 def _schema() -> Mapping[str, str]:
     """Every column of a record and its kind of list."""
-    record = _proto.Example.FromString(features.encode(features.NO_RECORD))
+    record = example_proto.Example.FromString(features.encode(features.NO_RECORD))
     return {name: feature.WhichOneof("kind") for name, feature in record.features.feature.items()}
 
 
 def _mismatch(data: bytes) -> str:
     """Columns that are not those of the schema. A list of another kind would read as an empty one."""
     try:
-        found = _proto.Example.FromString(data).features.feature
+        found = example_proto.Example.FromString(data).features.feature
     except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
         return f"not a tf.train.Example: {e}"
     schema = _schema()

@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
 from etils import epath
-from tensorflow_datasets.core import naming
 
 from data_prep.problems import MENDABLE
 from data_prep.writing.shards import Part, Plan, name_of, with_other_check, write_shard, write_shards
@@ -215,6 +213,9 @@ def write_tfds_metadata(directory: Place, manifests: list[Manifest]) -> None:
     TFDS insists that the shards it finds belong to the splits it is given, which does not hold while another split is
     in the making; so it writes beside an empty stand-in for each split, and the result is brought into place.
     """
+    import tensorflow_datasets as tfds  # takes half a second, which no worker has to spend
+    from tensorflow_datasets.core import naming
+
     with tempfile.TemporaryDirectory(prefix="tfds_metadata_") as folder:
         scratch = Path(folder)
         first = manifests[0]

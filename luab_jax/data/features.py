@@ -1,7 +1,6 @@
 """One record of a shard: `ImageRecord` to the bytes of a `tf.train.Example` and back.
 
-TFDS supplies the protobuf class; its own parser is not used, because it builds every column of every record (nearly
-all unused in a training step).
+TFDS's parser is not used, because it builds every column of every record (nearly all unused in a training step).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tensorflow_datasets.proto import tf_example_pb2
 
 from luab_jax.byproducts.columns import ACTION_KINDS, Actions, ByproductColumns, Hovers, Points
 from luab_jax.byproducts.records import (
@@ -27,13 +25,10 @@ from luab_jax.byproducts.records import (
     Size,
     TimedPoint,
 )
-from luab_jax.data import tfds_examples
+from luab_jax.data import example_proto, tfds_examples
 from luab_jax.data.schema import MISSING_INT, TABLES
 from luab_jax.data.transforms import EncodedImage
 from luab_jax.errors import DataError
-
-_proto: Any = tf_example_pb2
-"""Its classes are made at run time, out of a type checker's sight."""
 
 
 def encode(record: ImageRecord) -> bytes:
@@ -42,7 +37,7 @@ def encode(record: ImageRecord) -> bytes:
     The protobuf is filled directly: TFDS converts every single value to an array first, several times slower for a
     long mouse trace, and its output is not ordered.
     """
-    example = _proto.Example()
+    example = example_proto.Example()
     example.CopyFrom(_without_rows())
     features = example.features.feature
     features["file_name"].bytes_list.value.append(record.file_name.encode())
@@ -69,7 +64,7 @@ def encode(record: ImageRecord) -> bytes:
 @functools.cache
 def _without_rows() -> Any:
     """Every column of every table, empty."""
-    example = _proto.Example()
+    example = example_proto.Example()
     for table, columns in TABLES.items():
         for name, dtype in columns.items():
             _fill(example.features.feature[f"{table}/{name}"], dtype, ())
@@ -164,7 +159,7 @@ class Example:
     def __init__(self, serialized: bytes):
         """Parses the protobuf; raises `DataError` if it is not one of ours."""
         try:
-            self._features = _proto.Example.FromString(serialized).features.feature
+            self._features = example_proto.Example.FromString(serialized).features.feature
         except Exception as e:  # protobuf's DecodeError has no stable import path across its implementations
             raise DataError(f"not a tf.train.Example: {e}") from e
         if "showings/selected" not in self._features:

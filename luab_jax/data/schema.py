@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 SCHEMA_VERSION = 2
 """2 added `foreground_mask`, the table `masks` (of boxes) and the column `actions/label`."""
@@ -74,8 +73,9 @@ TABLES: dict[str, dict[str, Any]] = {
 """Column types of every list; `np.object_` is text."""
 
 
-def example_features(class_ids: Sequence[str]) -> tfds.features.FeaturesDict:
-    """The TFDS features of a shard whose labels index `class_ids`."""
+def example_features(class_ids: Sequence[str]) -> Any:
+    """The TFDS features (`FeaturesDict`) of a shard whose labels index `class_ids`."""
+    import tensorflow_datasets as tfds  # takes half a second, and only who writes metadata needs it
 
     def tensor(dtype: Any) -> Any:
         return tfds.features.Text() if dtype is np.object_ else tfds.features.Scalar(dtype)
