@@ -159,12 +159,16 @@ def _check_evaluable(config: Config, split: PreparedSplit) -> None:
         raise DataError(f"{split.directory}, split {split.manifest.split!r}, {e}") from e
 
 
+SHORTEST_COMPILATION_S = 0.1
+"""What takes less to compile is not kept. A start compiles some ten programs of 0.1 to 1 s beside the step."""
+
+
 def use_compilation_cache(config: Config) -> None:
     """Keeps compiled programs between runs."""
     folder = cache_folder(config.compilation_cache, active=jax.process_index() == 0)
     if folder is not None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILATION_S)
 
 
 def claim(run: Run, *, extends: bool = False) -> None:
