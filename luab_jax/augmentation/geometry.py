@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from luab_jax.augmentation import products
 from luab_jax.augmentation.colour import Images
 from luab_jax.byproducts.kinds import TargetKind
 
@@ -82,6 +84,9 @@ def inside(xy: Float[Array, "*n 2"]) -> Bool[Array, "*n"]:
     return jnp.all((xy >= 0) & (xy <= 1), axis=-1)
 
 
+_Pair = tuple[Int[Array, "b n"], Int[Array, "b n"]]
+
+
 class _Sources(NamedTuple):
     """Where the pixels of a new image come from, [b, side²] each: left upper of four neighbours in the old one."""
 
@@ -94,15 +99,23 @@ class _Sources(NamedTuple):
     """Share of the neighbours to the right."""
     below: Float[Array, "b n"]
 
-    def neighbours(self, side: int) -> list[tuple[Array, Array]]:
-        """Share and position, row by row, of each of the four; the border repeats."""
-        found = []
-        for down, in_row in ((0, 1 - self.below), (1, self.below)):
-            row = jnp.clip(self.row + down, 0, side - 1)
-            for along, share in ((0, 1 - self.right), (1, self.right)):
-                column = jnp.clip(self.column + along, 0, side - 1)
-                found.append((share * in_row, (row * side + column).astype(jnp.int32)))
-        return found
+    def shares(self) -> list[Float[Array, "b n"]]:
+        """Of the four neighbours, row by row."""
+        in_row, in_column = (1 - self.below, self.below), (1 - self.right, self.right)
+        return [along * down for down in in_row for along in in_column]
+
+    def rows(self, side: int) -> _Pair:
+        """Of the upper and the lower neighbours; the border repeats."""
+        above, below = (jnp.clip(self.row + down, 0, side - 1).astype(jnp.int32) for down in (0, 1))
+        return above, below
+
+    def columns(self, side: int) -> _Pair:
+        left, right = (jnp.clip(self.column + along, 0, side - 1).astype(jnp.int32) for along in (0, 1))
+        return left, right
+
+    def positions(self, side: int) -> list[Int[Array, "b n"]]:
+        """Of the four neighbours, row by row."""
+        return [row * side + column for row in self.rows(side) for column in self.columns(side)]
 
 
 def _sources(samplings: list[Sampling], side: int) -> _Sources:
@@ -128,8 +141,10 @@ def resample(images: Images, samplings: list[Sampling], fill: tuple[float, ...])
     if images.shape[2] != side:
         raise ValueError(f"images of {images.shape[2]} x {side} pixels are not square")
     sources = _sources(samplings, side)
-    packed = _packed(images)
-    corners = [(share, jnp.take_along_axis(packed, at, axis=1)) for share, at in sources.neighbours(side)]
+    colours = jax.lax.platform_dependent(
+        images, sources.rows(side), sources.columns(side), tpu=products.packed_at, default=packed_at
+    )
+    corners = list(zip(sources.shares(), colours, strict=True))
     channels = []
     for channel, level in enumerate(fill):
         total = sum(share * ((colour >> (8 * channel)) & 255).astype(jnp.float32) for share, colour in corners)
@@ -137,11 +152,11 @@ def resample(images: Images, samplings: list[Sampling], fill: tuple[float, ...])
     return jnp.stack(channels, -1).reshape(images.shape)
 
 
-def _packed(images: Images) -> UInt32[Array, "b n"]:
-    """Three bytes in a number: one gather in place of three."""
-    levels = images.astype(jnp.uint32)
-    packed = levels[..., 0] | (levels[..., 1] << 8) | (levels[..., 2] << 16)
-    return packed.reshape(len(images), -1)
+def packed_at(images: Images, rows: _Pair, columns: _Pair) -> list[UInt32[Array, "b n"]]:
+    """Pixels at each row and column, three bytes in a number: one gather in place of three."""
+    side, levels = images.shape[1], images.astype(jnp.uint32)
+    packed = (levels[..., 0] | (levels[..., 1] << 8) | (levels[..., 2] << 16)).reshape(len(images), -1)
+    return [jnp.take_along_axis(packed, row * side + column, axis=1) for row in rows for column in columns]
 
 
 def moved(
@@ -178,7 +193,8 @@ def _moved_maps(
     side = round(maps.shape[-1] ** 0.5)
     sources = _sources(samplings, side)
     total = sum(
-        share[:, None] * jnp.take_along_axis(maps, at[:, None], axis=-1) for share, at in sources.neighbours(side)
+        share[:, None] * jnp.take_along_axis(maps, at[:, None], axis=-1)
+        for share, at in zip(sources.shares(), sources.positions(side), strict=True)
     )
     total = jnp.where(sources.shown[:, None], total, 0.0)
     return normalised(total)

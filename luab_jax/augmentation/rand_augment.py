@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from luab_jax.augmentation import geometry, tones
+from luab_jax.augmentation.chosen import for_chosen, usual_most
 from luab_jax.augmentation.colour import Images
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.augmentation.geometry import Sampling
@@ -41,6 +42,7 @@ _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
 NOTHING = len(OPERATIONS)
 """The number of an operation that is not carried out."""
 
+_NUM_MOVES = len(OPERATIONS) - _NUMBER["rotate"]
 _MAX_LEVEL = 10.0
 
 
@@ -65,13 +67,21 @@ def draw_layer(key: Key[Array, ""], config: AugmentationConfig) -> Any:
     return Layer(jnp.where(carried_out, operation, NOTHING), level, direction)
 
 
-def recolour(images: Images, layer: Layer) -> Images:
-    """The layer's operation where it is one on colours; whole levels in, whole levels out."""
+def recolour(images: Images, layer: Layer, about: int | None = None) -> Images:
+    """The layer's operation where it is one on colours; whole levels in, whole levels out.
+
+    Operations that cost little are computed for all images. about: see `for_chosen`, of one operation.
+    """
     level = layer.level
     factor = jnp.maximum(0.1, 1.0 + 0.9 * layer.sign * level)
+
+    def chosen(name: str) -> Bool[Array, " b"]:
+        return layer.operation == _NUMBER[name]
+
+    images = for_chosen(images, chosen("equalize"), tones.equalize, about=about)
+    images = for_chosen(images, chosen("sharpen"), tones.sharpen, (factor,), about=about)
     results = {
         "autocontrast": tones.autocontrast(images),
-        "equalize": tones.equalize(images),
         "invert": tones.invert(images),
         "posterize": tones.posterize(images, 4.0 - jnp.floor(4.0 * level)),
         "solarize": tones.solarize(images, 256.0 - jnp.floor(256.0 * level)),
@@ -79,11 +89,10 @@ def recolour(images: Images, layer: Layer) -> Images:
         "saturate": tones.saturate(images, factor),
         "contrast": tones.contrast(images, factor),
         "brighten": tones.brighten(images, factor),
-        "sharpen": tones.sharpen(images, factor),
     }
     changed = images
     for name, result in results.items():
-        changed = jnp.where((layer.operation == _NUMBER[name])[:, None, None, None], result, changed)
+        changed = jnp.where(chosen(name)[:, None, None, None], result, changed)
     return changed
 
 
@@ -101,13 +110,34 @@ def sampling(layer: Layer) -> Sampling:
     return geometry.selected(list(maps.values()), layer.operation - _NUMBER["rotate"])
 
 
-def rand_augment(images: Images, layers: tuple[Layer, Layer], fill: tuple[float, ...]) -> tuple[Images, list[Sampling]]:
-    """Images of whole levels after both layers, and what moved them.
+def moves(layer: Layer) -> Bool[Array, " b"]:
+    """Whether the layer's operation is a geometric one."""
+    return (layer.operation >= _NUMBER["rotate"]) & (layer.operation < NOTHING)
+
+
+def rand_augment(
+    images: Images,
+    layers: tuple[Layer, Layer],
+    fill: tuple[float, ...],
+    *,
+    probability: float = 0.5,
+    devices: int = 1,
+) -> Images:
+    """Images of whole levels after both layers; where neither moves an image, its pixels stay where they are.
 
     fill: levels of the pixels that come from outside. A layer is either colour or geometry, so colours before the
     resampling and colours after it keep the order of the layers.
+    probability: of `draw_layer`; devices: that take a share of the batch. Both decide how long a step is said to take.
     """
     first, second = layers
-    samplings = [sampling(first), sampling(second)]
-    images = geometry.resample(recolour(images, first), samplings, fill)
-    return recolour(images, second), samplings
+    of_one = probability / len(OPERATIONS)
+    of_colour = usual_most(of_one, len(images), devices)
+    of_moves = usual_most(1.0 - (1.0 - _NUM_MOVES * of_one) ** 2, len(images), devices)
+    images = recolour(images, first, of_colour)
+
+    def resample(images: Images, *samplings: Sampling) -> Images:
+        return geometry.resample(images, list(samplings), fill)
+
+    maps = (sampling(first), sampling(second))
+    images = for_chosen(images, moves(first) | moves(second), resample, maps, about=of_moves)
+    return recolour(images, second, of_colour)

@@ -7,10 +7,14 @@ mixup.py).
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, UInt8
 
+from luab_jax.augmentation.chosen import on_each_device
 from luab_jax.augmentation.colour import jitter, light
 from luab_jax.augmentation.plan import Erasing, Mixing, Plan
 from luab_jax.augmentation.rand_augment import rand_augment
@@ -25,14 +29,23 @@ def render(
     std: tuple[float, ...],
     *,
     groups: int = 1,
+    rows: NamedSharding | None = None,
+    probability: float = 0.5,
 ) -> Float[Array, "b h w 3"]:
     """Normalised images after the plan, whose rows are theirs; the partners of a mixture must be among them.
 
     groups: `rows.pair_groups` of the global batch.
+    rows: how images and plan are spread over devices; probability: of RandAugment's layers. See `rand_augment`.
     """
     pixels = images.astype(jnp.float32)
     if plan.layers is not None:
-        pixels, _ = rand_augment(pixels, plan.layers, tuple(float(round(255 * level)) for level in mean))
+        augment = functools.partial(
+            rand_augment,
+            fill=tuple(float(round(255 * level)) for level in mean),
+            probability=probability,
+            devices=1 if rows is None else rows.mesh.size,
+        )
+        pixels = on_each_device(augment, rows, pixels, plan.layers)
     if plan.jitter is not None:
         pixels = jitter(pixels, plan.jitter.factors, plan.jitter.order)
     if plan.lighting is not None:

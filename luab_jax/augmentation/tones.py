@@ -1,18 +1,16 @@
 """RandAugment's operations on colours: PIL's ImageOps and ImageEnhance, on whole levels from 0 to 255 as float32.
 
-All operations of a batch are computed, and each image takes its own, as a compiled step has no branches per image. They
-are cheap but for `equalize`, which counts values and looks them up. On a TPU, slow at scattered reads and writes, both
-are products of one-hot vectors of the halves of a byte, exact in bfloat16; elsewhere a scatter and a gather.
+They are cheap but for `equalize`, which counts values and looks them up: by a scatter and a gather, on a TPU by
+products.
 """
 
 from __future__ import annotations
-
-import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from luab_jax.augmentation import products
 from luab_jax.augmentation.colour import Images, blend, grey
 
 _ROUNDING = 2.0**-11
@@ -54,13 +52,13 @@ def autocontrast(images: Images) -> Images:
 def equalize(images: Images) -> Images:
     """Makes the histogram of every channel as even as a table of its values can."""
     values = images.astype(jnp.int32).reshape(len(images), -1, 3)
-    counts = jax.lax.platform_dependent(values, tpu=histograms_by_products, default=histograms)
+    counts = jax.lax.platform_dependent(values, tpu=products.histograms, default=histograms)
     before = jnp.cumsum(counts, axis=-1) - counts
     of_highest = jnp.take_along_axis(counts, jnp.max(values, axis=1)[..., None], axis=-1)
     step = (values.shape[1] - of_highest) // 255
     table = jnp.clip((before + step // 2) // jnp.maximum(step, 1), 0, 255)
     table = jnp.where(step > 0, table, jnp.arange(256))
-    result = jax.lax.platform_dependent(values, table, tpu=looked_up_by_products, default=looked_up)
+    result = jax.lax.platform_dependent(values, table, tpu=products.looked_up, default=looked_up)
     return result.reshape(images.shape)
 
 
@@ -79,42 +77,6 @@ def looked_up(values: Int[Array, "b n 3"], table: Int[Array, "b 3 256"]) -> Floa
 def _places(values: Int[Array, "b n 3"]) -> Int[Array, "b n 3"]:
     images, channels = jnp.arange(values.shape[0])[:, None, None], jnp.arange(3)
     return (images * 3 + channels) * 256 + values
-
-
-def _strips(values: Int[Array, "b n 3"]) -> Int[Array, "s b m 3"]:
-    """Parts of the images, worked on one after the other: one-hot vectors take 32 times the memory of their values."""
-    batch, pixels, _ = values.shape
-    count = math.gcd(pixels, 16)
-    return jnp.moveaxis(values.reshape(batch, count, pixels // count, 3), 1, 0)
-
-
-def _halves(values: Int[Array, "b n 3"]) -> tuple[Float[Array, "b n 3 16"], Float[Array, "b n 3 16"]]:
-    """One-hot vectors of the upper and the lower four bits."""
-    return jax.nn.one_hot(values >> 4, 16, dtype=jnp.bfloat16), jax.nn.one_hot(values & 15, 16, dtype=jnp.bfloat16)
-
-
-def histograms_by_products(values: Int[Array, "b n 3"]) -> Int[Array, "b 3 256"]:
-    """`histograms`: the product of upper and lower halves counts each pair of them."""
-
-    def add(counts: Array, strip: Array) -> tuple[Array, None]:
-        high, low = _halves(strip)
-        return counts + jnp.einsum("bnci,bncj->bcij", high, low, preferred_element_type=jnp.float32), None
-
-    batch = values.shape[0]
-    counts, _ = jax.lax.scan(add, jnp.zeros((batch, 3, 16, 16), jnp.float32), _strips(values))
-    return counts.reshape(batch, 3, 256).astype(jnp.int32)
-
-
-def looked_up_by_products(values: Int[Array, "b n 3"], table: Int[Array, "b 3 256"]) -> Float[Array, "b n 3"]:
-    """`looked_up`: the lower half picks a column of the table, the upper one a row of that."""
-    grid = table.reshape(-1, 3, 16, 16).astype(jnp.bfloat16)
-
-    def look_up(strip: Array) -> Array:
-        high, low = _halves(strip)
-        column = jnp.einsum("bncj,bcij->bnci", low, grid)  # of bytes, one term each: exact in bfloat16
-        return jnp.sum(column * high, axis=-1, dtype=jnp.float32)
-
-    return jnp.moveaxis(jax.lax.map(look_up, _strips(values)), 0, 1).reshape(values.shape)
 
 
 def smooth(images: Images) -> Images:

@@ -107,6 +107,7 @@ def make_program(
                 schedule,
                 processes=sharding.num_processes(mesh),
                 steps_per_epoch=config_lib.steps_per_epoch(config, num_examples),
+                spread=batches,
             ),
             donate_argnums=0,
             in_shardings=(shardings, batches, whole),

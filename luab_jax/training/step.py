@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from luab_jax.augmentation.plan import Plan, Targets, make_plan
@@ -174,12 +175,14 @@ def make_train_step(
     *,
     processes: int = 1,
     steps_per_epoch: float | None = None,
+    spread: NamedSharding | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
     """The step (state, batch, root key) -> (state, means); jit it with the state donated.
 
     Where the config accumulates, the batch is taken in microbatches, with the loss of the whole.
     steps_per_epoch: for the schedules of byproducts' weights; not needed where λ is constant.
     processes: that feed the batch, which are the mesh's: a step may be compiled for hosts that are not there.
+    spread: of the batch's rows over devices; `None` for a single one.
     """
     preprocessing = config.data.preprocessing
     byproducts = regressed(config, model, steps_per_epoch)
@@ -198,7 +201,15 @@ def make_train_step(
         if rows.plan is None:
             images = normalise(rows.images, preprocessing.mean, preprocessing.std)
         else:
-            images = render(rows.plan, rows.images, preprocessing.mean, preprocessing.std, groups=groups)
+            images = render(
+                rows.plan,
+                rows.images,
+                preprocessing.mean,
+                preprocessing.std,
+                groups=groups,
+                rows=spread,
+                probability=config.augmentation.rand_augment_probability,
+            )
         outputs, batch_stats = model.apply(params, batch_stats, images, train=True, key=key)
         loss = jnp.mean(_mixed_loss(config, outputs.logits, rows))
         means = {"classification_loss": single(loss)}

@@ -80,13 +80,3 @@ def test_blends_to_the_level_but_for_sums_at_a_border(
     difference = ours(operation, factor) - by_pil(lambda image: enhance(image).enhance(factor))
     assert np.abs(difference).max() <= 1
     assert (difference == 0).mean() > 0.98
-
-
-def test_counting_and_looking_up_by_products_is_exact() -> None:
-    """What a TPU does in place of scatter and gather."""
-    values = jnp.asarray(IMAGES, jnp.int32).reshape(len(IMAGES), -1, 3)
-    counts = tones.histograms_by_products(values)
-    assert np.array_equal(counts, tones.histograms(values))
-    assert np.array_equal(counts.sum(-1), np.full((len(IMAGES), 3), 48 * 48))
-    table = jnp.asarray(np.random.default_rng(0).integers(0, 256, counts.shape), jnp.int32)
-    assert np.array_equal(tones.looked_up_by_products(values, table), tones.looked_up(values, table))

@@ -85,8 +85,9 @@ def prepared_step(config: Config, batch: Batch, devices: int = 1) -> tuple[Any, 
     mesh = make_mesh(MeshConfig(data=devices), jax.devices()[:devices])
     whole = replicated(mesh)
     state = jax.device_put(first_state(model, optimizer, (repr(config.model), shape)), whole)
-    step = jax.jit(make_train_step(config, model, optimizer, optax.constant_schedule(0.1)))
-    return step, (state, jax.device_put(batch, batch_sharding(mesh)), jax.device_put(jax.random.key(1), whole))
+    rows = batch_sharding(mesh)
+    step = jax.jit(make_train_step(config, model, optimizer, optax.constant_schedule(0.1), spread=rows))
+    return step, (state, jax.device_put(batch, rows), jax.device_put(jax.random.key(1), whole))
 
 
 FIRST_STATES: dict[Any, TrainState] = {}
