@@ -66,6 +66,22 @@ class ProgramText:
     num_loops: int
     num_unknown_loops: int
     """Loops of which the compiler does not know how often they run; counted as if once."""
+    scattered: int = 0
+    """Slices that gathers and scatters read or write one by one. A TPU's compiler states no cycles for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A fusion, or another instruction with cycles of its own."""
+
+    cycles: int
+    """Of all its executions in a step."""
+    times: int
+    name: str
+    operation: str
+    """The path of the operation in the program that was traced (`op_name`); empty where the compiler made it up."""
+    is_product: bool
+    """Whether a matrix product or a convolution is in it."""
 
 
 @dataclass(slots=True)
@@ -84,6 +100,8 @@ class _Totals:
     collectives: list[Collective] = field(default_factory=list)
     num_loops: int = 0
     num_unknown_loops: int = 0
+    scattered: int = 0
+    kernels: list[Kernel] = field(default_factory=list)
 
 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+)[ (].*\{\s*$")
@@ -91,23 +109,38 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([^\]]*)\]")
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"?(\d+)')
+_EXPECTED = re.compile(r'op_name="[^"]*\babout_(\d+)_trips/while"')
+"""What this package writes on a loop whose length depends on the data (`luab_jax.augmentation.chosen`)."""
 _LESS_THAN = re.compile(r"^\s+ROOT .* compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT")
+_OPERATION = re.compile(r'op_name="([^"]*)"')
+_PRODUCT = re.compile(r"= \S+ (convolution|dot)\(")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 
 
 def read(text: str) -> ProgramText:
     """Reads `compiled.as_text()`. Whatever it does not know counts as nothing."""
-    computations, entry = _computations(text)
-    totals = _Totals()
-    if entry is not None:
-        partitions = math.prod(int(n) for n in re.findall(r"(?:num_partitions|replica_count)=(\d+)", text[:100_000]))
-        _Walk(computations, totals, partitions).walk(entry, 1)
+    totals = _totals(text)
     return ProgramText(
         cycles=totals.cycles if totals.states_cycles else None,
         collectives=tuple(totals.collectives),
         num_loops=totals.num_loops,
         num_unknown_loops=totals.num_unknown_loops,
+        scattered=totals.scattered,
     )
+
+
+def kernels(text: str) -> list[Kernel]:
+    """Of `compiled.as_text()`, in the order in which they are written; their cycles are those of `read`."""
+    return _totals(text).kernels
+
+
+def _totals(text: str) -> _Totals:
+    computations, entry = _computations(text)
+    totals = _Totals()
+    if entry is not None:
+        partitions = math.prod(int(n) for n in re.findall(r"(?:num_partitions|replica_count)=(\d+)", text[:100_000]))
+        _Walk(computations, totals, partitions).walk(entry, 1)
+    return totals
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str | None]:
@@ -169,6 +202,8 @@ class _Walk:
             if cycles:
                 self._totals.states_cycles = True
                 self._totals.cycles += times * int(cycles[1])
+                self._totals.kernels.append(self._kernel(instruction, times * int(cycles[1]), times))
+            self._totals.scattered += times * _num_slices(instruction, shapes)
             kind = instruction.opcode.removesuffix("-start")
             if kind == "send" and "xla_megascale_runtime" in instruction.attributes:
                 sent = shape_bytes(shapes.get(instruction.operands[0], ""))
@@ -180,6 +215,21 @@ class _Walk:
                 self._add_collective(kind, instruction, shapes, times)
             else:
                 self._descend(instruction, times, fused=fused)
+
+    def _kernel(self, instruction: _Instruction, cycles: int, times: int) -> Kernel:
+        operation = _OPERATION.search(instruction.attributes)
+        return Kernel(
+            cycles=cycles,
+            times=times,
+            name=instruction.name,
+            operation=operation[1] if operation else "",
+            is_product=instruction.opcode in ("convolution", "dot") or self._multiplies(instruction.attributes),
+        )
+
+    def _multiplies(self, attributes: str) -> bool:
+        """Whether a product is in a fusion, or in one inside of it."""
+        lines = [line for name in _called(attributes, "calls") for line in self._computations.get(name, [])]
+        return any(_PRODUCT.search(line) or (" fusion(" in line and self._multiplies(line)) for line in lines)
 
     def _descend(self, instruction: _Instruction, times: int, *, fused: bool) -> None:
         attributes = instruction.attributes
@@ -207,7 +257,8 @@ class _Walk:
     def _trips(self, attributes: str) -> int | None:
         """Of a loop, as the compiler states it, or the constant that its counter is compared with.
 
-        A TPU's compiler states nothing of a loop whose constants it moved; jax's own loops count from 0 by 1.
+        A TPU's compiler states nothing of a loop whose constants it moved; jax's own loops count from 0 by 1. Of a loop
+        as long as the data make it, what the program expects.
         """
         if found := _TRIP_COUNT.search(attributes):
             return int(found[1])
@@ -218,7 +269,8 @@ class _Walk:
                 constant = re.match(r"\s+%?([\w.\-]+) = [su]32\S* constant\((\d+)\)", line)
                 if constant and constant[1] in bounds:
                     return int(constant[2])
-        return None
+        expected = _EXPECTED.search(attributes)
+        return int(expected[1]) if expected else None
 
     def _walk_longest(self, branches: list[str], times: int) -> None:
         """Of branches the one with most cycles: what a step may take."""
@@ -242,6 +294,26 @@ class _Walk:
         num_bytes = sum(shape_bytes(shapes.get(name, "")) for name in instruction.operands)
         num_bytes *= size if kind == "all-gather" else 1
         self._totals.collectives.append(Collective(kind=kind, num_bytes=num_bytes, group_size=size, count=times))
+
+
+def _num_slices(instruction: _Instruction, shapes: dict[str, str]) -> int:
+    """Of a gather, what it reads, and of a scatter, what it writes; 0 of anything else."""
+    if instruction.opcode == "gather":
+        sizes = re.search(r"slice_sizes=\{([\d,]*)\}", instruction.attributes)
+        size = math.prod(int(n) for n in sizes[1].split(",") if n) if sizes else 1
+        return _num_elements(instruction.shape) // max(1, size)
+    if instruction.opcode == "scatter":
+        window = re.search(r"update_window_dims=\{([\d,]*)\}", instruction.attributes)
+        updates = _ARRAY.search(shapes.get(instruction.operands[-1], "")) if instruction.operands else None
+        sizes = [int(n) for n in updates[2].split(",") if n.isdigit()] if updates else []
+        inner = {int(n) for n in window[1].split(",") if n} if window else set()
+        return math.prod(size for axis, size in enumerate(sizes) if axis not in inner)
+    return 0
+
+
+def _num_elements(shape: str) -> int:
+    found = _ARRAY.search(shape)
+    return math.prod(int(n) for n in found[2].split(",") if n.isdigit()) if found else 0
 
 
 def _num_targets(attributes: str) -> int:

@@ -124,6 +124,9 @@ def _why_not(flight: Preflight) -> str:
     return "this compiler states no cycles"
 
 
+_MANY_SCATTERED = 10_000
+"""From so many on they are mentioned."""
+
 COLUMNS = (
     *("experiment", "chips", "batch", "cycles ms", "ici ms", "MFU", "TFLOP", "peak GB", "arguments GB", "collectives"),
     *("images/s", "per host", "evals", "saves", "hours"),
@@ -206,6 +209,15 @@ def _notes(flights: Sequence[Preflight]) -> list[str]:
     for flight in flights:
         if flight.facts.text is not None and flight.facts.text.num_unknown_loops:
             notes.append(f"{flight.name}: {flight.facts.text.num_unknown_loops} loop(s) of unknown length counted once")
+        if (
+            flight.facts.text is not None
+            and flight.facts.text.cycles
+            and flight.facts.text.scattered >= _MANY_SCATTERED
+        ):
+            notes.append(
+                f"{flight.name}: {flight.facts.text.scattered:,} scattered reads and writes of a device, for which the"
+                " compiler states no cycles, are not counted; a v5e takes about 13 for each"
+            )
     chips = {flight.topology.chip.name: flight.topology.chip for flight in flights if flight.topology.chip}
     notes += [f"figures of {chip.name}: {chip.source}" for chip in chips.values()]
     notes.append(
