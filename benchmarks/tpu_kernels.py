@@ -1,0 +1,48 @@
+"""Where the cycles of a compiled step go: `python -m benchmarks.tpu_kernels FILE.hlo.gz [...] [--top=20]`.
+
+Reads programs that preflight keeps below `config.compilation_cache` (folder `preflight`). First the cycles by what they
+are for, then the kernels with most of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+from collections import Counter
+from pathlib import Path
+
+from luab_jax.preflight import hlo
+from luab_jax.preflight.hlo import Kernel
+
+
+def purpose(kernel: Kernel) -> str:
+    """By where in the step it was traced; forward and backward pass are below `jvp`."""
+    if "shard_map" in kernel.operation:
+        return "RandAugment"
+    if kernel.is_product:
+        return "matrix products and convolutions, and what is fused with them"
+    if "jvp" in kernel.operation:
+        return "other parts of forward and backward pass"
+    return "optimiser, moving average, plan of the augmentation"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", metavar="FILE", type=Path)
+    parser.add_argument("--top", type=int, default=20)
+    arguments = parser.parse_args()
+    for path in arguments.files:
+        kernels = hlo.kernels(gzip.decompress(path.read_bytes()).decode())
+        total = sum(kernel.cycles for kernel in kernels)
+        print(f"{path.name}: {total:,} cycles")
+        by_purpose: Counter[str] = Counter()
+        for kernel in kernels:
+            by_purpose[purpose(kernel)] += kernel.cycles
+        for name, cycles in by_purpose.most_common():
+            print(f"  {cycles / total:6.1%}  {name}")
+        for kernel in sorted(kernels, key=lambda kernel: -kernel.cycles)[: arguments.top]:
+            print(f"  {kernel.cycles:12,} in {kernel.times:3}  {kernel.name}  {kernel.operation[-70:]}")
+
+
+if __name__ == "__main__":
+    main()
