@@ -3,7 +3,7 @@
 #
 #   bash benchmarks/gpu.sh [--rehearse] [--seconds=530] [--only=STEP,...] [--variants=V,...] [--photos=DIR] [--study_photos=DIR] [--out=DIR]
 #
-# --rehearse  toy sizes on the CPU: every step, in about two minutes.
+# --rehearse  toy sizes on the CPU: every step, in some minutes.
 # --seconds   of the whole visit. A step gets what is left, at most its own limit; one with less than 10 s is left out.
 # --only      steps by name, with commas between, in this order: environment vit_b vit_b_peer resnet50 resnet50_peer
 #             loader evaluation small corruptions nvjpeg study small_peers loader_peer
@@ -59,7 +59,7 @@ step() {
   fi
   ((left < limit)) && limit=$left
   echo "-- $name: $SECONDS s gone, at most $limit s"
-  timeout --signal=TERM --kill-after=5 "$limit" "$PYTHON" -m "benchmarks.gpu.$module" --out="$out" $rehearse "$@"
+  LUAB_GPU_STEP_S=$limit timeout --signal=TERM --kill-after=5 "$limit" "$PYTHON" -m "benchmarks.gpu.$module" --out="$out" $rehearse "$@"
   code=$?
   echo "-- $name: exit $code after $((SECONDS - began)) s"
   ((code == 0)) || failed+=("$name (exit $code)")

@@ -25,6 +25,7 @@ from PIL import Image
 
 from benchmarks.machine import machine
 from benchmarks.photos import REPOSITORY
+from data_prep.argument_types import positive
 
 
 class Case(NamedTuple):
@@ -75,7 +76,7 @@ def cases(sizes: Sequence[str], batch_size: int) -> list[Case]:
     return [
         Case("data_prep demo: first split", r"^prepared ", demo, "data_prep.commands, tensorflow_datasets"),
         Case("luab_jax.main: first step", r"^step 1/", train, "luab_jax.training.loop", "data"),
-        Case("luab_jax.evaluate: first suite", r"top1", evaluate, "luab_jax.evaluation.runner", "data"),
+        Case("luab_jax.evaluate, one suite: scores", r"top1", evaluate, "luab_jax.evaluation.runner", "data"),
         Case("luab_jax.report: page", "", report, "luab_jax.report.__main__", "data"),
         Case("luab_jax.preflight, local: answer", "", preflight, "luab_jax.preflight.__main__"),
         Case(
@@ -96,12 +97,13 @@ def measure(case: Case, folder: Path, start: str, environment: dict[str, str]) -
     )
     assert process.stdout is not None
     taken, said = None, []
-    for line in process.stdout:
-        said.append(line)
-        if taken is None and case.line and re.search(case.line, line):
-            taken = Taken(time.perf_counter() - began, _cpu_seconds(process.pid))
-            if case.serves:
-                process.send_signal(signal.SIGTERM)
+    with process.stdout:
+        for line in process.stdout:
+            said.append(line)
+            if taken is None and case.line and re.search(case.line, line):
+                taken = Taken(time.perf_counter() - began, _cpu_seconds(process.pid))
+                if case.serves:
+                    process.send_signal(signal.SIGTERM)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if not case.line:
@@ -120,6 +122,8 @@ def _cpu_seconds(pid: int) -> float:
             with contextlib.suppress(psutil.Error):
                 times = one.cpu_times()
                 total += times.user + times.system
+                if one is process:  # children that have ended
+                    total += times.children_user + times.children_system
     return total
 
 
@@ -147,6 +151,7 @@ def _run_data_prep(environment: dict[str, str], *arguments: str) -> None:
 def environment_of(folder: Path) -> dict[str, str]:
     """With a cache of bytecode, and one of compiled programs for the commands that have no flag for it."""
     changed = {
+        "PYTHONUNBUFFERED": "1",  # a line counts when it is written
         "PYTHONPYCACHEPREFIX": os.environ.get("PYTHONPYCACHEPREFIX") or str(folder / "bytecode"),
         "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -156,7 +161,7 @@ def environment_of(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="warm starts of each command")
+    parser.add_argument("--rounds", type=positive, default=3, help="warm starts of each command")
     parser.add_argument("--num_train", type=int, default=400, help="images of the demo that are trained on")
     parser.add_argument("--num_val", type=int, default=80)
     parser.add_argument("--batch_size", type=int, default=64)

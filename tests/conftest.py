@@ -29,8 +29,12 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 if "LUAB_JAX_TEST_CACHE" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="luab_jax_test_cache_")
     os.environ["LUAB_JAX_TEST_CACHE"] = _CACHE.name
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["LUAB_JAX_TEST_CACHE"])
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["LUAB_JAX_TEST_CACHE"]
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# A process that a test kills may leave half an entry there, of which every later one would say so.
+os.environ["PYTHONWARNINGS"] = ",".join(
+    filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:Error reading persistent compilation cache:UserWarning"))
+)
 
 # Where Python is told to write no bytecode beside its sources (many containers), each of the hundreds of processes that
 # tests start would compile jax anew, 2-7 s each time: the first leaves it here.
@@ -67,6 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: those tests that drive a browser wait for two thirds of their time."""
+    if asked := os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return int(asked)
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 

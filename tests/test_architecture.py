@@ -44,6 +44,7 @@ OWNERS = {
         "data_prep.datasets.imagenet_p",  # frames of videos
         "benchmarks",
     ),
+    "google": ("luab_jax.data.example_proto",),
     "pycocotools": ("luab_jax.data.masks",),
     "PIL": (
         *("luab_jax.data.decoding", "luab_jax.data.inputs", "luab_jax.data.transforms", "luab_jax.data.resampling"),

@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.study import arms, photos, plan
@@ -28,7 +29,12 @@ _HEADLINE_SHARE = 0.5
 """Of the budget, which three seeds of the headline may take for the ResNet: what the number of epochs follows from."""
 
 
-def main(argv: list[str] | None = None) -> ExitCode:
+Finished = Callable[[str, dict[str, float]], None]
+"""Told the name of a run that has ended and what stands in its `seconds.json`."""
+
+
+def main(argv: list[str] | None = None, finished: Finished | None = None) -> ExitCode:
+    """finished: of every run of this call."""
     arguments = _parser().parse_args(argv)
     out = Path(arguments.out)
     if arguments.plan:
@@ -37,7 +43,7 @@ def main(argv: list[str] | None = None) -> ExitCode:
         return ExitCode.DONE
     try:
         if not arguments.report:
-            _run(Path(arguments.photos), out, _seconds(arguments.budget), arguments.epochs)
+            _run(Path(arguments.photos), out, _seconds(arguments.budget), arguments.epochs, finished)
         from benchmarks.study.report import write
 
         print(write(out))
@@ -68,16 +74,16 @@ def _seconds(budget: str) -> float:
         raise UserError(f"--budget={budget}: expected {', '.join(BUDGETS)}, or seconds") from e
 
 
-def _run(source: Path, out: Path, budget: float, epochs: float | None) -> None:
+def _run(source: Path, out: Path, budget: float, epochs: float | None, finished: Finished | None) -> None:
     clicks = {run.arm.clicks for run in plan.ordered()}
     photos.prepare(source, out, sorted(clicks, key=lambda of: of.name))
     start = time.monotonic()
     study = _settings(out, budget, epochs)
     for run in plan.choosing():
-        _carry_out(run, out, study, arms.DEFAULT_LAMBDA, start + budget)
+        _carry_out(run, out, study, arms.DEFAULT_LAMBDA, start + budget, finished)
     weight = _choose(out)
     for run in plan.ordered():
-        if not _carry_out(run.at(weight), out, study, weight, start + budget):
+        if not _carry_out(run.at(weight), out, study, weight, start + budget, finished):
             print(f"the budget is used up: {run.name} and what comes after it are left for another time")
             return
 
@@ -98,7 +104,7 @@ def _settings(out: Path, budget: float, epochs: float | None) -> float:
     return round(epochs, 2)
 
 
-def _carry_out(run: Run, out: Path, epochs: float, weight: float, end: float) -> bool:
+def _carry_out(run: Run, out: Path, epochs: float, weight: float, end: float, finished: Finished | None) -> bool:
     """Whether there was time for it."""
     from benchmarks.study import runs
 
@@ -112,6 +118,8 @@ def _carry_out(run: Run, out: Path, epochs: float, weight: float, end: float) ->
     except runs.StoppedError as e:
         raise KeyboardInterrupt from e
     print(f"{run.name:<28} {seconds:6.0f} s", flush=True)
+    if finished is not None:
+        finished(run.name, json.loads((out / "runs" / run.name / runs.SECONDS).read_text()))
     return True
 
 

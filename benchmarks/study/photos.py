@@ -48,7 +48,7 @@ class Clicks:
         return f"clicks{share}" + (f"_jitter_{round(100 * self.jitter)}" if self.jitter else "")
 
 
-def prepare(photos: Path, out: Path, wanted: list[Clicks]) -> None:
+def prepare(photos: Path, out: Path, wanted: list[Clicks], *, workers: int | None = None) -> None:
     """Prepares what is not prepared yet; `photos` is a folder in the layout of imagenet_ab_40. Raises `UserError`."""
     raw = out / "raw"
     if not (raw / "complete").exists():
@@ -56,15 +56,16 @@ def prepare(photos: Path, out: Path, wanted: list[Clicks]) -> None:
             raise UserError(f"--photos={photos}: no train_xml.tar.gz there; expected the layout of imagenet_ab_40")
         _unpack(photos, raw)
     everything = Clicks()
+    processes = [] if workers is None else [f"--workers={workers}"]
     for split in (TRAIN, CHOOSE, VAL):
-        _prepare_split(raw, out / "data" / everything.name, split, raw / "train_xml")
+        _prepare_split(raw, out / "data" / everything.name, split, raw / "train_xml", processes)
     for clicks in wanted:
         if clicks != everything:
             annotations = raw / f"{clicks.name}_xml"
             if not (annotations / "complete").exists():
                 _change(raw / "train_xml", annotations, clicks)
-            _prepare_split(raw, out / "data" / clicks.name, TRAIN, annotations)
-    made_of = [f"--from={out / 'data' / everything.name}", f"--split={VAL}", f"--out={out / 'data'}"]
+            _prepare_split(raw, out / "data" / clicks.name, TRAIN, annotations, processes)
+    made_of = [f"--from={out / 'data' / everything.name}", f"--split={VAL}", f"--out={out / 'data'}", *processes]
     _done(["backgrounds", *made_of])
     _done(["corruptions", *made_of, f"--kinds={','.join(CORRUPTIONS)}", "--severities=3", "--quality=95"])
     _done(["occlusions", *made_of, f"--per_class={OCCLUDED_PER_CLASS}"])
@@ -89,12 +90,12 @@ def _unpack(photos: Path, raw: Path) -> None:
     (raw / "complete").touch()
 
 
-def _prepare_split(raw: Path, out: Path, split: str, annotations: Path) -> None:
+def _prepare_split(raw: Path, out: Path, split: str, annotations: Path, processes: list[str]) -> None:
     boxes = raw / ("boxes_val.txt" if split == VAL else "boxes_train")
     arguments = ["imagenet_ab", f"--images={raw / split}", f"--split={split}", f"--out={out}"]
     arguments += [f"--classes={raw / 'classes.txt'}", f"--boxes={boxes}", f"--byproducts={annotations}"]
     # Validation photos have no byproducts, and the rows of `choose` and `train` are in one table.
-    _done([*arguments, "--min_match=0"])
+    _done([*arguments, "--min_match=0", *processes])
 
 
 def _done(arguments: list[str]) -> None:

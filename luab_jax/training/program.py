@@ -49,6 +49,8 @@ class Program:
     total_steps: int
     train_step: Any
     """The jitted (state, batch, key) -> (state, means)."""
+    compiler_options: dict[str, Any] | None
+    """Those of `train_step`."""
     eval_step: Callable[[Any, Any, Batch], Any]
     """The jitted (params, batch_stats, batch) -> means, with the rows of mAP for sets of labels."""
     init: Callable[..., TrainState]
@@ -91,6 +93,7 @@ def make_program(
         return init_state(model, optimizer, key, given, ema=config.optim.ema_decay > 0)
 
     batches, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    compiler_options = gpu.compiler_options() if FAMILIES[model.family].is_transformer else None
     shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
     shardings = sharding.state_shardings(mesh, shapes)
     return Program(
@@ -112,8 +115,9 @@ def make_program(
             donate_argnums=0,
             in_shardings=(shardings, batches, whole),
             out_shardings=(shardings, whole),
-            compiler_options=gpu.compiler_options() if FAMILIES[model.family].is_transformer else None,
+            compiler_options=compiler_options,
         ),
+        compiler_options=compiler_options,
         eval_step=jax.jit(
             (make_label_set_eval_step if config.task is Task.MULTI_LABEL else make_eval_step)(config, model),
             in_shardings=(shardings.params, shardings.batch_stats, batches),

@@ -14,6 +14,8 @@ from benchmarks.study import __main__ as study
 from benchmarks.study import arms, figures, photos, plan, report
 from benchmarks.study.effects import IMAGES_ALONE, effect
 from benchmarks.study.photos import Clicks
+from benchmarks.study.seeds import time_step
+from luab_jax.models import gpu
 
 
 @pytest.mark.parametrize(("of_seeds", "of_images"), [(0.0, 1.0), (0.3, 0.3), (0.5, 0.0), (0.0, 0.0)])
@@ -134,3 +136,10 @@ def test_a_run_is_expected_to_take_as_long_as_its_length_says(tmp_path: Path) ->
         (tmp_path / "runs" / "resnet" / name).mkdir(parents=True)
         (tmp_path / "runs" / "resnet" / name / "seconds.json").write_text(json.dumps(facts))
     assert (study._expected(tmp_path, short), study._expected(tmp_path, long)) == (11.0, 33.0)
+
+
+def test_seeds_in_one_program_take_the_options_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that a transformer's step has on a GPU, which no jit inside of another may have."""
+    monkeypatch.setattr(gpu, "compiler_options", lambda: {"xla_backend_optimization_level": 1})
+    step = time_step("vit", seeds=2, rounds=1, batch_size=2)
+    assert step.apart > 0 and step.together > 0
