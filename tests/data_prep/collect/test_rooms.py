@@ -47,7 +47,7 @@ def test_only_the_commands_import_the_collection() -> None:
         for module in MODULES
         if not module.startswith(PREFIX) and any(name.startswith(PREFIX) for name in imports(module))
     }
-    assert users == {"data_prep.__main__"}
+    assert users == {"data_prep.__main__", "data_prep.arguments"}
 
 
 def test_nothing_that_the_collection_imports_is_jax_or_tensorflow() -> None:
