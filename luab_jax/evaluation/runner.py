@@ -17,7 +17,16 @@ from luab_jax.data.class_lists import imagenet
 from luab_jax.data.copies import SplitCache
 from luab_jax.data.dataset import PreparedSplit, has_split, open_split
 from luab_jax.distributed import sharding
-from luab_jax.errors import ConfigError, DataError, ShardError, StorageError, UserError, WorkerLostError, option
+from luab_jax.errors import (
+    ConfigError,
+    DataError,
+    ShardError,
+    StorageError,
+    UserError,
+    WorkerLostError,
+    option,
+    without_frames,
+)
 from luab_jax.evaluation.accumulator import Evaluated, HasSaved, Missing, Predicts, Source, SuiteRun, data_identity
 from luab_jax.evaluation.compilations import Compilations
 from luab_jax.evaluation.data_folder import GET_OWN
@@ -222,7 +231,7 @@ def _stopping(member: Member) -> Iterator[None]:
     try:
         yield
     except StorageError as e:
-        member.stopped, member.runs = e, []
+        member.stopped, member.runs = without_frames(e), []
 
 
 class _Opened(NamedTuple):

@@ -203,7 +203,7 @@ def test_a_record_that_stops_a_procedure_of_several_models_is_told_of_each_once(
     found = luab_jax.run_suites_together(models, data, [suite], outs, batch_size=8, examples=0)
     for name, told in found.items():
         assert isinstance(told, UserError)
-        assert "s-0: record 2 fails its CRC. What was computed of the 2 before is kept: once" in str(told)
+        assert "s-0: record 2 fails its CRC. What was computed of the 2 images before is kept: once" in str(told)
         assert str(told).count("is kept") == 1
         assert [path.name for path in (tmp_path / f"{name}.json.unfinished").glob("broken-*/*")] == ["0-2.npz"]
 
