@@ -188,7 +188,7 @@ def test_each_goes_on_where_it_was(
 def test_an_interruption_in_the_middle_of_a_pass_loses_nothing_that_was_kept(
     name: str, data: Path, predictors: Any, decoded: Counter[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It reaches the second model: the first has kept as much or more."""
+    """It reaches the second model: the first has taken the same images, and has a step of its own at least."""
     monkeypatch.setattr(resume, "FLUSH_S", 0.0)
     models, splits, procedure = predictors(name, 2), splits_of(name, data), PROCEDURES[name]
     whole = [StoppedWork(tmp_path / f"whole {i}") for i in range(2)]
@@ -198,7 +198,7 @@ def test_an_interruption_in_the_middle_of_a_pass_loses_nothing_that_was_kept(
             [(models[0], StoppedWork(tmp_path / "0")), (models[1], StoppedWork(tmp_path / "1", at=2))], splits
         )
     kept = [len(list(Work(epath.Path(tmp_path / str(i))).done())) for i in range(2)]
-    assert kept[0] >= 2
+    assert kept[0] >= 1
     assert kept[1] == 2
     works = [StoppedWork(tmp_path / str(i)) for i in range(2)]
     assert procedure.together(list(zip(models, works, strict=True)), splits) == expected
