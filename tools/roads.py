@@ -115,7 +115,7 @@ def scores_column(native: luab_jax.SuiteResults, found: luab_jax.SuiteResults) -
     a, b = scores(native), scores(found)
     differences = [abs(a[name] - b[name]) for name in a.keys() & b.keys()]
     if not differences:
-        return f"  none of its scores is among the checkpoint's"
+        return "  none of its scores is among the checkpoint's"
     lacking = sorted(set(native.suites) - set(found.suites))
     return f"{np.max(differences):10.1e}{len(found.suites):8}  {', '.join(lacking)}"
 
