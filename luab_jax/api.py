@@ -435,7 +435,8 @@ def run_suites_together(
 def _in_groups(
     models: Mapping[str, Any], failed: dict[str, SuiteResults | UserError]
 ) -> Iterator[dict[str, Model | ForeignModel]]:
-    """As many at a time as fit; those that cannot be loaded are in `failed`."""
+    """As many at a time as have parameters that fit into half of the memory; those that cannot be loaded are in
+    `failed`. Parameters of foreign models are unknown, and count nothing."""
     limit, held = device_memory() // 2, 0
     group: dict[str, Model | ForeignModel] = {}
     for name, model in models.items():
