@@ -123,7 +123,7 @@ def test_a_model_that_fails_costs_the_others_nothing(
     def odd(images: np.ndarray) -> np.ndarray:
         return images[:, 0, 0, :2]
 
-    def no_such() -> luab_jax.Model:
+    def no_such() -> luab_jax.Model | luab_jax.ForeignModel:
         return luab_jax.load(tmp_path / "nowhere")
 
     outs = {name: tmp_path / f"{name}.json" for name in ("a", "b", "taken")}
