@@ -374,7 +374,7 @@ def _row(name: str) -> str:
     exact, ours_rounded, timm_rounded = _gradient_errors(name)
     columns = (
         f"{name:<13} {num_parameters(pair.params):>10,}  {theirs:>10,}",
-        f"{logits:.1e}  {len(errors):>3}: {max(errors.values()):.1e}",
+        f"{logits:.1e}  {len(errors):>3}: {np.max(list(errors.values())):.1e}",
         f"{exact:.1e}   {ours_rounded:.1e} / {timm_rounded:.1e}",
         f"{written[0]:>3} of {written[1]:<3}  {read[0]:>3} of {read[1]}",
     )
@@ -386,7 +386,7 @@ def _gradient_errors(name: str) -> tuple[float, float, float]:
     side = side_of(name, 64)
     pair, images = make_pair(name, image_size=side), draw_images(4, side)
     double, single = gradients(pair, images, double=True), gradients(pair, images)
-    exact = max(relative_error(a, b) for a, b in double.values())
+    exact = float(np.max([relative_error(a, b) for a, b in double.values()]))
     ours, theirs = (distance((single[n][side], double[n][1]) for n in double) for side in (0, 1))
     return exact, ours, theirs
 

@@ -96,7 +96,7 @@ def prepare(photos: list[Path], num_images: int, root: Path) -> Path:
 
 
 def film(photo: np.ndarray, kind: str, path: Path) -> None:
-    """It wanders."""
+    """The photo shifts one pixel per frame."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 1, (SIDE, SIDE))
     for i in range(PERTURBATIONS[kind]):
@@ -136,7 +136,8 @@ def compare(
     first = next(iter(models.values()))
     with contextlib.redirect_stderr(io.StringIO()):
         seconds_of_images(suite, data, first, batch_size)  # compiles what corrupts
-        alone, start = seconds_of_images(suite, data, first, batch_size), time.perf_counter()
+        alone = seconds_of_images(suite, data, first, batch_size)
+        start = time.perf_counter()
         apart = {
             seed: luab_jax.run_suites(model, data, [suite], folder / f"{seed}.json", **options)
             for seed, model in models.items()
@@ -166,12 +167,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = prepare(measured.list_photos(arguments.photos), arguments.images, Path(folder))
         for name in arguments.models:
-            print(f"{name:24}{'apart, s':>12}{'together, s':>14}{'x faster':>10}{'of these images alone, s':>26}")
+            print(f"{name:24}{'apart, s':>12}{'together, s':>14}{'x faster':>10}{'images alone, s':>17}")
             models = {str(seed): drawn(name, imagenet(), seed) for seed in range(arguments.checkpoints)}
             for suite in map(suite_of, arguments.suites):
                 out = Path(folder) / name / suite.name
                 apart, together, alone = compare(suite, data, models, arguments.batch_size, out)
-                print(f"{suite.name:24}{apart:12.1f}{together:14.1f}{apart / together:10.2f}{alone:26.1f}", flush=True)
+                print(f"{suite.name:24}{apart:12.1f}{together:14.1f}{apart / together:10.2f}{alone:17.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.data.watermark import Font, read_font
 from luab_jax.distributed import sharding
 from luab_jax.distributed.memory import device_memory
-from luab_jax.errors import ExitCode, UserError
+from luab_jax.errors import ExitCode, UserError, without_frames
 from luab_jax.evaluation.accumulator import Evaluated, Predicts
 from luab_jax.evaluation.function_predictor import FunctionPredictor
 from luab_jax.evaluation.predictor import Predictor
@@ -417,7 +417,7 @@ def run_suites_together(
             try:
                 loaded, predictor = _evaluated(model, None, None, "", whole, reading, of_model, programs, drawn)
             except UserError as e:
-                found[name] = e
+                found[name] = without_frames(e)
                 continue
             to = None if predictions is None else os.path.join(predictions, name)
             entries[name] = Entry(loaded, predictor, (outs or {}).get(name), to)
@@ -435,7 +435,8 @@ def run_suites_together(
 def _in_groups(
     models: Mapping[str, Any], failed: dict[str, SuiteResults | UserError]
 ) -> Iterator[dict[str, Model | ForeignModel]]:
-    """As many at a time as fit; those that cannot be loaded are in `failed`."""
+    """As many at a time as have parameters that fit into half of the memory; those that cannot be loaded are in
+    `failed`. Parameters of foreign models are unknown, and count nothing."""
     limit, held = device_memory() // 2, 0
     group: dict[str, Model | ForeignModel] = {}
     for name, model in models.items():
@@ -443,7 +444,7 @@ def _in_groups(
             loaded = model if isinstance(model, Model | ForeignModel) else model()
         except UserError as e:
             say(f"{name}: {e}", active=jax.process_index() == 0)
-            failed[name] = e
+            failed[name] = without_frames(e)
             continue
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(loaded.loaded.params)) if isinstance(loaded, Model) else 0
         if group and held + size > limit:

@@ -10,6 +10,9 @@ import enum
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import TypeVar
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 class ExitCode(enum.IntEnum):
@@ -64,6 +67,22 @@ class CheckpointError(UserError):
 def reason_of(error: Exception) -> str:
     """What an exception says, for a message that names the file: an `OSError` without its number and that name."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def without_frames(error: ErrorT) -> ErrorT:
+    """The same error without the tracebacks of its whole chain, for one that is kept while other work goes on.
+
+    A traceback holds the local variables of every frame, such as a batch of images, in memory.
+    """
+    chain: list[BaseException | None] = [error]
+    cleared: set[int] = set()
+    while chain:
+        one = chain.pop()
+        if one is not None and id(one) not in cleared:
+            cleared.add(id(one))
+            one.__traceback__ = None
+            chain += [one.__cause__, one.__context__]
+    return error
 
 
 _IN_A_COMMAND: ContextVar[bool] = ContextVar("in_a_command", default=False)

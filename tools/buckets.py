@@ -100,8 +100,8 @@ def print_differences(found: Outcome, expected: Outcome) -> None:
     header = 8 + int.from_bytes(found.weights[:8], "little")  # of safetensors
     weights = [np.frombuffer(of.weights[header:], np.float32) for of in (found, expected)]
     print(f"shards and index: {shards} as on the disk ({len(expected.shards)} files)")
-    print(f"losses of {len(losses)} logged steps: largest relative difference {max(losses):.1e}")
-    print(f"scores, {len(scores)} numbers: largest difference {max(scores):.1e}")
+    print(f"losses of {len(losses)} logged steps: largest relative difference {np.max(losses):.1e}")
+    print(f"scores, {len(scores)} numbers: largest difference {np.max(scores):.1e}")
     print(f"weights, {weights[0].size:,} numbers: largest difference {np.abs(weights[0] - weights[1]).max():.1e}")
 
 

@@ -140,7 +140,7 @@ def compare(old: Version, new: Version) -> Iterator[tuple[bool, str]]:
     lines = [line for line in said.splitlines() if line.startswith("resuming from step")]
     yield lines == [f"resuming from step {RESUMED_FROM} of {STEPS}"], f"workdir of the old version: {' '.join(lines)}"
     whole, resumed = weights(new, old.run_folder, "whole"), weights(new, killed, "resumed")
-    largest = max(float(np.abs(whole[name] - resumed[name]).max()) for name in whole)
+    largest = float(np.max([np.abs(whole[name] - resumed[name]).max() for name in whole]))
     yield largest < 1e-6, f"parameters after step {STEPS}, resumed here against finished there: within {largest:.1e}"
 
     v1 = scores(old.folder / "results.json")

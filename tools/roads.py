@@ -31,6 +31,7 @@ import torch  # pyright: ignore[reportMissingImports]
 import luab_jax
 from benchmarks.parity import randomise
 from luab_jax.data.class_lists import imagenet
+from luab_jax.errors import UserError
 from luab_jax.models.config import family_of, filled_preset
 from luab_jax.models.timm_models import TIMM_MODELS
 from luab_jax.models.timm_weights import read_weights
@@ -109,6 +110,16 @@ def scores(results: luab_jax.SuiteResults) -> dict[str, float]:
     return {f"{s} {n}": entry.value for s, of in results.suites.items() for n, entry in of.scores.items()}
 
 
+def scores_column(native: luab_jax.SuiteResults, found: luab_jax.SuiteResults) -> str:
+    """The largest difference of a score that both have, NaN if one is; and the suites that only the checkpoint has."""
+    a, b = scores(native), scores(found)
+    differences = [abs(a[name] - b[name]) for name in a.keys() & b.keys()]
+    if not differences:
+        return "  none of its scores is among the checkpoint's"
+    lacking = sorted(set(native.suites) - set(found.suites))
+    return f"{np.max(differences):10.1e}{len(found.suites):8}  {', '.join(lacking)}"
+
+
 def compare(name: str, folder: Path, data: Path | None, suites: str) -> None:
     """Prints a line for each road of a network."""
     images = np.random.default_rng(0).integers(0, 256, (8, 256, 300, 3), np.uint8)
@@ -122,11 +133,10 @@ def compare(name: str, folder: Path, data: Path | None, suites: str) -> None:
         of_logits = float(np.abs(model(images) - expected).max() / np.abs(expected).max())
         line = f"{road.checkpoint.partition(':')[0]:7}{name:31}{of_logits:10.1e}"
         if of_native is not None and data is not None:
-            found = _suites(model, data, suites)
-            a, b = scores(of_native), scores(found)
-            lacking = sorted(set(of_native.suites) - set(found.suites))
-            furthest = max(abs(a[k] - b[k]) for k in a.keys() & b.keys())
-            line += f"{furthest:10.1e}{len(found.suites):8}  {', '.join(lacking)}"
+            try:
+                line += scores_column(of_native, _suites(model, data, suites))
+            except UserError as e:
+                line += f"  {e}"
         print(line.rstrip(), flush=True)
         del model
         gc.collect()
@@ -146,6 +156,8 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp(dir=arguments.out))
         try:
             compare(name, folder, arguments.data, arguments.suites)
+        except UserError as e:
+            parser.exit(1, f"error: {name}: {e}\n")
         finally:
             shutil.rmtree(folder)
         jax.clear_caches()

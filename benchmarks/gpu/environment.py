@@ -105,7 +105,8 @@ def attention_errors(tokens: int) -> dict[str, float]:
         name: float(jnp.linalg.norm((a.astype(jnp.float32) - b)[:, :tokens].ravel()) / jnp.linalg.norm(b.ravel()))
         for name, a, b in zip(("output", "d_query", "d_key", "d_value"), found, expected, strict=True)
     }
-    return errors | {"behind": max(float(jnp.abs(gradient[:, tokens:]).max(initial=0.0)) for gradient in found[1:])}
+    behind = [jnp.abs(gradient[:, tokens:]).max(initial=0.0) for gradient in found[1:]]
+    return errors | {"behind": float(jnp.stack(behind).max())}
 
 
 def measure(results: Results, *, rehearse: bool) -> None:

@@ -32,7 +32,8 @@ OFFSET_BITS = 48
 
 _UNSAFE = re.compile(r"[A-Za-z]:[/\\]|\.\.\\|/")
 """Names that lead out of the archive, as Windows writes them too; `..` between slashes is looked for by itself."""
-_ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
+_PACKED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+_ARCHIVE_SUFFIXES = (*_PACKED_SUFFIXES, ".tar")
 
 
 def is_tar(name: str) -> bool:
@@ -41,8 +42,8 @@ def is_tar(name: str) -> bool:
 
 
 def is_packed(name: str) -> bool:
-    """Whether it is called as an archive that is read by itself only: a zip, or a compressed tar."""
-    return name.lower().endswith((".zip", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
+    """Whether the name is that of a zip or a compressed tar."""
+    return name.lower().endswith(_PACKED_SUFFIXES)
 
 
 def stem(name: str) -> str:

@@ -8,7 +8,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple
 
 from data_prep.sources import archives
@@ -37,10 +37,12 @@ _EXPECTED = {
     "--boxes": ", expected ILSVRC's XML (a folder or an archive) or a .txt of boxes; Kaggle's LOC_val_solution.csv"
     " repeats the XML of ILSVRC/Annotations/CLS-LOC/val",
 }
-_NO_ARCHIVES = {
-    *(".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".xml", ".xls", ".xlsx", ".parquet", ".npz", ".npy"),
-    *(".pkl", ".jpg", ".jpeg", ".png", ".md", ".html", ".rar", ".7z"),
+_DATA_FILES = {
+    *(".jpg", ".jpeg", ".png", ".mp4", ".xml"),
+    *(".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".npz", ".npy"),
 }
+"""Suffixes of images, annotations and tables: a folder with one of them is read as it is, whatever else it holds."""
+_NO_ARCHIVES = _DATA_FILES | {".txt", ".xls", ".xlsx", ".pkl", ".md", ".html", ".rar", ".7z"}
 """Suffixes of what people give by mistake; anything else is looked into."""
 _BUCKET_PARTS = 3
 """`/`, `gs` and the bucket: nothing above them is a file."""
@@ -285,11 +287,12 @@ def open_source(path: str, flag: str, *, scratch: Place | Scratch, password: str
         names = [] if folder.folders() else [file.name for file in folder.files()]
         if tars := [whole / name for name in names if is_tar(name)]:
             return open_tars(str(whole), whole.name, tars, scratch.folder, mounted=True)
-        if names and all(is_packed(name) for name in names):
-            first = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        packed = [name for name in names if is_packed(name)]
+        if packed and not any(PurePath(name).suffix.lower() in _DATA_FILES for name in names):
+            first = ", ".join(packed[:3]) + (", ..." if len(packed) > 3 else "")
             raise DataError(
-                f"{flag}={path}: holds archives ({first}); give one of them, or unpack them (of a folder only plain"
-                " .tar are read as they are)"
+                f"{flag}={path}: holds archives ({first}); give one of them, or unpack them (in a folder, only"
+                " uncompressed .tar files are read directly)"
             )
         return folder
     for file in (whole, *whole.parents):

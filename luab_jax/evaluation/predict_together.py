@@ -13,7 +13,7 @@ from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import Truth
 from luab_jax.data.transforms import Preprocessing, Stored
-from luab_jax.errors import DataError, UserError
+from luab_jax.errors import DataError, UserError, without_frames
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.suite import View
 from luab_jax.io.console import Progress
@@ -79,7 +79,7 @@ def predict_together(
                             placed[kind] = one.predictor.place(rows.images)
                         outputs = {view: one.predictor.outputs_of(placed[kind], view) for view in one.views}
                     except UserError as e:
-                        error = e
+                        error = without_frames(e)
                     # Waiting for the batch before keeps one in flight, and the predictions off the device.
                     if number in running:
                         yield one, running.pop(number).fetch()
@@ -104,9 +104,9 @@ def predict_together(
             raise broken
 
 
-def progress(title: str, total: int, done: int = 0) -> Progress:
+def progress(title: str, total: int, done: int = 0, unit: str = "images") -> Progress:
     """Told by the first host alone."""
-    return Progress(title, total, done=done, active=jax.process_index() == 0)
+    return Progress(title, total, unit=unit, done=done, active=jax.process_index() == 0)
 
 
 class _Running(NamedTuple):

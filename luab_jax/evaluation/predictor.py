@@ -274,7 +274,8 @@ class Predictor(BatchPredictor[LoadedModel]):
     ) -> Any:
         """A function of the parameters, the statistics and `given`, compiled once for each architecture.
 
-        name: Of what `make` makes of a model, the same for all models. what: It is, as a log line names it.
+        name: Identifies `make` in the cache of programs.
+        what: Description for the log line.
         """
         arguments = (self.loaded.params, self.loaded.batch_stats, *given)
         key = (name, self._architecture, *map(np.shape, given))

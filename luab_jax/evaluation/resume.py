@@ -72,7 +72,8 @@ class Work:
         self._folder = folder
         self._title = title
         self.total = total
-        """Of units; for a procedure whose units are no records to set."""
+        """Number of units. Procedures whose units are not records set it."""
+        self._unit = "images"
         self._waiting: list[Step] = []
         self._reached = 0
         self.seconds = 0.0
@@ -81,6 +82,10 @@ class Work:
         self.failed: StorageError | None = None
         """That what is kept, or the predictions beside it, could not be read, written or removed."""
         self._num_added = 0
+
+    def expect(self, total: int | None, unit: str) -> None:
+        """Number of units and what they are called (in the plural), where they are not the records; None: unknown."""
+        self.total, self._unit = total, unit
 
     def done(self) -> Iterator[Step]:
         """The steps of earlier runs, from unit 0 on without a gap; `add` goes on after the last that was taken.
@@ -102,7 +107,7 @@ class Work:
             yield Step(start, self._reached, columns)
         self._added_at = time.monotonic()
         if self._reached:
-            say(f"{self._title}: going on after {self._reached:,}", active=jax.process_index() == 0)
+            say(f"{self._title}: going on after {self._reached:,} {self._unit}", active=jax.process_index() == 0)
 
     def add(self, count: int, columns: Mapping[str, np.ndarray]) -> None:
         """What is kept of the next `count` units. Raises `StorageError`, on all hosts."""
@@ -179,8 +184,8 @@ class Work:
             self.remove()
         elif isinstance(error, ShardError) and self._reached:
             raise ShardError(
-                f"{error}. What was computed of the {self._reached:,} before is kept: once the shard is whole again,"
-                " the same command goes on after them"
+                f"{error}. What was computed of the {self._reached:,} {self._unit} before is kept: once the shard is"
+                " whole again, the same command goes on after them"
             ) from error
 
 

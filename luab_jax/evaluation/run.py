@@ -12,7 +12,7 @@ import jax
 from etils import epath
 
 from luab_jax.data.copies import SplitCache
-from luab_jax.errors import UserError, option
+from luab_jax.errors import UserError, option, without_frames
 from luab_jax.evaluation import runner
 from luab_jax.evaluation.accumulator import Evaluated, Missing, Predicts
 from luab_jax.evaluation.data_folder import check_prepared
@@ -115,7 +115,7 @@ def evaluate_suites(
             except UserError as e:
                 if len(entries) == 1 and jax.process_count() > 1:
                     raise  # nothing is left to do, and the other hosts are told
-                outcomes[number] = e
+                outcomes[number] = without_frames(e)
             else:
                 members[number] = runner.Member(entry.loaded, entry.predictor, results, entry.predictions)
         for number, error in _errors_of_others(outcomes).items():

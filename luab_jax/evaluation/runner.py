@@ -17,7 +17,16 @@ from luab_jax.data.class_lists import imagenet
 from luab_jax.data.copies import SplitCache
 from luab_jax.data.dataset import PreparedSplit, has_split, open_split
 from luab_jax.distributed import sharding
-from luab_jax.errors import ConfigError, DataError, ShardError, StorageError, UserError, WorkerLostError, option
+from luab_jax.errors import (
+    ConfigError,
+    DataError,
+    ShardError,
+    StorageError,
+    UserError,
+    WorkerLostError,
+    option,
+    without_frames,
+)
 from luab_jax.evaluation.accumulator import Evaluated, HasSaved, Missing, Predicts, Source, SuiteRun, data_identity
 from luab_jax.evaluation.compilations import Compilations
 from luab_jax.evaluation.data_folder import GET_OWN
@@ -33,6 +42,7 @@ from luab_jax.evaluation.shared_pass import SourceReading, read_together
 from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite, View
 from luab_jax.evaluation.suites import SUITES
 from luab_jax.io.console import say
+from luab_jax.results.format import Suite as Result
 
 
 def choose_suites(names: str | Sequence[str | Suite]) -> list[Suite]:
@@ -152,33 +162,43 @@ def _plan(
     """What is to run, and what cannot."""
     runs: list[SuiteRun] = []
     missing: list[Missing] = []
+    is_first = jax.process_index() == 0
     for suite in suites:
+        result = results.suites.get(suite.name)
+        kept = "" if result is None else "its earlier result is kept; "
         try:
             found = {name: find_part(data, part) for name, part in suite.parts.items()}
             identity = data_identity(suite, found)
             given = settings(suite, predictor, found)
         except DataError as e:
-            missing.append(Missing(suite, str(e)))
+            missing.append(Missing(suite, f"{kept}{e}"))
             continue
-        stale = ""
-        if suite.name in results.suites:
-            result = results.suites[suite.name]
-            other = "data" if result.data.identity != identity else other_setting(result, given)
-            if not other:
-                say(f"{suite.name}: already in the results", active=jax.process_index() == 0)
+        other = ""
+        if result is not None:
+            other = _other(result, identity, given)
+            if not other and identity is not None:
+                say(f"{suite.name}: already in the results", active=is_first)
                 continue
-            stale = f"its result is of other {other}"
-        stays = f"; {stale}, and stays" if stale else ""
+        if other:
+            kept = f"its earlier result, from {other}, is kept; "
         if (reason := _why_not(suite, loaded, predictor)) is not None:
-            missing.append(Missing(suite, f"{reason}{stays}", data_found=None))
+            missing.append(Missing(suite, f"{kept}{reason}", data_found=None))
         elif (reason := _no_data(suite, found, loaded)) is not None:
-            missing.append(Missing(suite, f"{reason}{stays}", data_found=False))
+            missing.append(Missing(suite, f"{kept}{reason}", data_found=False))
         else:
-            if stale:
-                say(f"{suite.name}: {stale}, running it again", active=jax.process_index() == 0)
+            if other:
+                say(f"{suite.name}: its result is from {other}, running it again", active=is_first)
             directories = {name: directory for name, directory in found.items() if directory is not None}
             runs.append(SuiteRun(suite, directories, loaded))
     return runs, missing
+
+
+def _other(result: Result, identity: Mapping[str, str] | None, given: Mapping[str, str]) -> str:
+    """What a result was computed from that differs now; empty if nothing does, as far as that is known."""
+    if identity is not None and result.data.identity != identity:
+        return "other data"
+    setting = other_setting(result, given)
+    return setting and f"another {setting}"
 
 
 def _read_all(members: Sequence[Member], cache: SplitCache | None) -> None:
@@ -222,7 +242,7 @@ def _stopping(member: Member) -> Iterator[None]:
     try:
         yield
     except StorageError as e:
-        member.stopped, member.runs = e, []
+        member.stopped, member.runs = without_frames(e), []
 
 
 class _Opened(NamedTuple):

@@ -13,7 +13,7 @@ from luab_jax.data.copies import SplitCache
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.transforms import Stored
 from luab_jax.distributed import sharding
-from luab_jax.errors import CheckpointError, DataError, StorageError, UserError, WorkerLostError
+from luab_jax.errors import CheckpointError, DataError, StorageError, UserError, WorkerLostError, without_frames
 from luab_jax.evaluation.accumulator import Evaluated, Missing, Predicts, Source, SuiteRun
 from luab_jax.evaluation.columns import Columns, as_texts, below, of_heads, texts, under
 from luab_jax.evaluation.finite import check_finite
@@ -140,7 +140,7 @@ class SourceReading:
                 if (first := error or self.work.failed) is not None:
                     raise first
         except UserError as e:
-            ended = e
+            ended = without_frames(e)
         own = ended if isinstance(ended, StorageError) else self.work.failed
         ended = of_any_host(own) or ended
         if ended is None:
@@ -214,7 +214,7 @@ def read_together(
             try:
                 reading.begin()
             except StorageError as e:
-                errors[number] = e
+                errors[number] = without_frames(e)
             else:
                 interrupted.callback(reading.close)
                 begun.append(number)
@@ -260,14 +260,14 @@ def _predict_split(
                 try:
                     wants_more = reading.take(predictions)
                 except StorageError as e:  # what is kept of this model cannot be written
-                    errors[numbers[0]] = e
+                    errors[numbers[0]] = without_frames(e)
                     break
                 if not wants_more:
                     break
         except (DataError, StorageError, WorkerLostError):  # of no model
             raise
         except UserError as e:
-            errors[numbers[0]] = e
+            errors[numbers[0]] = without_frames(e)
         return
     asked = [
         Asked(predictor, reading.views, reading.done)
@@ -284,5 +284,5 @@ def _predict_split(
                 if not readings[number].take(seen):
                     one.gone = True
             except StorageError as e:  # what is kept of this model cannot be written
-                errors[numbers[number]] = e
+                errors[numbers[number]] = without_frames(e)
                 one.gone = True

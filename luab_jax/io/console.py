@@ -21,7 +21,8 @@ from rich.progress import Progress as Bar
 def say(message: str, *, active: bool = True) -> None:
     """A line for the person who waits, on stderr, so that stdout stays a command's result."""
     if active:
-        print(message, file=sys.stderr, flush=True)
+        # In one write: between a line and its end, the line of a signal handler or of a thread may come in.
+        print(f"{message}\n", end="", file=sys.stderr, flush=True)
 
 
 def format_seconds(seconds: float) -> str:
@@ -49,11 +50,9 @@ def watched(
 def compiling(what: str, *, active: bool = True) -> Iterator[None]:
     """Says before a compilation that it begins, since it may take minutes, and after it how long it took."""
     start = time.monotonic()
-    if active:
-        print(f"compiling {what} ...", file=sys.stderr, flush=True)
+    say(f"compiling {what} ...", active=active)
     yield
-    if active:
-        print(f"compiled {what} in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
+    say(f"compiled {what} in {time.monotonic() - start:.1f} s", active=active)
 
 
 def format_rate(per_second: float) -> str:
@@ -127,8 +126,7 @@ class Progress:
             of = f"/{self._total:,}"
             if self.rate > 0:  # before the first unit nobody knows
                 left = f", {format_seconds((self._total - self._done) / self.rate)} left"
-        text = f"{self._title}: {self._done:,}{of} {self._unit}, {format_rate(self.rate)}{left}"
-        print(text, file=sys.stderr, flush=True)
+        say(f"{self._title}: {self._done:,}{of} {self._unit}, {format_rate(self.rate)}{left}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -137,8 +135,4 @@ class Progress:
             self._bar.stop()
         elif kind is None and not self._quiet:
             elapsed = time.monotonic() - self._start
-            print(
-                f"{self._title}: {self._done:,} {self._unit} in {format_seconds(elapsed)}, {format_rate(self.rate)}",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"{self._title}: {self._done:,} {self._unit} in {format_seconds(elapsed)}, {format_rate(self.rate)}")

@@ -34,8 +34,8 @@ def standardised(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
 def relu(x: Float[Array, "*dims"]) -> Float[Array, "*dims"]:
     """max(x, 0), but NaN stays NaN on a CPU too; `jax.nn.relu` to the letter elsewhere, and its derivative everywhere.
 
-    What XLA fuses for a CPU (jax 0.10) takes max(NaN, 0) for 0, so a network with spoilt weights would have answers
-    that are finite, and a score.
+    On a CPU (jax 0.10) max(NaN, 0) is 0 where XLA fuses it into a reduction, such as the mean over pixels. A network
+    with spoilt weights would then have finite answers, and a score.
     """
     return by_platform(x, cpu=_keeps_nan, elsewhere=jax.nn.relu)
 

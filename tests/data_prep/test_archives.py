@@ -96,14 +96,27 @@ def test_folder_of_class_tars(make_raw: Make, tmp_path: Path) -> None:
     assert prepared(raw, tmp_path / "packed", f"--images={tmp_path / 'tars'}") == prepared(raw, tmp_path / "plain")
 
 
-def test_a_folder_of_compressed_archives_is_told_as_that(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("beside", [(), ("README.md", "SHA256SUMS", "md5.txt", ".DS_Store")])
+def test_a_folder_of_compressed_archives_is_told_as_that(
+    beside: tuple[str, ...], make_raw: Make, tmp_path: Path, capsys: Capture
+) -> None:
     raw, packed = make_raw(), tmp_path / "packed"
     packed.mkdir()
     for name in ("fog", "rain"):
         tar(raw.images, packed / f"{name}.tar.gz", prefix=f"{name}/1/", mode="w:gz")
+    for name in beside:
+        (packed / name).touch()
     assert main(["suite", "imagenet_3dcc", f"--source={packed}", f"--out={tmp_path}"]) == ExitCode.FAILED
     message = capsys.readouterr().err
     assert message.startswith(f"error: --source={packed}: holds archives (fog.tar.gz, rain.tar.gz); give one of them,")
+
+
+@pytest.mark.parametrize("name", ["a.JPEG", "labels.csv"])
+def test_a_folder_of_images_or_tables_may_hold_an_archive_too(name: str, tmp_path: Path) -> None:
+    for file in (name, "backup.zip"):
+        (tmp_path / file).touch()
+    found = open_source(str(tmp_path), "--images", scratch=tmp_path / "scratch")
+    assert sorted(file.name for file in found.files()) == sorted((name, "backup.zip"))
 
 
 def test_folder_inside_an_archive(make_raw: Make, tmp_path: Path, capsys: Capture) -> None:

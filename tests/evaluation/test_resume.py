@@ -248,7 +248,7 @@ def test_what_came_before_a_broken_record_is_not_computed_again(
     assert found.keys() == {"imagenet_o", "imagenet"} and reasons.keys() == {"imagenet_r"}
     assert f"{shard}: record 10 at byte" in reasons["imagenet_r"] and "fails its CRC" in reasons["imagenet_r"]
     assert reasons["imagenet_r"].endswith(
-        "the 8 before is kept: once the shard is whole again, the same command goes on after them"
+        "the 8 images before is kept: once the shard is whole again, the same command goes on after them"
     )
     mend()
     found, _ = evaluate(again := Stopped(loaded), data, SHARED, out)

@@ -149,7 +149,27 @@ def test_a_result_of_other_data_stays_where_this_data_lacks_the_suite(
     capsys.readouterr()
     second, missing = run(loaded, predictor, tmp_path / "nothing", "imagenet", out)
     assert second == first and "running it again" not in "".join(capsys.readouterr())
-    assert missing[0].reason.endswith("; its result is of other data, and stays")
+    assert missing[0].reason.startswith("its earlier result is kept; no data for val; get it with: ")
+
+
+def test_a_result_of_other_data_stays_where_the_suite_is_not_for_the_model(
+    loaded: LoadedModel, predictor: Predictor, tmp_path: Path
+) -> None:
+    out = tmp_path / "results.json"
+    first, _ = run(loaded, predictor, tiny.prepare_split(tmp_path / "a", "val", 6), "imagenet", out)
+    of_sets, other = dataclasses.replace(loaded, label_sets=True), tiny.prepare_split(tmp_path / "b", "val", 7)
+    second, missing = run(of_sets, predictor, other, "imagenet", out)
+    assert second == first
+    assert missing[0].reason.startswith("its earlier result, from other data, is kept; the checkpoint was trained on")
+
+
+def test_a_result_stays_where_data_is_damaged(loaded: LoadedModel, predictor: Predictor, tmp_path: Path) -> None:
+    out, data = tmp_path / "results.json", tiny.prepare_split(tmp_path / "data", "val", 6)
+    first, _ = run(loaded, predictor, data, "imagenet", out)
+    manifest_path(data, "val").write_text("{")
+    second, missing = run(loaded, predictor, data, "imagenet", out)
+    assert second == first
+    assert missing[0].reason.startswith(f"its earlier result is kept; {manifest_path(data, 'val')}")
 
 
 def test_results_of_another_checkpoint_are_not_mixed_in(

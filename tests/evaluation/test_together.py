@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def test_a_model_that_fails_costs_the_others_nothing(
     def odd(images: np.ndarray) -> np.ndarray:
         return images[:, 0, 0, :2]
 
-    def no_such() -> luab_jax.Model:
+    def no_such() -> luab_jax.Model | luab_jax.ForeignModel:
         return luab_jax.load(tmp_path / "nowhere")
 
     outs = {name: tmp_path / f"{name}.json" for name in ("a", "b", "taken")}
@@ -159,6 +160,24 @@ def test_a_model_that_fails_costs_the_others_nothing(
     ):
         assert isinstance(found[name], UserError) and told in str(found[name]), name
     assert len(calls) == 2, "it was asked no more"
+
+
+def test_the_error_of_a_model_keeps_no_images_in_memory_while_others_go_on(data: Path) -> None:
+    given: list[weakref.ref[np.ndarray]] = []
+    held: list[bool] = []
+
+    def odd(images: np.ndarray) -> np.ndarray:
+        given.append(weakref.ref(images))
+        return images[:, 0, 0, :2]
+
+    def noting(images: np.ndarray) -> np.ndarray:
+        held.append(any(batch() is not None for batch in given))
+        return brightest(images)
+
+    models = {"odd": of_others(odd, "odd"), "noting": of_others(noting, "noting")}
+    found = luab_jax.run_suites_together(models, data, "imagenet", batch_size=8, examples=0)
+    assert isinstance(found["odd"], UserError) and scores(found["noting"])
+    assert len(given) == 1 and len(held) == 4 and not any(held[1:])
 
 
 @pytest.mark.parametrize("error", [WriteError("full.json: no space left"), LeaseLostError("full.json: taken over")])
@@ -203,7 +222,7 @@ def test_a_record_that_stops_a_procedure_of_several_models_is_told_of_each_once(
     found = luab_jax.run_suites_together(models, data, [suite], outs, batch_size=8, examples=0)
     for name, told in found.items():
         assert isinstance(told, UserError)
-        assert "s-0: record 2 fails its CRC. What was computed of the 2 before is kept: once" in str(told)
+        assert "s-0: record 2 fails its CRC. What was computed of the 2 images before is kept: once" in str(told)
         assert str(told).count("is kept") == 1
         assert [path.name for path in (tmp_path / f"{name}.json.unfinished").glob("broken-*/*")] == ["0-2.npz"]
 

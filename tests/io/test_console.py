@@ -129,3 +129,20 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         bar.advance(30)
     assert "prepare train" in terminal.getvalue()
     assert "40/40" in terminal.getvalue()
+
+
+def test_a_line_and_its_end_are_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that tells of its signal between the two would do so in the middle of the line."""
+    written: list[str] = []
+
+    class Noting(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stderr", Noting())
+    console.say("step 5/12")
+    with Progress("val", 4, every_s=0.0) as progress:
+        progress.advance(4)
+    lines = [text for text in written if text]
+    assert len(lines) == 3 and all(line.endswith("\n") for line in lines)

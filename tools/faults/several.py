@@ -31,8 +31,8 @@ def compared(workdir: Path, reference: Path) -> str:
     own, others = losses(workdir), losses(reference)
     if own.keys() != others.keys():
         return f"WRONG: steps {sorted(own)}"
-    worst = max(abs(own[step] / others[step] - 1) for step in own)
-    return f"{'WRONG: ' if worst > _TOLERANCE else ''}losses of all {len(own)} steps within {worst:.0e}"
+    worst = np.max([abs(own[step] / others[step] - 1) for step in own])
+    return f"{'' if worst <= _TOLERANCE else 'WRONG: '}losses of all {len(own)} steps within {worst:.0e}"
 
 
 def _last_top1(workdir: Path) -> float:

@@ -49,8 +49,8 @@ def groups(num_foregrounds: int, start: int = 0) -> Iterator[Int[np.ndarray, " g
 
 
 class Search:
-    """For the foregrounds that are fooled, by what `answer` takes the composites of at most `batch_size` pairs
-    (foreground, background) for.
+    """Searches for the foregrounds that some background fools. `answer` classifies the composites of at most
+    `batch_size` pairs.
 
     `work` keeps the answers. As the pairs that are tried follow from the answers before, they are all that is needed
     to get to the same place again. Without `check` an answer that is not finite is a wrong one.

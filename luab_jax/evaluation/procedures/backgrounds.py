@@ -116,7 +116,14 @@ def accuracy_on(stored: Stored, classes_of: ClassesOf) -> ByImage:
         challenge = _Challenge(predictor, splits, stored)
         num_foregrounds = len(challenge.names)
         reader = partial(_Reader, challenge, classes_of)
-        return Items(num_foregrounds, lambda start: groups(num_foregrounds, start), reader, done_by=len)
+        return Items(
+            num_foregrounds,
+            lambda start: groups(num_foregrounds, start),
+            reader,
+            done_by=len,
+            unit="foregrounds",
+            unit_of_work="composites",
+        )
 
     return ByImage("adversarial backgrounds", begin, lambda predictor: predictor.pixels_of(stored))
 

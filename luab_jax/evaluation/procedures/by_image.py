@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.pipeline import num_cores
-from luab_jax.errors import ShardError, StorageError, UserError, WorkerLostError
+from luab_jax.errors import ShardError, StorageError, UserError, WorkerLostError, without_frames
 from luab_jax.evaluation.predict_together import progress
 from luab_jax.evaluation.predictor import BatchPredictor
 from luab_jax.evaluation.resume import Work
@@ -47,12 +47,23 @@ class Items:
     """What is made of the images of opened parts for all models, and what each of these makes of it."""
 
     total: int
-    """Images, as a rule."""
+    """Number of units."""
     after: Callable[[int], Iterator[Any]]
-    """What comes after so many of the total, in an order that never changes; on several hosts by all together."""
+    """The items from this position on, in a fixed order; on several hosts by all together."""
     reader: Callable[[BatchPredictor[Any], Work], Reader]
     done_by: Callable[[Any], int] = _one
-    """How many of the total are done with once an item is taken."""
+    """Number of units that an item completes, at least 1."""
+    unit: str = "images"
+    """Plural noun for what is counted."""
+    unit_of_work: str | None = None
+    """Plural noun for what readers count in their work, if that is something else, of unknown total."""
+
+    def expect(self, work: Work) -> None:
+        """Tells the work what its reader will count."""
+        if self.unit_of_work is None:
+            work.expect(self.total, self.unit)
+        else:
+            work.expect(None, self.unit_of_work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,36 +89,59 @@ class ByImage:
         Raises what stops all: a record that cannot be read, a lost worker or bucket.
         """
         items = self.begin(asked[0][0], splits)
-        outcomes: dict[int, Scores | UserError] = {}
-        readers: dict[int, Reader] = {}
-        for number, (predictor, work) in enumerate(asked):
-            with _noted(number, work, outcomes):
-                readers[number] = items.reader(predictor, work)
-        at = min((reader.done for reader in readers.values()), default=0)
-        with progress(self.title, items.total, at) as told:
+        readers = _Readers(items, asked)
+        at = readers.least_done()
+        with progress(self.title, items.total, at, items.unit) as told:
             for item in items.after(at) if readers else ():
-                for number, reader in readers.items():
-                    if number not in outcomes and at >= reader.done:
-                        with _noted(number, asked[number][1], outcomes):
-                            reader.take(item)
-                at += items.done_by(item)
-                told.advance(items.done_by(item))
-                if len(outcomes) == len(asked):
+                readers.take(item, at)
+                count = items.done_by(item)
+                assert count >= 1, "resuming behind an item that completes nothing would take it twice"
+                at += count
+                told.advance(count)
+                if not readers:
                     break
-            for number, reader in readers.items():  # which has a last batch to see: part of the time that is told
-                if number not in outcomes:
-                    with _noted(number, asked[number][1], outcomes):
-                        outcomes[number] = reader.scores()
-        return [outcomes[number] for number in range(len(asked))]
+            readers.finish()  # which has a last batch to see: part of the time that is told
+        return [readers.outcomes[number] for number in range(len(asked))]
 
 
-@contextlib.contextmanager
-def _noted(number: int, work: Work, outcomes: dict[int, Scores | UserError]) -> Iterator[None]:
-    try:
-        yield
-    except (ShardError, WorkerLostError):
-        raise  # of the machine or the data: all models meet it
-    except UserError as e:
-        if isinstance(e, StorageError) and work.failed is None:
-            raise  # the data's
-        outcomes[number] = e.with_traceback(None)  # which would keep the images in memory
+class _Readers:
+    """Those of all models whose outcome is not known yet. Each is released with its outcome: it may hold much."""
+
+    def __init__(self, items: Items, asked: Sequence[tuple[BatchPredictor[Any], Work]]):
+        self.outcomes: dict[int, Scores | UserError] = {}
+        self._works = [work for _, work in asked]
+        self._readers: dict[int, Reader] = {}
+        for number, (predictor, work) in enumerate(asked):
+            items.expect(work)
+            with self._noted(number):
+                self._readers[number] = items.reader(predictor, work)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def least_done(self) -> int:
+        return min((reader.done for reader in self._readers.values()), default=0)
+
+    def take(self, item: Any, at: int) -> None:
+        """Gives an item to those that have not done it in an earlier run."""
+        for number in list(self._readers):
+            if at >= self._readers[number].done:
+                with self._noted(number):
+                    self._readers[number].take(item)
+
+    def finish(self) -> None:
+        for number in list(self._readers):
+            with self._noted(number):
+                self.outcomes[number] = self._readers.pop(number).scores()
+
+    @contextlib.contextmanager
+    def _noted(self, number: int) -> Iterator[None]:
+        try:
+            yield
+        except (ShardError, WorkerLostError):
+            raise  # of the machine or the data: all models meet it
+        except UserError as e:
+            if isinstance(e, StorageError) and self._works[number].failed is None:
+                raise  # the data's
+            self._readers.pop(number, None)
+            self.outcomes[number] = without_frames(e)

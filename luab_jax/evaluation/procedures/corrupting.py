@@ -39,14 +39,15 @@ class Corrupted:
     """A batch under one kind and severity."""
 
     def __init__(self, rows: Rows, pixels: Any, group: str):
-        self.rows, self.pixels, self.group = rows, pixels, group
+        self.rows, self.pixels = rows, pixels
+        self.truths = [dataclasses.replace(truth, group=group) for truth in rows.truths]
         self._placed: dict[type, Any] = {}
 
     def __len__(self) -> int:
-        return len(self.rows.truths)
+        return len(self.truths)
 
     def logits_of(self, predictor: BatchPredictor[Any]) -> np.ndarray:
-        """In the order of `rows.truths`. Predictors of one kind are fed from one place."""
+        """In the order of `truths`. Predictors of one kind are fed from one place."""
         kind = type(predictor)
         if kind not in self._placed:
             self._placed[kind] = predictor.place(self.pixels)
@@ -82,7 +83,7 @@ def _corrupted(
 class _Reader:
     """Keeps the answers, group by group of a batch: all groups of one, for many models, can take minutes."""
 
-    def __init__(self, total: int, predictor: BatchPredictor[Any], work: Work):
+    def __init__(self, predictor: BatchPredictor[Any], work: Work):
         """Raises `DataError` for a model of another input."""
         loaded = predictor.loaded
         if loaded.side_for(_STORED) != _SIDE:
@@ -91,15 +92,13 @@ class _Reader:
                 " `python -m data_prep suite imagenet_c --generate` stores them instead"
             )
         self._predictor, self._work = predictor, work
-        work.total = total
         self._answers = [as_answers(step.columns) for step in work.done()]
         self.done = sum(len(answers) + answers.num_left_out for answers in self._answers)
 
     def take(self, item: Corrupted) -> None:
-        of_group = [dataclasses.replace(truth, group=item.group) for truth in item.rows.truths]
         logits = item.logits_of(self._predictor)
-        check_finite(self._predictor.loaded, logits, [truth.file_name for truth in of_group])
-        answers = ARGMAX(Predictions(logits, None, of_group))
+        check_finite(self._predictor.loaded, logits, [truth.file_name for truth in item.truths])
+        answers = ARGMAX(Predictions(logits, None, item.truths))
         self._answers.append(answers)
         self._work.add(len(item), of_kept(answers))
 
@@ -113,7 +112,7 @@ def generated_corruptions_of(kinds: Sequence[str] = NAMES, severities: Sequence[
     def begin(predictor: BatchPredictor[Any], splits: Splits) -> Items:
         split, total = splits["val"], len(splits["val"].records) * len(kinds) * len(severities)
         after = partial(_corrupted, predictor, split, kinds, severities)
-        return Items(total, after, partial(_Reader, total), done_by=len)
+        return Items(total, after, _Reader, done_by=len, unit="corrupted images")
 
     return ByImage("imagenet_c, generated", begin, lambda predictor: predictor.batch_size)
 

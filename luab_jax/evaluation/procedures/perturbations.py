@@ -61,7 +61,7 @@ def _begin(predictor: BatchPredictor[Any], splits: Splits) -> Items:
         pixels = np.stack([evaluation_input(frame, preprocessing, SQUARES)[0] for frame in frames])
         return Video(kind, example.file_name, pixels)
 
-    return Items(len(videos), lambda start: on_all_hosts(read, videos[start:], threads), _Reader)
+    return Items(len(videos), lambda start: on_all_hosts(read, videos[start:], threads), _Reader, unit="videos")
 
 
 def check_strip(size: tuple[int, int], kind: str, file_name: str) -> None:

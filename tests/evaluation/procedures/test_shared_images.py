@@ -147,14 +147,13 @@ def corrupted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @of_each
-@pytest.mark.parametrize("count", [2, 3])
 def test_scores_are_those_of_each_alone_and_images_are_made_once(
-    name: str, count: int, data: Path, predictors: Any, decoded: Counter[bytes], corrupted: list[str]
+    name: str, data: Path, predictors: Any, decoded: Counter[bytes], corrupted: list[str]
 ) -> None:
-    models, splits, procedure = predictors(name, count), splits_of(name, data), PROCEDURES[name]
+    models, splits, procedure = predictors(name, 3), splits_of(name, data), PROCEDURES[name]
     apart = [procedure(model, splits) for model in models]
-    assert len({repr(scores) for scores in apart}) == count, "they must differ"
-    assert set(decoded.values()) == {count}
+    assert len({repr(scores) for scores in apart}) == 3, "they must differ"
+    assert set(decoded.values()) == {3}
     decoded.clear()
     corrupted.clear()
     assert procedure.together([(model, Work()) for model in models], splits) == apart
@@ -189,17 +188,36 @@ def test_each_goes_on_where_it_was(
 def test_an_interruption_in_the_middle_of_a_pass_loses_nothing_that_was_kept(
     name: str, data: Path, predictors: Any, decoded: Counter[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It reaches the second model: the first has kept as much or more."""
+    """It reaches the second model: the first has taken the same images, and has a step of its own at least."""
     monkeypatch.setattr(resume, "FLUSH_S", 0.0)
     models, splits, procedure = predictors(name, 2), splits_of(name, data), PROCEDURES[name]
-    expected = [procedure(model, splits) for model in models]
+    whole = [StoppedWork(tmp_path / f"whole {i}") for i in range(2)]
+    expected = [procedure(model, splits, work) for model, work in zip(models, whole, strict=True)]
     with pytest.raises(KeyboardInterrupt):
         procedure.together(
             [(models[0], StoppedWork(tmp_path / "0")), (models[1], StoppedWork(tmp_path / "1", at=2))], splits
         )
+    kept = [len(list(Work(epath.Path(tmp_path / str(i))).done())) for i in range(2)]
+    assert kept[0] >= 1
+    assert kept[1] == 2
     works = [StoppedWork(tmp_path / str(i)) for i in range(2)]
-    assert [len(list(Work(epath.Path(tmp_path / str(i))).done())) for i in range(2)][1] == 2
     assert procedure.together(list(zip(models, works, strict=True)), splits) == expected
+    assert [n + work.num_added for n, work in zip(kept, works, strict=True)] == [work.num_added for work in whole]
+
+
+def test_corruptions_go_on_within_the_short_last_batch(
+    data: Path, predictors: Any, corrupted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 images are two batches of 8 and one of 4, each under four corruptions."""
+    monkeypatch.setattr(resume, "FLUSH_S", 0.0)
+    name = "imagenet_c_generated"
+    procedure, splits, (first,) = PROCEDURES[name], splits_of(name, data), predictors(name, 1)
+    expected = procedure(first, splits)
+    with pytest.raises(KeyboardInterrupt):
+        procedure(first, splits, StoppedWork(tmp_path / "0", at=2 * 4 + 1))
+    corrupted.clear()
+    assert procedure(first, splits, work := StoppedWork(tmp_path / "0")) == expected
+    assert corrupted == ["contrast 3", "brightness 1", "brightness 3"] and work.num_added == 3
 
 
 class Diverged(Predictor):
@@ -275,15 +293,28 @@ def test_the_command_shares_them(
         assert kept["1"][suite.name][suite.headline] == float(alone[suite.name][suite.headline]), suite.name
 
 
-def test_corruptions_of_data_that_turns_out_to_have_no_score_are_not_kept(
-    data: Path, predictors: Any, tmp_path: Path
+@pytest.mark.parametrize("name", ["imagenet_c_generated", "imagenet_o_knn"])
+def test_work_on_data_that_turns_out_to_have_no_score_is_not_kept(
+    name: str, data: Path, predictors: Any, tmp_path: Path
 ) -> None:
-    """Their units are corrupted images, and not records."""
-    name = "imagenet_c_generated"
-    (first,), splits, work = predictors(name, 1), splits_of(name, data), Work(epath.Path(tmp_path / "work"), "", 20)
+    """Its units are corrupted images, or the images that are compared, and not the records of the splits."""
+    (first,), splits = predictors(name, 1), splits_of(name, data)
+    work = Work(epath.Path(tmp_path / "work"), "", 1 + sum(len(split.records) for split in splits.values()))
     with pytest.raises(DataError, match="no label"), work:
         PROCEDURES[name](first, splits, work)
         work.flush()
         assert (tmp_path / "work").exists()
         raise DataError("no label")
     assert not (tmp_path / "work").exists()
+
+
+def test_work_of_a_search_is_kept_whatever_its_count(data: Path, predictors: Any, tmp_path: Path) -> None:
+    """How many composites it needs is not known before, and may be the number of records by chance."""
+    name = "bgc_accuracy"
+    (first,), splits = predictors(name, 1), splits_of(name, data)
+    num_composites = PROCEDURES[name](first, splits)["forward_passes"]
+    work = Work(epath.Path(tmp_path / "work"), "", num_composites)
+    with pytest.raises(DataError, match="of another suite"), work:
+        PROCEDURES[name](first, splits, work)
+        raise DataError("of another suite")
+    assert (tmp_path / "work").exists()
