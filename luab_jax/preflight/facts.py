@@ -25,8 +25,9 @@ from luab_jax.io.console import format_seconds
 from luab_jax.preflight import hlo
 from luab_jax.preflight.hlo import ProgramText
 
-_FORMAT = 1
-"""Part of the hash: what is kept by another format is not found."""
+_FORMAT = 2
+"""Part of the hash: what is kept by another format is not found. To be raised where programs get other scopes, which
+facts are read from and a hash does not see, such as the trips of `luab_jax.augmentation.chosen`."""
 _LINE_EVERY_S = 30.0
 _LOOK_S = 0.5
 
@@ -87,8 +88,8 @@ def versions() -> dict[str, str]:
 
 
 Compiler = Callable[[jax.stages.Lowered, str, epath.Path | None], tuple[Facts, str | None]]
-"""Compiles a step with a title for whoever waits, and gives its facts and the text of the optimised program, which is
-None where the compiler found no room. What a compiler that crashes printed is kept at the path."""
+"""Compiles a step; gives its facts and the text of the optimised program, which is None where the compiler found no
+room. `title` names the step in progress messages. What a compiler that crashes printed is kept at the path."""
 
 
 def facts_of(
@@ -101,7 +102,7 @@ def facts_of(
 ) -> tuple[Facts, bool]:
     """Compiles, or finds what an earlier compilation of the same program said; the second tells which.
 
-    compiler: `compile_here` by default.
+    title: names the step in progress messages; compiler: `_compile_in_background` by default.
     """
     path = None if cache is None else cache / "preflight" / f"{program_hash(lowered, topology)}.json"
     if path is not None and (found := read_facts(path)) is not None:

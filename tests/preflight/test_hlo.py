@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from luab_jax.augmentation.chosen import expected_trips
+from luab_jax.augmentation.chosen import loop_scope
 from luab_jax.preflight import hlo
 from luab_jax.preflight.hlo import Collective
 
@@ -71,7 +71,7 @@ def test_a_loop_of_which_nothing_is_said_runs_as_often_as_its_counter_may_grow()
 
 def test_a_loop_as_long_as_the_data_make_it_runs_as_often_as_the_program_expects() -> None:
     body = "%body (q: f32[4]) -> f32[4] {\n" + fusion("a", 10) + "\n}\n"
-    scope = f"jit(step)/{expected_trips(7)}/while"
+    scope = f"jit(step)/{loop_scope(7)}/while"
     read = program(loop("body", None) + f', metadata={{op_name="{scope}"}}', body + FUSED)
     assert (read.cycles, read.num_unknown_loops) == (70, 0)
     inner = program(loop("body", None) + f', metadata={{op_name="{scope}/body/while"}}', body + FUSED)
