@@ -20,7 +20,7 @@ Commands = Any
 
 def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     """What `parse_args` does, but an unknown flag is refused with the nearest one of the command."""
-    arguments, unknown = parser().parse_known_args(argv)
+    arguments, unknown = make_parser().parse_known_args(argv)
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], [f"--{name}" for name in vars(arguments)], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -28,7 +28,7 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="python -m data_prep", description="`python -m data_prep COMMAND`: raw data in, prepared shards out."
     )
