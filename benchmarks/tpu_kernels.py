@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import re
+import sys
+import zlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from luab_jax.errors import DataError, reason_of
 from luab_jax.preflight import hlo
 from luab_jax.preflight.hlo import Kernel
 
 
 def purpose(kernel: Kernel) -> str:
     """By where in the step it was traced; forward and backward pass are below `jvp`."""
-    if "shard_map" in kernel.operation:
+    if re.search(r"\brand_augment\b", kernel.operation):
         return "RandAugment"
     if kernel.is_product:
         return "matrix products and convolutions, and what is fused with them"
@@ -26,13 +31,28 @@ def purpose(kernel: Kernel) -> str:
     return "optimiser, moving average, plan of the augmentation"
 
 
-def main() -> None:
+def read(path: Path) -> list[Kernel]:
+    """The kernels of a program that preflight kept. Raises `DataError`."""
+    try:
+        text = gzip.decompress(path.read_bytes()).decode()
+    except (OSError, EOFError, ValueError, zlib.error) as e:
+        raise DataError(f"{path}: no program that preflight kept ({reason_of(e)}); name a preflight/*.hlo.gz") from e
+    kernels = hlo.kernels(text)
+    if not kernels:
+        raise DataError(f"{path}: its compiler states no cycles; only a program for a TPU has them")
+    return kernels
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="FILE", type=Path)
     parser.add_argument("--top", type=int, default=20)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     for path in arguments.files:
-        kernels = hlo.kernels(gzip.decompress(path.read_bytes()).decode())
+        try:
+            kernels = read(path)
+        except DataError as e:
+            sys.exit(str(e))
         total = sum(kernel.cycles for kernel in kernels)
         print(f"{path.name}: {total:,} cycles")
         by_purpose: Counter[str] = Counter()

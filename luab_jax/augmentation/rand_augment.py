@@ -115,6 +115,7 @@ def moves(layer: Layer) -> Bool[Array, " b"]:
     return (layer.operation >= _NUMBER["rotate"]) & (layer.operation < NOTHING)
 
 
+@jax.named_scope("rand_augment")
 def rand_augment(
     images: Images,
     layers: tuple[Layer, Layer],
