@@ -15,6 +15,7 @@ from luab_jax.augmentation.chosen import expected_maximum, for_chosen, on_each_d
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.augmentation.plan import make_plan
 from luab_jax.augmentation.rand_augment import NOTHING, OPERATIONS, Layer, rand_augment
+from luab_jax.preflight import hlo
 from tests.augmentation.pictures import pictures
 
 IMAGES = jnp.asarray(pictures(8, 16), jnp.float32)
@@ -52,7 +53,10 @@ def test_devices_change_their_own_rows_as_one_device_does() -> None:
     augment = functools.partial(rand_augment, fill=(1.0, 2.0, 3.0))
     alone = jax.jit(augment)(IMAGES, plan.layers)
     rows = NamedSharding(Mesh(np.asarray(jax.devices()[:4]), ("data",)), P("data"))
-    spread = jax.jit(functools.partial(on_each_device, augment, rows))(IMAGES, plan.layers)
+    on_four = jax.jit(functools.partial(on_each_device, augment, rows), in_shardings=rows)
+    program = on_four.lower(IMAGES, plan.layers).compile()
+    assert hlo.read(program.as_text() or "").collectives == ()
+    spread = program(*jax.device_put((IMAGES, plan.layers), rows))
     assert np.array_equal(alone, spread) and not np.array_equal(alone, IMAGES)
     assert spread.sharding.is_equivalent_to(rows, 4)
 
