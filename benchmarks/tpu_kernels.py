@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from luab_jax.errors import DataError, reason_of
-from luab_jax.preflight import hlo
-from luab_jax.preflight.hlo import Kernel
+from luab_jax.preflight.kernels import Kernel, kernels
 
 
 def purpose(kernel: Kernel) -> str:
@@ -37,10 +36,10 @@ def read(path: Path) -> list[Kernel]:
         text = gzip.decompress(path.read_bytes()).decode()
     except (OSError, EOFError, ValueError, zlib.error) as e:
         raise DataError(f"{path}: no program that preflight kept ({reason_of(e)}); name a preflight/*.hlo.gz") from e
-    kernels = hlo.kernels(text)
-    if not kernels:
+    found = kernels(text)
+    if not found:
         raise DataError(f"{path}: its compiler states no cycles; only a program for a TPU has them")
-    return kernels
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,17 +49,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     for path in arguments.files:
         try:
-            kernels = read(path)
+            found = read(path)
         except DataError as e:
             sys.exit(str(e))
-        total = sum(kernel.cycles for kernel in kernels)
+        total = sum(kernel.cycles for kernel in found)
         print(f"{path.name}: {total:,} cycles")
         by_purpose: Counter[str] = Counter()
-        for kernel in kernels:
+        for kernel in found:
             by_purpose[purpose(kernel)] += kernel.cycles
         for name, cycles in by_purpose.most_common():
             print(f"  {cycles / total:6.1%}  {name}")
-        for kernel in sorted(kernels, key=lambda kernel: -kernel.cycles)[: arguments.top]:
+        for kernel in sorted(found, key=lambda kernel: -kernel.cycles)[: arguments.top]:
             print(f"  {kernel.cycles:12,} in {kernel.times:3}  {kernel.name}  {kernel.operation[-70:]}")
 
 

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from luab_jax.augmentation.chosen import loop_scope
 from luab_jax.preflight import hlo
 from luab_jax.preflight.hlo import Collective
+from luab_jax.preflight.hlo_text import shape_bytes
 
 
 def program(entry: str, others: str = "", partitions: int = 8) -> hlo.ProgramText:
@@ -88,18 +89,6 @@ def test_single_numbers_read_and_written_are_counted_wherever_they_are() -> None
     assert program(scatter).scattered == 5
 
 
-def test_kernels_have_the_cycles_of_the_program_and_say_whether_they_multiply() -> None:
-    inner = "%deep (q: f32[4]) -> f32[4] {\n  %d = f32[4]{0} convolution(%q, %q), dim_labels=b0f_0io->b0f\n}\n"
-    outer = "%outer (q: f32[4]) -> f32[4] {\n" + fusion("e", 9, calls="deep") + "\n}\n"
-    body = "%body (q: f32[4]) -> f32[4] {\n" + fusion("a", 10) + ', metadata={op_name="jit(step)/add"}\n}\n'
-    entry = loop("body", 3) + "\n" + fusion("m", 100, calls="outer")
-    text = f"HloModule jit_step\n\n{inner}{outer}{FUSED}{body}\nENTRY %main (p: f32[4]) -> f32[4] {{\n{entry}\n}}\n"
-    added, multiplied = hlo.kernels(text)
-    assert (added.cycles, added.times, added.operation, added.is_product) == (30, 3, "jit(step)/add", False)
-    assert (multiplied.cycles, multiplied.times, multiplied.operation, multiplied.is_product) == (100, 1, "", True)
-    assert hlo.read(text).cycles == 130
-
-
 def test_of_branches_the_longest_counts() -> None:
     others = "".join(f"%{n} (q: f32[4]) -> f32[4] {{\n" + fusion("a", c) + "\n}\n" for n, c in (("x", 3), ("y", 9)))
     assert program("  %c = f32[4]{0} conditional(%p, %p, %p), branch_computations={%x, %y}", others).cycles == 9
@@ -156,7 +145,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bytes_of_shapes(shape: str) -> None:
-    assert hlo.shape_bytes(shape) == SHAPES[shape]
+    assert shape_bytes(shape) == SHAPES[shape]
 
 
 def sent(kind: str, num_bytes: int, group_size: int) -> float:
