@@ -41,7 +41,7 @@ class CompilerApart:
         self._config, self._topology = config, topology
         self._counts = num_classes, num_examples
 
-    def __call__(self, lowered: Any, title: str, crashes: epath.Path | None) -> tuple[Facts, str | None]:
+    def __call__(self, lowered: Any, title: str, crashes: epath.Path | None) -> tuple[Facts, bytes | None]:
         """Raises `CompilerError` where the compiler crashes or fails."""
         start = time.monotonic()
         program = program_hash(lowered, self._topology)  # the child lowers anew: absent devices cannot be sent

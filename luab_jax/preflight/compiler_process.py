@@ -78,18 +78,18 @@ def answer(request: Request) -> None:
     try:
         topology = find(request.topology)
         from luab_jax.preflight.experiment import program_of
-        from luab_jax.preflight.facts import compile_here, program_hash, write_facts
+        from luab_jax.preflight.facts import compile_unread, program_hash, write_facts
         from luab_jax.training.program import lower_train_step
 
         _, program = program_of(request.config, topology, request.num_classes, request.num_examples)
         lowered = lower_train_step(program)
         if program_hash(lowered, request.topology) != request.program:
             raise ConfigError(_DIFFERS.format(request.title))
-        facts, text = compile_here(lowered)
+        facts, packed = compile_unread(lowered)
     except Exception as e:  # the asker raises it
         write_text(folder / FAILURE, json.dumps(_failure(e)._asdict()))
     else:
-        write_facts(folder / FACTS, facts, text)
+        write_facts(folder / FACTS, facts, packed)
 
 
 def _failure(error: Exception) -> Failure:
