@@ -1,4 +1,4 @@
-"""What stands over every table: the processor and the versions of what was measured. It imports none of them."""
+"""The header of every table: the processor and the versions of what was measured. It imports none of them."""
 
 from __future__ import annotations
 

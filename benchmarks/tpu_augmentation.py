@@ -9,11 +9,14 @@ for 64 of them, as `LIBTPU_INIT_ARGS="--xla_jf_dump_to=DIR --xla_jf_dump_llo_tex
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from luab_jax.augmentation.config import AugmentationConfig
+from luab_jax.errors import UserError
 from luab_jax.preflight import hlo
-from luab_jax.preflight.topology import Topology, find
+from luab_jax.preflight.topology import Topology, find, parse
 
 IMAGES_PER_CHIP, SIDE = 16, 224
 PARTS = {
@@ -51,16 +54,30 @@ def compiled(config: AugmentationConfig, topology: Topology) -> hlo.ProgramText:
     return hlo.read(step.lower(images, jax.eval_shape(lambda: jax.random.key(0))).compile().as_text() or "")
 
 
-def main() -> None:
+def tpu(name: str) -> tuple[Topology, float]:
+    """A topology and its clock in Hz. Raises `UserError`."""
+    if parse(name) is None:
+        raise UserError(f"--topology={name} is no TPU; name one, such as v5e:16x16, which need not be here")
+    topology = find(name)
+    assert topology.chip is not None
+    if topology.chip.clock_hz is None:
+        raise UserError(f"--topology={name}: nobody states the clock of {topology.chip.name}; v5e's is known")
+    return topology, topology.chip.clock_hz
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--topology", default="v5e:16x16")
-    topology = find(parser.parse_args().topology)
-    assert topology.chip is not None and topology.chip.clock_hz is not None
+    try:
+        topology, clock_hz = tpu(parser.parse_args(argv).topology)
+    except UserError as e:
+        sys.exit(str(e))
     print(f"{topology.name}, {IMAGES_PER_CHIP} images a chip\n{'':22}{'cycles ms':>12}{'scattered':>14}")
     for name, config in PARTS.items():
         text = compiled(config, topology)
-        assert text.cycles is not None
-        print(f"{name:22}{1e3 * text.cycles / topology.chip.clock_hz:12.2f}{text.scattered:14,}", flush=True)
+        if text.cycles is None:
+            sys.exit(f"{name}: the compiler of {topology.name} states no cycles; try v5e:16x16")
+        print(f"{name:22}{1e3 * text.cycles / clock_hz:12.2f}{text.scattered:14,}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from luab_jax.errors import UserError
 from luab_jax.preflight import hlo
 from luab_jax.preflight.chips import CHIPS
 from luab_jax.preflight.topology import find
@@ -36,7 +37,10 @@ def main() -> int:
     """Prints one line per chip."""
     print("| chip | operations per cycle | clock | share of peak |\n|---|---|---|---|")
     for name in NAMES:
-        topology = find(name)
+        try:
+            topology = find(name)
+        except UserError as e:
+            sys.exit(str(e))
         chip = CHIPS[name.partition(":")[0]]
         found = operations_per_cycle(topology.devices[0])
         assert chip.clock_hz is not None

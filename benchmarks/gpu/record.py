@@ -15,10 +15,10 @@ _START = time.perf_counter()
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """The options that all steps have."""
-    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--out", type=Path, default=Path("gpu_out"), help=f"folder of {RESULTS}, which is appended to")
-    made.add_argument("--rehearse", action="store_true", help="toy sizes that a CPU finishes in seconds")
-    return made
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("gpu_out"), help=f"folder of {RESULTS}, which is appended to")
+    parser.add_argument("--rehearse", action="store_true", help="toy sizes that a CPU finishes in seconds")
+    return parser
 
 
 class Results:

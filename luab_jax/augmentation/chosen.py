@@ -1,4 +1,4 @@
-"""An operation on some images of a batch, at the cost of those alone.
+"""Applies an operation to selected images without computing it for the rest.
 
 On a CPU and a TPU by a loop over the chosen images, whose number only the running program knows. A GPU would have to
 ask its host before every turn of such a loop, so it computes all images and selects.
@@ -29,12 +29,12 @@ def for_chosen(
     operation: Callable[..., Images],
     arguments: Any = (),
     *,
-    about: int | None = None,
+    expected_trips: int | None = None,
 ) -> Images:
     """operation(images, *arguments) where chosen, the images elsewhere.
 
     operation: for any number of images; of its arguments, trees of arrays, every row belongs to an image.
-    about: so many are chosen on the device that has most of them, usually.
+    expected_trips: expected number of selected images on the busiest device, for preflight.
     """
 
     def all_at_once(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
@@ -50,26 +50,32 @@ def for_chosen(
             changed = operation(own(images), *jax.tree.map(own, arguments))
             return jax.lax.dynamic_update_slice_in_dim(images, changed, places[number], 0)
 
-        with jax.named_scope("chosen" if about is None else expected_trips(about)):
+        with jax.named_scope("chosen" if expected_trips is None else loop_scope(expected_trips)):
             return jax.lax.fori_loop(0, jnp.sum(chosen), change, images)
 
     return jax.lax.platform_dependent(images, chosen, arguments, cuda=all_at_once, rocm=all_at_once, default=one_by_one)
 
 
-def expected_trips(count: int) -> str:
+def loop_scope(expected_trips: int) -> str:
     """The name of a scope around a loop of unknown length, by which `luab_jax.preflight.hlo` counts it."""
-    return f"about_{count}_trips"
+    return f"about_{expected_trips}_trips"
 
 
-def usual_most(chance: float, rows: int, devices: int) -> int:
-    """How many of `rows` images are chosen on the device with most of them: the expectation, to the next whole number.
+def expected_maximum(chance: float, rows: int, devices: int) -> int:
+    """Expected number of selected images on the busiest device, of `rows` on each, rounded to the nearest integer.
 
-    Images are chosen independently, each with `chance`.
+    Images are selected independently, each with `chance`. The number is part of what preflight caches, but the name of
+    a scope is not part of any cache key: a change here must raise `_FORMAT` in `luab_jax.preflight.facts`.
     """
-    below, expected = 0.0, 0.0
-    for count in range(rows):
-        below += math.comb(rows, count) * chance**count * (1.0 - chance) ** (rows - count)
-        expected += 1.0 - min(below, 1.0) ** devices
+    if chance <= 0.0 or chance >= 1.0:
+        return rows if chance > 0.0 else 0
+    # In logarithms: binomial coefficients exceed a float from 1,030 rows on.
+    chosen, other = math.log(chance), math.log1p(-chance)
+    at_least, expected = 0.0, 0.0
+    for count in range(rows, 0, -1):
+        ways = math.lgamma(rows + 1) - math.lgamma(count + 1) - math.lgamma(rows - count + 1)
+        at_least += math.exp(ways + count * chosen + (rows - count) * other)
+        expected += 1.0 - (1.0 - min(at_least, 1.0)) ** devices
     return round(expected)
 
 

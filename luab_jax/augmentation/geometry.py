@@ -136,6 +136,8 @@ def resample(images: Images, samplings: list[Sampling], fill: tuple[float, ...])
 
     images: whole levels. Bilinear, repeating the border for half a pixel, as PIL's Image.transform; cut off to whole
     levels. What one sampling moves off the image does not come back by the next.
+    samplings: |∂/∂x| + |∂/∂y| of either old coordinate, by all of them together, must not exceed `products.STEEPEST`,
+    or a TPU reads wrong pixels (`products.packed_at`). No two operations of RandAugment do.
     """
     side = images.shape[1]
     if images.shape[2] != side:

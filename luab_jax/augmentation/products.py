@@ -1,4 +1,4 @@
-"""Counting, tables and scattered reads by products of one-hot vectors, all of them exact.
+"""Exact histograms, table look-ups and gathers as one-hot matrix products.
 
 For TPUs, which read and write scattered numbers one at a time, at about 13 cycles each (as libtpu 0.0.42.1 compiles it
 for v5e). Their matrix unit is exact on these products: whole numbers up to 255 fit bfloat16, and of every sum

@@ -1,8 +1,8 @@
-"""Compiles in a process of its own, whose crash is told in one line.
+"""Compiles in a child process and reports its crash in one line.
 
-The TPU compiler has ended its process by SIGSEGV, in a thread of its own, after half an hour. Python cannot catch
-that, and all other experiments of a table would be lost with it. The child loads jax and lowers the step again, which
-takes seconds where compiling takes minutes; what is in the cache needs no child.
+The TPU compiler has ended its process by SIGSEGV in one of its own threads, after 5 minutes on one machine and 31 on a
+busy one. Python cannot catch that, and all other experiments of a table would be lost with it. The child loads jax and
+lowers the step again, which takes seconds where compiling takes minutes. What is cached needs no child.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from luab_jax.errors import CompilerError
 from luab_jax.io.atomic import write_bytes
 from luab_jax.io.console import format_seconds
 from luab_jax.preflight.compiler_process import FACTS, FAILURE, Request
-from luab_jax.preflight.facts import Facts, read_facts, versions, wait_until
+from luab_jax.preflight.facts import Facts, program_hash, read_facts, versions, wait_until
 
 COMMAND = (sys.executable, "-m", "luab_jax.preflight.compiler_process")
 _LAST_BYTES = 1 << 20
@@ -41,13 +41,13 @@ class CompilerApart:
         self._config, self._topology = config, topology
         self._counts = num_classes, num_examples
 
-    def __call__(self, lowered: Any, title: str, crashes: epath.Path | None) -> tuple[Facts, str | None]:
+    def __call__(self, lowered: Any, title: str, crashes: epath.Path | None) -> tuple[Facts, bytes | None]:
         """Raises `CompilerError` where the compiler crashes or fails."""
-        del lowered  # the child makes it anew: devices that are not there cannot be sent
         start = time.monotonic()
+        program = program_hash(lowered, self._topology)  # the child lowers anew: absent devices cannot be sent
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as printed:
-            request = Request(title, self._config, self._topology, *self._counts, folder)
-            with _started(request, printed) as child:
+            request = Request(title, program, self._config, self._topology, *self._counts, folder)
+            with _compiler_process(request, printed) as child:
                 wait_until(lambda seconds: _has_ended(child, seconds), title)
                 code = child.returncode
             found = read_facts(epath.Path(folder) / FACTS)
@@ -57,15 +57,15 @@ class CompilerApart:
             if failure.is_file():
                 raise _error_of(Failure(**json.loads(failure.read_text(encoding="utf-8"))), title)
             seconds = time.monotonic() - start
-            content = _last_of(printed)
+            content = _tail(printed)
         kept = crashes if content else None
         if kept is not None:
             write_bytes(kept, content, make_folder=True)
-        raise CompilerError(_crashed(code, title, seconds, content, kept))
+        raise CompilerError(_crash_message(code, title, seconds, content, kept))
 
 
 @contextlib.contextmanager
-def _started(request: Request, printed: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _compiler_process(request: Request, printed: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A child, which is killed where this process is interrupted, and ends by itself where it is killed."""
     child = subprocess.Popen(
         COMMAND,
@@ -100,16 +100,16 @@ def _error_of(failure: Failure, title: str) -> Exception:
     error = failure.error()
     if not isinstance(error, CompilerError):
         return error
-    return CompilerError(f"the TPU compiler failed on {title} ({error}); {_others()}")
+    return CompilerError(f"the TPU compiler failed on {title} ({error}); {_remedy()}")
 
 
-def _last_of(printed: IO[bytes]) -> bytes:
+def _tail(printed: IO[bytes]) -> bytes:
     """Of what the compiler printed: the stack of a crash is among it, for a report of the fault."""
     printed.seek(max(0, printed.seek(0, os.SEEK_END) - _LAST_BYTES))
     return printed.read()
 
 
-def _crashed(code: int, title: str, seconds: float, content: bytes, kept: epath.Path | None) -> str:
+def _crash_message(code: int, title: str, seconds: float, content: bytes, kept: epath.Path | None) -> str:
     more = "" if kept is None else f"; what it printed is in {kept}"
     when = f"after {format_seconds(seconds)}, compiling {title}"
     if code == -signal.SIGKILL:
@@ -119,10 +119,11 @@ def _crashed(code: int, title: str, seconds: float, content: bytes, kept: epath.
         )
     if code < 0:
         name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
-        return f"the TPU compiler crashed ({name}) {when}; {_others()}{more}"
+        return f"the TPU compiler crashed ({name}) {when}; {_remedy()}{more}"
     last = " ".join(content.decode(errors="replace").strip().splitlines()[-1:])[:300] or "it printed nothing"
     return f"the process of the TPU compiler ended with exit code {code} {when} ({last}){more}"
 
 
-def _others() -> str:
-    return f"libtpu {versions()['libtpu'] or '(none)'} has a fault there: try another topology, batch or libtpu"
+def _remedy() -> str:
+    libtpu = versions()["libtpu"] or "(not installed)"
+    return f"this may be a fault of libtpu {libtpu}: try another topology, batch or libtpu"

@@ -19,16 +19,26 @@ from etils import epath
 
 from luab_jax.config import Config, from_dict, to_dict
 from luab_jax.data.worker import Failure
+from luab_jax.errors import ConfigError
 from luab_jax.io.atomic import write_text
 
 FACTS, FAILURE = "facts.json", "failure.json"
 """Of the folder of the answer."""
 
 
+_DIFFERS = (
+    "the process that compiles {} makes another program of its config: if the config, a file that it names or this"
+    " package was edited meanwhile, run the command again; set options of jax in the environment (JAX_...), not in a"
+    " .py file, which that process does not read"
+)
+
+
 class Request(NamedTuple):
     """A step to compile, and where the answer goes."""
 
     title: str
+    program: str
+    """`program_hash` of what the asker lowered, under which it keeps the answer."""
     config: Config
     topology: str
     num_classes: int | None
@@ -61,22 +71,25 @@ def _end_with(stream: io.FileIO) -> None:
 
 
 def answer(request: Request) -> None:
-    """Compiles, and leaves what the compiler said, or the error."""
+    """Compiles what the asker lowered, and leaves what the compiler said, or the error."""
     from luab_jax.preflight.topology import find  # sets up what must come before jax
 
     folder = epath.Path(request.folder)
     try:
         topology = find(request.topology)
         from luab_jax.preflight.experiment import program_of
-        from luab_jax.preflight.facts import compile_here, write_facts
+        from luab_jax.preflight.facts import compile_unread, program_hash, write_facts
         from luab_jax.training.program import lower_train_step
 
         _, program = program_of(request.config, topology, request.num_classes, request.num_examples)
-        facts, text = compile_here(lower_train_step(program))
+        lowered = lower_train_step(program)
+        if program_hash(lowered, request.topology) != request.program:
+            raise ConfigError(_DIFFERS.format(request.title))
+        facts, packed = compile_unread(lowered)
     except Exception as e:  # the asker raises it
         write_text(folder / FAILURE, json.dumps(_failure(e)._asdict()))
     else:
-        write_facts(folder / FACTS, facts, text)
+        write_facts(folder / FACTS, facts, packed)
 
 
 def _failure(error: Exception) -> Failure:

@@ -25,8 +25,9 @@ from luab_jax.io.console import format_seconds
 from luab_jax.preflight import hlo
 from luab_jax.preflight.hlo import ProgramText
 
-_FORMAT = 1
-"""Part of the hash: what is kept by another format is not found."""
+_FORMAT = 2
+"""Part of the hash: what is kept by another format is not found. To be raised where programs get other scopes, which
+facts are read from and a hash does not see, such as the trips of `luab_jax.augmentation.chosen`."""
 _LINE_EVERY_S = 30.0
 _LOOK_S = 0.5
 
@@ -63,6 +64,7 @@ class Facts:
     flops: float | None
     """Operations per step and device as the compiler counts them: additions too, the body of a loop once."""
     text: ProgramText | None
+    """`None` where the program was refused, or its text was left unread."""
     refused: str = ""
     """Why, if the compiler found no room."""
     compile_s: float
@@ -86,9 +88,9 @@ def versions() -> dict[str, str]:
     return versions
 
 
-Compiler = Callable[[jax.stages.Lowered, str, epath.Path | None], tuple[Facts, str | None]]
-"""Compiles a step with a title for whoever waits, and gives its facts and the text of the optimised program, which is
-None where the compiler found no room. What a compiler that crashes printed is kept at the path."""
+Compiler = Callable[[jax.stages.Lowered, str, epath.Path | None], tuple[Facts, bytes | None]]
+"""Compiles a step; gives its facts and the text of the optimised program by gzip, which is None where the compiler
+found no room. `title` names the step in progress messages. What a compiler that crashes printed is kept at the path."""
 
 
 def facts_of(
@@ -101,15 +103,15 @@ def facts_of(
 ) -> tuple[Facts, bool]:
     """Compiles, or finds what an earlier compilation of the same program said; the second tells which.
 
-    compiler: `compile_here` by default.
+    title: names the step in progress messages; compiler: `_compile_in_background` by default.
     """
     path = None if cache is None else cache / "preflight" / f"{program_hash(lowered, topology)}.json"
     if path is not None and (found := read_facts(path)) is not None:
         return found[0], True
     crashes = None if path is None else path.with_suffix(".crash.txt")
-    facts, text = (compiler or _compile_in_background)(lowered, title, crashes)
+    facts, packed = (compiler or _compile_in_background)(lowered, title, crashes)
     if path is not None:
-        write_facts(path, facts, text)
+        write_facts(path, facts, packed)
     return facts, False
 
 
@@ -118,31 +120,41 @@ def _text_path(path: epath.Path) -> epath.Path:
     return path.with_suffix(".hlo.gz")
 
 
-def write_facts(path: epath.Path, facts: Facts, text: str | None) -> None:
+def write_facts(path: epath.Path, facts: Facts, packed: bytes | None) -> None:
     values = dataclasses.asdict(facts)
     del values["text"]
     contents = {path: (json.dumps(values, indent=1) + "\n").encode()}
-    if text is not None:
-        contents = {_text_path(path): gzip.compress(text.encode(), 6)} | contents  # what names it comes last
+    if packed is not None:
+        contents = {_text_path(path): packed} | contents  # what names it comes last
     for target, content in contents.items():
         write_bytes(target, content, make_folder=True)
 
 
-def read_facts(path: epath.Path) -> tuple[Facts, str | None] | None:
-    """With the text of the program; None where there is no entry, or a damaged one."""
+def read_facts(path: epath.Path) -> tuple[Facts, bytes | None] | None:
+    """With the text of the program by gzip; None where there is no entry, or a damaged one."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         memory = values.pop("memory")
         if memory is None:
             return Facts(memory=None, text=None, **values), None
-        text = gzip.decompress(_text_path(path).read_bytes()).decode()
-        return Facts(memory=Memory(**memory), text=hlo.read(text), **values), text
+        packed = _text_path(path).read_bytes()
+        return Facts(memory=Memory(**memory), text=_read(packed), **values), packed
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):
         return None
 
 
-def compile_here(lowered: jax.stages.Lowered) -> tuple[Facts, str | None]:
+def _read(packed: bytes) -> ProgramText:
+    return hlo.read(gzip.decompress(packed).decode())
+
+
+def compile_here(lowered: jax.stages.Lowered) -> tuple[Facts, bytes | None]:
     """By the compiler of this process, which a crash of it would end."""
+    facts, packed = compile_unread(lowered)
+    return facts if packed is None else dataclasses.replace(facts, text=_read(packed)), packed
+
+
+def compile_unread(lowered: jax.stages.Lowered) -> tuple[Facts, bytes | None]:
+    """Leaves the text of the program to whoever reads these facts."""
     start = time.monotonic()
     try:
         compiled: Any = lowered.compile()
@@ -162,12 +174,13 @@ def compile_here(lowered: jax.stages.Lowered) -> tuple[Facts, str | None]:
         peak=getattr(stats, "peak_memory_in_bytes", 0),
     )
     flops = float(cost["flops"]) if "flops" in cost else None
-    return Facts(memory=memory, flops=flops, text=hlo.read(text), compile_s=compile_s), text
+    packed = gzip.compress(text.encode(), 6)
+    return Facts(memory=memory, flops=flops, text=None, compile_s=compile_s), packed
 
 
 def _compile_in_background(
     lowered: jax.stages.Lowered, title: str, crashes: epath.Path | None
-) -> tuple[Facts, str | None]:
+) -> tuple[Facts, bytes | None]:
     del crashes  # nothing is left of this process then
     return _in_background(lambda: compile_here(lowered), title)
 

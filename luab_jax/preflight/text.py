@@ -216,7 +216,7 @@ def _notes(flights: Sequence[Preflight]) -> list[str]:
         ):
             notes.append(
                 f"{flight.name}: {flight.facts.text.scattered:,} scattered reads and writes of a device, for which the"
-                " compiler states no cycles, are not counted; a v5e takes about 13 for each"
+                " compiler states no cycles, are not counted (about 13 cycles each on a v5e; not known for others)"
             )
     chips = {flight.topology.chip.name: flight.topology.chip for flight in flights if flight.topology.chip}
     notes += [f"figures of {chip.name}: {chip.source}" for chip in chips.values()]

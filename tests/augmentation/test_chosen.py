@@ -11,10 +11,11 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from luab_jax.augmentation.chosen import for_chosen, on_each_device, usual_most
+from luab_jax.augmentation.chosen import expected_maximum, for_chosen, on_each_device
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.augmentation.plan import make_plan
 from luab_jax.augmentation.rand_augment import NOTHING, OPERATIONS, Layer, rand_augment
+from luab_jax.preflight import hlo
 from tests.augmentation.pictures import pictures
 
 IMAGES = jnp.asarray(pictures(8, 16), jnp.float32)
@@ -52,7 +53,10 @@ def test_devices_change_their_own_rows_as_one_device_does() -> None:
     augment = functools.partial(rand_augment, fill=(1.0, 2.0, 3.0))
     alone = jax.jit(augment)(IMAGES, plan.layers)
     rows = NamedSharding(Mesh(np.asarray(jax.devices()[:4]), ("data",)), P("data"))
-    spread = jax.jit(functools.partial(on_each_device, augment, rows))(IMAGES, plan.layers)
+    on_four = jax.jit(functools.partial(on_each_device, augment, rows), in_shardings=rows)
+    program = on_four.lower(IMAGES, plan.layers).compile()
+    assert hlo.read(program.as_text() or "").collectives == ()
+    spread = program(*jax.device_put((IMAGES, plan.layers), rows))
     assert np.array_equal(alone, spread) and not np.array_equal(alone, IMAGES)
     assert spread.sharding.is_equivalent_to(rows, 4)
 
@@ -67,9 +71,12 @@ def test_an_image_that_nothing_moves_keeps_every_level() -> None:
         assert np.array_equal(jax.jit(rand_augment, static_argnums=2)(image, layers, (0.0,) * 3), 255 - image)
 
 
-def test_the_usual_most_is_the_mean_of_the_largest_count() -> None:
+@pytest.mark.parametrize("rows", [16, 64, 1030, 4096, 65536])
+def test_the_expected_maximum_is_the_mean_of_the_largest_count(rows: int) -> None:
     rng = np.random.default_rng(0)
-    for chance, rows, devices in ((1 / 30, 16, 256), (0.3, 16, 256), (0.3, 64, 16)):
-        largest = rng.binomial(rows, chance, (4000, devices)).max(-1).mean()
-        assert usual_most(chance, rows, devices) == pytest.approx(largest, abs=0.55)
-    assert usual_most(0.5, 16, 1) == 8 and usual_most(0.0, 16, 8) == 0 and usual_most(1.0, 16, 8) == 16
+    for chance, devices in ((1 / 30, 256), (0.3, 256), (0.3, 16), (0.999, 2)):
+        largest = rng.binomial(rows, chance, (4000, devices)).max(-1)
+        error = 4 * largest.std() / 4000**0.5
+        assert expected_maximum(chance, rows, devices) == pytest.approx(largest.mean(), abs=0.5 + error)
+    assert expected_maximum(0.5, rows, 1) == rows // 2
+    assert expected_maximum(0.0, rows, 8) == 0 and expected_maximum(1.0, rows, 8) == rows

@@ -25,21 +25,32 @@ def test_counting_and_looking_up() -> None:
     assert np.array_equal(products.looked_up(values, table), tones.looked_up(values, table))
 
 
-def layer(operations: np.ndarray, sign: np.ndarray) -> Layer:
-    """At the largest level."""
-    return Layer(jnp.asarray(operations), jnp.ones(len(operations)), jnp.asarray(sign, jnp.float32))
+def layer(operations: np.ndarray, sign: np.ndarray, level: float = 1.0) -> Layer:
+    return Layer(jnp.asarray(operations), jnp.full(len(operations), level), jnp.asarray(sign, jnp.float32))
 
 
 _ALL = [(*pair, *signs) for pair in itertools.product(MOVES, MOVES) for signs in itertools.product((-1, 1), (-1, 1))]
-PAIRS = [layer(np.asarray(_ALL)[:, place], np.asarray(_ALL)[:, 2 + place]) for place in (0, 1)]
-"""All pairs of operations in all directions."""
+_OPERATIONS, _SIGNS = np.asarray(_ALL).T[:2], np.asarray(_ALL).T[2:]
+"""Of both layers: all pairs of operations in all directions."""
+
+
+def slopes(first: float, second: float) -> np.ndarray:
+    """The larger |∂/∂x| + |∂/∂y| of either old coordinate, of each of `_ALL` at these levels."""
+    maps = [sampling(layer(*of, level)).matrix for *of, level in zip(_OPERATIONS, _SIGNS, (first, second), strict=True)]
+    matrices = [np.asarray(matrix, np.float64) for matrix in maps]
+    return np.abs(matrices[0] @ matrices[1]).sum(-1).max(-1)
+
+
+def steepest_pair() -> int:
+    return int(slopes(1.0, 1.0).argmax())
 
 
 @pytest.mark.parametrize("side", [70, 24])
 def test_neighbours_of_moved_pixels(side: int) -> None:
-    """Of sides that blocks do not divide, or exceed."""
-    drawn = np.random.default_rng(side).permutation(len(PAIRS[0].level))[:12]
-    maps = [jax.tree.map(lambda column: column[drawn], sampling(each)) for each in PAIRS]
+    """Of sides that blocks do not divide, or exceed; of the steepest pair and some others at their largest levels."""
+    others = np.random.default_rng(side).permutation(len(_ALL))[:11]
+    drawn = np.asarray([steepest_pair(), *others])
+    maps = [sampling(layer(of[drawn], signs[drawn])) for of, signs in zip(_OPERATIONS, _SIGNS, strict=True)]
     sources = geometry._sources(maps, side)
     images = np.random.default_rng(0).integers(0, 256, (len(drawn), side, side, 3)).astype(np.float32)
     arguments = (jnp.asarray(images), sources.rows(side), sources.columns(side))
@@ -50,7 +61,10 @@ def test_neighbours_of_moved_pixels(side: int) -> None:
 
 
 def test_no_pair_of_operations_is_steeper_than_the_parts_of_an_image_allow() -> None:
-    """At their largest levels; a map's slopes grow with them."""
-    first, second = (np.asarray(sampling(each).matrix, np.float64) for each in PAIRS)
-    steepest = np.abs(first @ second).sum(-1).max()
-    assert 1.6 < steepest < products.STEEPEST
+    """At any levels: two rotations are steepest where they add up to 45 degrees, of 60."""
+    levels = np.linspace(0.0, 1.0, 9)
+    found = max(slopes(first, second).max() for first in levels for second in levels)
+    assert 1.6 < found < products.STEEPEST
+    assert found == slopes(1.0, 1.0)[steepest_pair()], "the pair that is drawn above"
+    names = {OPERATIONS[number].split("_")[0] for number in _OPERATIONS[:, steepest_pair()]}
+    assert names == {"rotate", "shear"}

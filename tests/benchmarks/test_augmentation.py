@@ -34,3 +34,10 @@ def test_parts_have_times_and_flops_and_a_recipe_its_share(
     # Forward 2 x 1.82 GFLOPs (He et al. 2016, table 1: 1.8 billion multiply-adds), backward twice that.
     assert name == "resnet18" and float(gigaflops) == pytest.approx(3 * 2 * 1.82, rel=0.1)
     assert 0 < float(share.rstrip("%")) < 5
+
+
+def test_rand_augment_is_counted_for_every_image() -> None:
+    """A loop over the chosen images would be counted once, for whatever batch."""
+    config = AugmentationConfig(rand_augment_magnitude=9.0)
+    two, four = (augmentation.count_flops(augmentation.traced_augmentation(config, size)) / size for size in (2, 4))
+    assert four == pytest.approx(two, rel=0.01)

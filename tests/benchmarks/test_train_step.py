@@ -8,9 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
+from benchmarks import train_step
+from luab_jax.byproducts.targets import Target
+from luab_jax.config import Config, DataConfig
+from luab_jax.data.transforms import Preprocessing
 from luab_jax.errors import ExitCode
+from luab_jax.models import attention
+from luab_jax.models.config import ModelConfig
 from tests.xla_flags import QUICK_TO_COMPILE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -84,3 +91,11 @@ def test_the_table_of_flops_has_a_row_for_a_model() -> None:
     # Forward 2 x 1.82 GFLOPs per image (He et al. 2016, table 1: 1.8 billion multiply-adds), backward twice that.
     assert float(baseline) == pytest.approx(1024 * 3 * 2 * 1.82e9 / 1e12, rel=0.1)
     assert 0 <= float(luab) - float(baseline) < 1e-3 * float(baseline) and 0 < float(more.rstrip("%")) < 0.1
+
+
+def test_attention_is_counted_where_cudnn_would_compute_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(batch_size=2, data=DataConfig(preprocessing=Preprocessing(image_size=32, resize_side=32)))
+    config.model = ModelConfig(name="vit_ti", embed_dim=16, depth=1, num_heads=2, patch_size=16)
+    expected = train_step.flops_of(config, Target.NONE, jax.devices()[:1])
+    monkeypatch.setattr(attention, "_has_cuda", lambda: True)
+    assert train_step.flops_of(config, Target.NONE, jax.devices()[:1]) == expected

@@ -11,9 +11,10 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from luab_jax.augmentation.chosen import expected_trips
+from luab_jax.augmentation.chosen import loop_scope
 from luab_jax.preflight import hlo
 from luab_jax.preflight.hlo import Collective
+from luab_jax.preflight.hlo_text import shape_bytes
 
 
 def program(entry: str, others: str = "", partitions: int = 8) -> hlo.ProgramText:
@@ -71,7 +72,7 @@ def test_a_loop_of_which_nothing_is_said_runs_as_often_as_its_counter_may_grow()
 
 def test_a_loop_as_long_as_the_data_make_it_runs_as_often_as_the_program_expects() -> None:
     body = "%body (q: f32[4]) -> f32[4] {\n" + fusion("a", 10) + "\n}\n"
-    scope = f"jit(step)/{expected_trips(7)}/while"
+    scope = f"jit(step)/{loop_scope(7)}/while"
     read = program(loop("body", None) + f', metadata={{op_name="{scope}"}}', body + FUSED)
     assert (read.cycles, read.num_unknown_loops) == (70, 0)
     inner = program(loop("body", None) + f', metadata={{op_name="{scope}/body/while"}}', body + FUSED)
@@ -82,22 +83,10 @@ def test_single_numbers_read_and_written_are_counted_wherever_they_are() -> None
     body = "%body (q: f32[4]) -> f32[4] {\n  %g = f32[6,2]{1,0} gather(%q, %i), slice_sizes={1,2}\n}\n"
     assert program(loop("body", 5), body).scattered == 5 * 6
     read = jax.jit(lambda x, i: x.at[i].add(1)[i[:3]]).lower(jnp.zeros((9, 4)), jnp.arange(5)).compile().as_text()
-    assert hlo.read(read or "").scattered in (3, 8)  # a CPU's compiler makes a loop of a scatter
+    assert hlo.read(read or "").scattered == 3  # of the gather; a CPU's compiler makes a loop of the scatter
     scatter = """  %u = f32[5,4]{1,0} parameter(1)
   %s = f32[9,4]{1,0} scatter(%p, %i, %u), update_window_dims={1}, to_apply=%add"""
     assert program(scatter).scattered == 5
-
-
-def test_kernels_have_the_cycles_of_the_program_and_say_whether_they_multiply() -> None:
-    inner = "%deep (q: f32[4]) -> f32[4] {\n  %d = f32[4]{0} convolution(%q, %q), dim_labels=b0f_0io->b0f\n}\n"
-    outer = "%outer (q: f32[4]) -> f32[4] {\n" + fusion("e", 9, calls="deep") + "\n}\n"
-    body = "%body (q: f32[4]) -> f32[4] {\n" + fusion("a", 10) + ', metadata={op_name="jit(step)/add"}\n}\n'
-    entry = loop("body", 3) + "\n" + fusion("m", 100, calls="outer")
-    text = f"HloModule jit_step\n\n{inner}{outer}{FUSED}{body}\nENTRY %main (p: f32[4]) -> f32[4] {{\n{entry}\n}}\n"
-    added, multiplied = hlo.kernels(text)
-    assert (added.cycles, added.times, added.operation, added.is_product) == (30, 3, "jit(step)/add", False)
-    assert (multiplied.cycles, multiplied.times, multiplied.operation, multiplied.is_product) == (100, 1, "", True)
-    assert hlo.read(text).cycles == 130
 
 
 def test_of_branches_the_longest_counts() -> None:
@@ -156,7 +145,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bytes_of_shapes(shape: str) -> None:
-    assert hlo.shape_bytes(shape) == SHAPES[shape]
+    assert shape_bytes(shape) == SHAPES[shape]
 
 
 def sent(kind: str, num_bytes: int, group_size: int) -> float:

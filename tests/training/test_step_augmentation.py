@@ -193,17 +193,18 @@ def test_a_step_is_the_same_on_one_device_and_on_eight() -> None:
 
 
 def test_microbatches_mix_the_same_pairs_and_divide_by_the_whole_batchs_targets() -> None:
-    """With a model that has no statistics of the batch, the gradient is that of the whole.
+    """On several devices too, where each loops over its own rows of a microbatch that RandAugment chose.
 
-    Repeated crops keep partners four rows apart, so that four microbatches leave the pairs as they are.
+    With a model that has no statistics of the batch, the gradient is that of the whole. Repeated crops keep partners
+    four rows apart, so that four microbatches leave the pairs as they are.
     """
-    config = experiment(dataclasses.replace(PASTED, erasing=0.25, repeats=3))
+    config = experiment(dataclasses.replace(PASTED, erasing=0.25, repeats=3, rand_augment_magnitude=9.0))
     config.model = dataclasses.replace(MODEL, name="vit_ti", width=None, stage_sizes=None, stem=Stem.IMAGENET)
     config.model = dataclasses.replace(config.model, embed_dim=8, depth=1, num_heads=1, patch_size=8)
     batch = batch_of(config, weighted=True)
     whole = one_step(config, batch)
     config.accumulation_steps = 4
-    parts = one_step(config, batch)
+    parts = one_step(config, batch, devices=2)
     for one, other in zip(jax.tree.leaves(whole[0].params), jax.tree.leaves(parts[0].params), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
     for name, value in summarise([whole[1]]).items():
