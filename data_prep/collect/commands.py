@@ -289,7 +289,7 @@ def _serve_until_stopped(
 
     try:
         serve(project, host=host, port=port, public_url=public_url, trusted_proxies=trusted_proxies, ready=ready)
-    except KeyboardInterrupt:  # uvicorn has finished its requests and passes the signal on
+    except KeyboardInterrupt:  # once uvicorn has finished its requests
         print("stopped; all work received so far is saved", file=sys.stderr)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 
 import uvicorn
@@ -22,7 +24,7 @@ _STOP_S = 5
 
 
 def serve(project: Project, *, host: str, port: int, public_url: str, trusted_proxies: str, ready=None) -> None:
-    """Serves until it is stopped by SIGINT or SIGTERM. `ready(site)` is called when the address is bound."""
+    """Serves until SIGINT or SIGTERM, then raises `KeyboardInterrupt`. `ready(site)`: once the address is bound."""
     with contextlib.ExitStack() as stack:
         if project.is_sqlite:
             stack.enter_context(only_server(project.lock_path))
@@ -48,9 +50,29 @@ def serve(project: Project, *, host: str, port: int, public_url: str, trusted_pr
             h11_max_incomplete_event_size=64 << 10,
         )
         server = uvicorn.Server(settings)
-        if ready is not None:
-            ready(site)
-        server.run(sockets=[bound])
+        with _ended_by_signals(server):
+            if ready is not None:
+                ready(site)
+            server.run(sockets=[bound])
+    if server.should_exit:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Signals ask the server to end from now on, not only once it listens to them itself.
+
+    What a signal raises while the event loop is being made can be lost, and the server then goes on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from data_prep.collect.simulate.faults import Server, Verdict, judge, work_and_k
 from data_prep.collect.simulate.run import FAULTS, Crowd, Truth
 from data_prep.collect.sqlite import SqliteEngine
 from data_prep.collect.store import DiskFullError, Store, value
+from data_prep.collect.web.server import serve
 from data_prep.collect.web.site import Site
 from tests.data_prep.collect.conftest import App, Make, new_database, run, write_pictures
 
@@ -53,6 +54,26 @@ def test_a_server_that_is_killed_loses_nothing(make_project: Make, tmp_path: Pat
     assert verdict.kills == 3 and verdict.pages == len(ledgers) > 4
     done = export(project, store, tmp_path / "out")
     assert done.counts["pages_exported"] == verdict.pages, "everything submitted is exported once"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_as_soon_as_the_address_is_bound_ends_a_server(make_project: Make, number: int) -> None:
+    """A supervisor that stops what it has just started; what a signal raises while the loop is made can be lost."""
+    project, store = make_project()
+    store.close()
+    before, told = signal.signal(number, signal.default_int_handler), []
+
+    def ready(site: Site) -> None:
+        signal.raise_signal(number)
+        told.append(site.public_url)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            serve(project, host="127.0.0.1", port=0, public_url="", trusted_proxies="", ready=ready)
+        assert told, "the signal waits until the server can end"
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_two_servers_share_one_postgresql_while_one_of_them_is_killed(
