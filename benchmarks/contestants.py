@@ -7,6 +7,7 @@ leaves the normalisation to the accelerator, as tf.data's users do; the loaders 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from PIL import Image
 from luab_jax.byproducts.records import Size
 from luab_jax.byproducts.targets import Target
 from luab_jax.data.dataset import PreparedSplit
+from luab_jax.data.gpu_jpeg import GpuJpegs
 from luab_jax.data.pipeline import Augmentation, Reading, train_batches
 from luab_jax.data.transforms import EncodedImage, ResizeFilter, crop_and_resize, sample_crop
 
@@ -30,19 +32,25 @@ Contestant = Callable[[int], Iterator[int]]
 """From the number of threads (or worker processes) to batches."""
 
 
-def ours(split: PreparedSplit, filter: ResizeFilter) -> Contestant:
-    """The whole road: TFRecord with its CRC, record, crop, byproduct targets, batch."""
+def ours(
+    split: PreparedSplit, filter: ResizeFilter, *, workers: bool = False, gpu: GpuJpegs | None = None
+) -> Contestant:
+    """The whole road: TFRecord with its CRC, record, crop, byproduct targets, batch; by threads or worker processes."""
 
     def run(threads: int) -> Iterator[int]:
+        prefetched = 2 * BATCH * threads
         batches = train_batches(
             split,
-            augmentation=Augmentation(image_size=SIDE, filter=filter),
+            augmentation=Augmentation(image_size=SIDE, filter=filter, gpu=gpu),
             target=Target.CLICK_LAST,
             seed=SEED,
             batch_size=BATCH,
-            reading=Reading(num_threads=threads, prefetch_examples=2 * BATCH * threads),
+            reading=Reading(workers=threads, prefetch_examples=prefetched)
+            if workers
+            else Reading(num_threads=threads, prefetch_examples=prefetched, on_gpu=gpu is not None),
         )
-        return (len(batch.labels) for batch in batches)
+        with contextlib.closing(batches):
+            yield from (len(batch.labels) for batch in batches)
 
     return run
 

@@ -1,15 +1,16 @@
-"""nvJPEG on the same photos: whole images by torchvision, and by nvImageCodec whole and as random crops.
+"""nvJPEG on the same photos: decoding alone, training batches by `config.data.decoder=nvjpeg`, and whose pixels differ.
 
     python -m benchmarks.gpu.nvjpeg --photos=DIR --out=DIR
 
-Decoding alone, without the resize: what the GPU could take off the cores of the host.
-`config.data.decoder=nvjpeg` decodes whole images so, and crops them on the host.
+Decoding alone leaves the pixels on the GPU. The loader decodes whole images there, and crops and resizes on the host.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +19,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import photos as measured
+from benchmarks.contestants import ours
 from benchmarks.gpu.jax_results import installed
+from benchmarks.gpu.reading import prepared
+from benchmarks.gpu.reading import rate as loader_rate
 from benchmarks.gpu.record import Results, parser
-from luab_jax.byproducts.records import Size
-from luab_jax.data.transforms import sample_crop
+from luab_jax.data import gpu_jpeg
+from luab_jax.data.gpu_jpeg import GpuJpegs
+from luab_jax.data.transforms import EncodedImage, PixelBox, ResizeFilter
+from luab_jax.errors import UserError
 
 BATCH = 128
 
@@ -50,21 +56,14 @@ def by_torchvision(device: str) -> Callable[[list[bytes]], int]:
     return decode
 
 
-def by_nvimgcodec(*, crops: bool, cpu: bool) -> Callable[[list[bytes]], int]:
+def by_nvimgcodec(*, cpu: bool) -> Callable[[list[bytes]], int]:
     library: Any = importlib.import_module("nvidia.nvimgcodec")
     options = {"device_id": library.NVIMGCODEC_DEVICE_CPU_ONLY, "backends": [library.Backend(library.CPU_ONLY)]}
     decoder = library.Decoder(**(options if cpu else {}))
     parameters = library.DecodeParams(apply_exif_orientation=False, color_spec=library.ColorSpec.SRGB)
-    rng = np.random.default_rng(0)
-
-    def crop(stream: Any) -> Any:
-        box = sample_crop(rng, Size(stream.width, stream.height), (0.08, 1.0))
-        region = library.Region(box.top, box.left, box.top + box.height, box.left + box.width)
-        return stream.get_sub_code_stream(region=region)
 
     def decode(photos: list[bytes]) -> int:
-        streams = [library.CodeStream(photo) for photo in photos]
-        images = decoder.decode([crop(stream) for stream in streams] if crops else streams, params=parameters)
+        images = decoder.decode([library.CodeStream(photo) for photo in photos], params=parameters)
         done = sum(image is not None for image in images)
         if done < len(photos):
             raise RuntimeError(f"{len(photos) - done} of {len(photos)} images could not be decoded")
@@ -73,21 +72,56 @@ def by_nvimgcodec(*, crops: bool, cpu: bool) -> Callable[[list[bytes]], int]:
     return decode
 
 
+def add_loader(photos: Path, results: Results, *, rehearse: bool) -> None:
+    """Batches of random crops by threads, as many as cores; the CPU decodes in a rehearsal."""
+    cores = len(os.sched_getaffinity(0))
+    gpu = None if rehearse else GpuJpegs((0,))
+    with tempfile.TemporaryDirectory() as folder:
+        contestant = ours(prepared(photos, Path(folder)), ResizeFilter.BICUBIC, gpu=gpu)
+        images_per_s, cpu_ms = loader_rate(contestant, cores, 0.3 if rehearse else 4.0)
+    name = f"training batches, {cores} threads"
+    results.add(name, decoder=name, images_per_s=images_per_s, cpu_ms=cpu_ms)
+
+
+def add_differences(encoded: list[bytes], results: Results) -> None:
+    """Of whole images, from the pixels that the CPU decodes."""
+    images = [EncodedImage(photo, "") for photo in encoded]
+    differences = []
+    for image, pixels in zip(images, GpuJpegs((0,)).whole([image.jpeg for image in images]), strict=True):
+        if pixels is not None:
+            differences.append(gpu_jpeg.measure(pixels, image.region(PixelBox(0, 0, *image.size))))
+    results.add(
+        "difference from the CPU's pixels",
+        asked=sum(gpu_jpeg.for_gpu(image.jpeg) for image in images),
+        decoded=len(differences),
+        tolerated=sum(difference.is_tolerated for difference in differences),
+        mean_levels=float(np.mean([difference.mean for difference in differences])),
+        largest_share=max(difference.share for difference in differences),
+    )
+
+
 def measure(photos: Path, results: Results, *, rehearse: bool) -> None:
+    if not (rehearse or gpu_jpeg.load()):
+        raise UserError("nvImageCodec cannot be loaded with its decoders for GPUs")
     encoded = [path.read_bytes() for path in measured.list_photos(photos)]
-    makers: dict[str, Callable[[], Callable[[list[bytes]], int]]] = {
-        "nvImageCodec, whole images": lambda: by_nvimgcodec(crops=False, cpu=rehearse),
-        "nvImageCodec, random crops": lambda: by_nvimgcodec(crops=True, cpu=rehearse),
+    seconds, batch = (0.2, 8) if rehearse else (3.0, BATCH)
+
+    def add_rate(name: str, make: Callable[[], Callable[[list[bytes]], int]]) -> None:
+        results.add(name, decoder=name, images_per_s=rate(make(), encoded, seconds, batch))
+
+    parts: dict[str, Callable[[], None]] = {
+        "training batches": lambda: add_loader(photos, results, rehearse=rehearse),
+        "difference from the CPU's pixels": lambda: None if rehearse else add_differences(encoded, results),
+        "nvImageCodec": lambda: add_rate("nvImageCodec, whole images", lambda: by_nvimgcodec(cpu=rehearse)),
     }
     if importlib.util.find_spec("torchvision"):
-        makers["torchvision, whole images"] = lambda: by_torchvision("cpu" if rehearse else "cuda")
-    for name, make in makers.items():
+        by_torch = by_torchvision("cpu" if rehearse else "cuda")
+        parts["torchvision"] = lambda: add_rate("torchvision, whole images", lambda: by_torch)
+    for name, part in parts.items():
         try:
-            images_per_s = rate(make(), encoded, 0.2 if rehearse else 3.0, 8 if rehearse else BATCH)
+            part()
         except Exception as e:  # one decoder that is not there must not cost the others
             results.failed(name, e)
-            continue
-        results.add(name, decoder=name, images_per_s=images_per_s)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Applies an operation to selected images without computing it for the rest.
 
 On a CPU and a TPU by a loop over the chosen images, whose number only the running program knows. A GPU would have to
-ask its host before every turn of such a loop, so it computes all images and selects.
+ask its host before every turn of such a loop. It takes out as many images as are hardly ever exceeded, and asks once
+whether they are; then it computes all and selects.
 
 A loop must see the images of one device: see `on_each_device`. It is then as long as the device has chosen images, and
 a step waits for the device with most of them; how many those usually are is written into the program, for preflight.
@@ -29,16 +30,29 @@ def for_chosen(
     operation: Callable[..., Images],
     arguments: Any = (),
     *,
-    expected_trips: int | None = None,
+    chance: float = 1.0,
+    devices: int = 1,
 ) -> Images:
     """operation(images, *arguments) where chosen, the images elsewhere.
 
     operation: for any number of images; of its arguments, trees of arrays, every row belongs to an image.
-    expected_trips: expected number of selected images on the busiest device, for preflight.
+    chance: of an image to be chosen. devices: that take a share of the batch; used only for preflight's estimate.
     """
 
     def all_at_once(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
         return jnp.where(chosen[:, None, None, None], operation(images, *arguments), images)
+
+    def few_at_once(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
+        room = room_for(chance, len(images))
+        if 2 * room > len(images):
+            return all_at_once(images, chosen, arguments)
+
+        def few(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
+            places = jnp.flatnonzero(chosen, size=room, fill_value=len(images))
+            own = jax.tree.map(lambda rows: rows.at[places].get(mode="clip"), (images, *arguments))
+            return images.at[places].set(operation(*own), mode="drop")
+
+        return jax.lax.cond(jnp.sum(chosen) > room, all_at_once, few, images, chosen, arguments)
 
     def one_by_one(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
         places = jnp.argsort(~chosen, stable=True)
@@ -50,10 +64,16 @@ def for_chosen(
             changed = operation(own(images), *jax.tree.map(own, arguments))
             return jax.lax.dynamic_update_slice_in_dim(images, changed, places[number], 0)
 
-        with jax.named_scope("chosen" if expected_trips is None else loop_scope(expected_trips)):
+        with jax.named_scope(loop_scope(expected_maximum(chance, len(images), devices))):
             return jax.lax.fori_loop(0, jnp.sum(chosen), change, images)
 
-    return jax.lax.platform_dependent(images, chosen, arguments, cuda=all_at_once, rocm=all_at_once, default=one_by_one)
+    return jax.lax.platform_dependent(images, chosen, arguments, cuda=few_at_once, rocm=few_at_once, default=one_by_one)
+
+
+def room_for(chance: float, rows: int) -> int:
+    """For the chosen of so many images: more are chosen less than once in a hundred million batches."""
+    mean = chance * rows
+    return min(rows, math.ceil(mean + 6.0 * math.sqrt(mean) + 6.0))
 
 
 def loop_scope(expected_trips: int) -> str:

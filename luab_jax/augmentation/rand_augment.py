@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from luab_jax.augmentation import geometry, tones
-from luab_jax.augmentation.chosen import expected_maximum, for_chosen
+from luab_jax.augmentation.chosen import for_chosen
 from luab_jax.augmentation.colour import Images
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.augmentation.geometry import Sampling
@@ -67,10 +67,10 @@ def draw_layer(key: Key[Array, ""], config: AugmentationConfig) -> Any:
     return Layer(jnp.where(carried_out, operation, NOTHING), level, direction)
 
 
-def recolour(images: Images, layer: Layer, expected_trips: int | None = None) -> Images:
+def recolour(images: Images, layer: Layer, chance: float = 1.0, devices: int = 1) -> Images:
     """The layer's operation where it is one on colours; whole levels in, whole levels out.
 
-    Operations that cost little are computed for all images. expected_trips: see `for_chosen`, of one operation.
+    Operations that cost little are computed for all images. chance and devices: see `for_chosen`, of one operation.
     """
     level = layer.level
     factor = jnp.maximum(0.1, 1.0 + 0.9 * layer.sign * level)
@@ -78,8 +78,8 @@ def recolour(images: Images, layer: Layer, expected_trips: int | None = None) ->
     def chosen(name: str) -> Bool[Array, " b"]:
         return layer.operation == _NUMBER[name]
 
-    images = for_chosen(images, chosen("equalize"), tones.equalize, expected_trips=expected_trips)
-    images = for_chosen(images, chosen("sharpen"), tones.sharpen, (factor,), expected_trips=expected_trips)
+    images = for_chosen(images, chosen("equalize"), tones.equalize, chance=chance, devices=devices)
+    images = for_chosen(images, chosen("sharpen"), tones.sharpen, (factor,), chance=chance, devices=devices)
     results = {
         "autocontrast": tones.autocontrast(images),
         "invert": tones.invert(images),
@@ -128,17 +128,16 @@ def rand_augment(
 
     fill: levels of the pixels that come from outside. A layer is either colour or geometry, so colours before the
     resampling and colours after it keep the order of the layers.
-    probability: of `draw_layer`; devices: that take a share of the batch. Used only for preflight's estimate.
+    probability: of `draw_layer`; devices: that take a share of the batch.
     """
     first, second = layers
     of_one = probability / len(OPERATIONS)
-    of_colour = expected_maximum(of_one, len(images), devices)
-    of_moves = expected_maximum(1.0 - (1.0 - _NUM_MOVES * of_one) ** 2, len(images), devices)
-    images = recolour(images, first, of_colour)
+    of_moves = 1.0 - (1.0 - _NUM_MOVES * of_one) ** 2
+    images = recolour(images, first, of_one, devices)
 
     def resample(images: Images, *samplings: Sampling) -> Images:
         return geometry.resample(images, list(samplings), fill)
 
     maps = (sampling(first), sampling(second))
-    images = for_chosen(images, moves(first) | moves(second), resample, maps, expected_trips=of_moves)
-    return recolour(images, second, of_colour)
+    images = for_chosen(images, moves(first) | moves(second), resample, maps, chance=of_moves, devices=devices)
+    return recolour(images, second, of_one, devices)

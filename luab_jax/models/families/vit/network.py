@@ -291,9 +291,10 @@ def _row_by_row(tokens: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
     """Tokens as they are, and so in memory.
 
     For the sake of the class token's concatenation a TPU's compiler may lay out all blocks' tokens by position first,
-    and by turns where paths are dropped, and copy them for attention and back.
+    and by turns where paths are dropped, and copy them for attention and back. A GPU's does so with those of ViT-Ti,
+    the batch last.
     """
-    if not fills_lanes(tokens.shape[-1]):
+    if not (gpu.is_tuned_for() or fills_lanes(tokens.shape[-1])):
         return tokens
     return with_layout_constraint(tokens, Layout(major_to_minor=(0, 1, 2)))
 
