@@ -10,6 +10,7 @@ a step waits for the device with most of them; how many those usually are is wri
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,12 +23,13 @@ from jaxtyping import Array, Bool
 from luab_jax.augmentation.colour import Images
 
 T = TypeVar("T")
+Operation = Callable[..., Images]
 
 
 def for_chosen(
     images: Images,
     chosen: Bool[Array, " b"],
-    operation: Callable[..., Images],
+    operation: Operation,
     arguments: Any = (),
     *,
     chance: float = 1.0,
@@ -38,36 +40,42 @@ def for_chosen(
     operation: for any number of images; of its arguments, trees of arrays, every row belongs to an image.
     chance: of an image to be chosen. devices: that take a share of the batch; used only for preflight's estimate.
     """
+    room = room_for(chance, len(images))
+    on_gpu = functools.partial(few_at_once, operation, room) if 2 * room <= len(images) else _all_at_once(operation)
+    looped = functools.partial(_one_by_one, operation, loop_scope(expected_maximum(chance, len(images), devices)))
+    return jax.lax.platform_dependent(images, chosen, arguments, cuda=on_gpu, rocm=on_gpu, default=looped)
 
-    def all_at_once(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
+
+def _all_at_once(operation: Operation) -> Operation:
+    def run(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
         return jnp.where(chosen[:, None, None, None], operation(images, *arguments), images)
 
-    def few_at_once(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
-        room = room_for(chance, len(images))
-        if 2 * room > len(images):
-            return all_at_once(images, chosen, arguments)
+    return run
 
-        def few(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
-            places = jnp.flatnonzero(chosen, size=room, fill_value=len(images))
-            own = jax.tree.map(lambda rows: rows.at[places].get(mode="clip"), (images, *arguments))
-            return images.at[places].set(operation(*own), mode="drop")
 
-        return jax.lax.cond(jnp.sum(chosen) > room, all_at_once, few, images, chosen, arguments)
+def few_at_once(operation: Operation, room: int, images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
+    """Takes out as many images as there is room for, the chosen ones among them; computes all if there are more."""
 
-    def one_by_one(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
-        places = jnp.argsort(~chosen, stable=True)
+    def few(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
+        places = jnp.flatnonzero(chosen, size=room, fill_value=len(images))
+        own = jax.tree.map(lambda rows: rows.at[places].get(mode="clip"), (images, *arguments))
+        return images.at[places].set(operation(*own), mode="drop")
 
-        def change(number: Array, images: Images) -> Images:
-            def own(rows: Array) -> Array:
-                return jax.lax.dynamic_slice_in_dim(rows, places[number], 1)
+    return jax.lax.cond(jnp.sum(chosen) > room, _all_at_once(operation), few, images, chosen, arguments)
 
-            changed = operation(own(images), *jax.tree.map(own, arguments))
-            return jax.lax.dynamic_update_slice_in_dim(images, changed, places[number], 0)
 
-        with jax.named_scope(loop_scope(expected_maximum(chance, len(images), devices))):
-            return jax.lax.fori_loop(0, jnp.sum(chosen), change, images)
+def _one_by_one(operation: Operation, scope: str, images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
+    places = jnp.argsort(~chosen, stable=True)
 
-    return jax.lax.platform_dependent(images, chosen, arguments, cuda=few_at_once, rocm=few_at_once, default=one_by_one)
+    def change(number: Array, images: Images) -> Images:
+        def own(rows: Array) -> Array:
+            return jax.lax.dynamic_slice_in_dim(rows, places[number], 1)
+
+        changed = operation(own(images), *jax.tree.map(own, arguments))
+        return jax.lax.dynamic_update_slice_in_dim(images, changed, places[number], 0)
+
+    with jax.named_scope(scope):
+        return jax.lax.fori_loop(0, jnp.sum(chosen), change, images)
 
 
 def room_for(chance: float, rows: int) -> int:

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from luab_jax.augmentation.chosen import expected_maximum, for_chosen, on_each_device
+from luab_jax.augmentation.chosen import expected_maximum, few_at_once, for_chosen, on_each_device, room_for
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.augmentation.plan import make_plan
 from luab_jax.augmentation.rand_augment import NOTHING, OPERATIONS, Layer, rand_augment
@@ -33,13 +34,42 @@ def test_each_chosen_image_is_changed_with_its_own_arguments(chosen: list[int]) 
     assert np.array_equal(found, np.where(mask[:, None, None, None], scaled(IMAGES, factors), IMAGES))
 
 
-def test_a_gpu_computes_all_images_without_a_loop() -> None:
+@pytest.mark.parametrize("chosen", [[], [0], [7, 2], [7, 2, 3], list(range(8))])
+def test_with_room_for_two_others_are_computed_all_at_once(chosen: list[int]) -> None:
+    mask, factors = np.isin(np.arange(8), chosen), jnp.arange(8.0)
+    computed: list[int] = []
+
+    def scaled(images: jax.Array, factors: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda: computed.append(len(images)))
+        return factors[:, None, None, None] * images
+
+    found = jax.jit(functools.partial(few_at_once, scaled, 2))(IMAGES, mask, (factors,))
+    expected = factors[:, None, None, None] * IMAGES
+    assert np.array_equal(found, np.where(mask[:, None, None, None], expected, IMAGES))
+    jax.effects_barrier()
+    assert computed == [2 if len(chosen) <= 2 else 8]
+
+
+@pytest.mark.parametrize(("platform", "loops", "questions"), [("cuda", 0, 1), ("cpu", 1, 0), ("tpu", 1, 0)])
+def test_a_gpu_has_no_loop_and_asks_once_where_the_chosen_are_few(platform: str, loops: int, questions: int) -> None:
     def half(images: jax.Array) -> jax.Array:
         return images / 2
 
-    traced = jax.jit(functools.partial(for_chosen, operation=half)).trace(IMAGES, jnp.ones(8, bool))
-    texts = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cuda", "cpu", "tpu")}
-    assert ["stablehlo.while" in texts[name] for name in texts] == [False, True, True]
+    def text(chance: float) -> str:
+        images = jax.ShapeDtypeStruct((64, 16, 16, 3), jnp.float32)
+        traced = jax.jit(functools.partial(for_chosen, operation=half, chance=chance)).trace(images, jnp.ones(64, bool))
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+    few, many = text(1 / 30), text(1 / 2)
+    assert few.count("stablehlo.while") == many.count("stablehlo.while") == loops
+    assert few.count("stablehlo.case") - many.count("stablehlo.case") == questions, "all have those for the platform"
+
+
+@pytest.mark.parametrize(("chance", "rows"), [(1 / 30, 16), (1 / 30, 512), (0.31, 512), (0.31, 4096)])
+def test_the_room_is_hardly_ever_too_small(chance: float, rows: int) -> None:
+    room = room_for(chance, rows)
+    assert scipy.stats.binom.sf(room, rows, chance) < 1e-8 and room <= rows
+    assert room_for(chance, rows) < 6 + 7 * (chance * rows + 1), "and not much larger than needed"
 
 
 def test_devices_change_their_own_rows_as_one_device_does() -> None:
