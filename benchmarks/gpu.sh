@@ -6,7 +6,7 @@
 # --rehearse  toy sizes on the CPU: every step, in some minutes.
 # --seconds   of the whole visit. A step gets what is left, at most its own limit; one with less than 10 s is left out.
 # --only      steps by name, with commas between, in this order: environment vit_b vit_b_peer resnet50 resnet50_peer
-#             loader evaluation small corruptions nvjpeg study small_peers loader_peer
+#             loader evaluation augmentation small corruptions nvjpeg study small_peers loader_peer
 # --variants  of vit_b and resnet50, by name: luab baseline untuned xla recipe
 # --photos    folder of <class>/<name>.JPEG (default: imagenet_fullres below LUAB_JAX_TEST_DATA)
 # --study_photos  folder in the layout of imagenet_ab_40 (default: that below LUAB_JAX_TEST_DATA)
@@ -21,7 +21,7 @@ out=gpu_out
 photos=${LUAB_JAX_TEST_DATA:-../shared/data}/imagenet_fullres
 study_photos=${LUAB_JAX_TEST_DATA:-../shared/data}/imagenet_ab_40
 budget=530
-only=environment,vit_b,vit_b_peer,resnet50,resnet50_peer,loader,evaluation,small,corruptions,nvjpeg,study,small_peers,loader_peer
+only=environment,vit_b,vit_b_peer,resnet50,resnet50_peer,loader,evaluation,augmentation,small,corruptions,nvjpeg,study,small_peers,loader_peer
 variants=
 rehearse=
 for argument in "$@"; do
@@ -74,8 +74,9 @@ for name in ${only//,/ }; do
     vit_b_peer) step vit_b_peer 90 peer vit_b ;;
     resnet50) step resnet50 140 training resnet50 $variants ;;
     resnet50_peer) step resnet50_peer 110 peer resnet50 ;;
-    loader) step loader 50 reading --photos="$photos" ;;
+    loader) step loader 60 reading --photos="$photos" ;;
     evaluation) step evaluation 60 evaluating --photos="$photos" ;;
+    augmentation) step augmentation 45 augmenting ;;
     small) step small 90 training vit_s vit_ti resnet18 --variants=luab ;;
     corruptions) step corruptions 60 corrupting --photos="$photos" ;;
     nvjpeg) step nvjpeg 25 nvjpeg --photos="$photos" ;;

@@ -97,8 +97,9 @@ def summary(lines: list[Line]) -> str:
     found = {"Machine": machine(lines), "Profiles": profiles(lines), "Not measured": errors(lines)}
     tables = {
         "Loader": rates(lines, "loader", ("images_per_s", "cpu_ms")),
-        "nvJPEG": rates(lines, "nvjpeg", ("images_per_s",)),
+        "nvJPEG": rates(lines, "nvjpeg", ("images_per_s", "cpu_ms")),
         "Evaluation, images/s": rates(lines, "evaluation", ("reading", "predict", "whole", "bounded_by")),
+        "Augmentation, ms a batch": rates(lines, "augmentation", ("batch", "ms")),
         "ImageNet-C, severity 3": rates(lines, "corruptions", ("images_per_s", "compile_s")),
         "Study": rates(lines, "study", ("seconds", "ms_one_by_one", "ms_in_one")),
         "Training steps": training(lines),

@@ -90,7 +90,7 @@ def draw_study_photos(folder: Path) -> Path:
 
 
 def test_a_model_has_its_steps_its_profile_and_a_table(tmp_path: Path) -> None:
-    done = run(tmp_path, "--rehearse", "--only=environment,resnet50,small")
+    done = run(tmp_path, "--rehearse", "--only=environment,resnet50,augmentation,small")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = read(tmp_path)
     assert not [line for line in lines if "error" in line]
@@ -105,13 +105,15 @@ def test_a_model_has_its_steps_its_profile_and_a_table(tmp_path: Path) -> None:
     kernels = next(line["kernels"] for line in lines if "kernels" in line)
     times = [kernel["milliseconds"] for kernel in kernels]
     assert times == sorted(times, reverse=True) and times[0] > 0
+    parts = {line["what"]: line["ms"] for line in lines if line["step"] == "augmentation"}
+    assert {"RandAugment", "RandAugment, all images at once"} <= set(parts) and min(parts.values()) > 0
     table = (tmp_path / "summary.txt").read_text()
     assert "resnet50, LUAB, whole recipe" in table and "vit_ti, LUAB" in table and "bf16 product" in table
     assert "ENTRY" in subprocess.check_output(["gzip", "-dc", tmp_path / "program_vit_s.txt.gz"], text=True)
 
 
 def test_what_reads_photos_is_measured_on_any_photos(tmp_path: Path, photos: Path) -> None:
-    steps = "loader,evaluation,corruptions"
+    steps = "loader,evaluation,corruptions,nvjpeg"
     done = run(tmp_path, "--rehearse", f"--only={steps}", photos=photos)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = read(tmp_path)
