@@ -137,6 +137,9 @@ class MeshConfig:
     """Devices along which the batch is split; -1 takes those that are left."""
     fsdp: int = 1
     """Devices along which parameters and optimiser state are split too."""
+    split_optimizer: bool = False
+    """Whether every device keeps and updates a part of optimiser state and moving average only; parameters stay as they
+    are. Stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054)."""
 
 
 @dataclass(slots=True, kw_only=True)

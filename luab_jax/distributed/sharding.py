@@ -18,6 +18,7 @@ from luab_jax.errors import ConfigError, UserError, option
 
 DATA_AXIS = "data"
 FSDP_AXIS = "fsdp"
+_COPIES, _PARTS = "copies", "parts"
 _MIN_SHARDED_SIZE = 2**14
 """Smaller parameters are kept whole: gathering them costs more than the memory they take."""
 
@@ -146,6 +147,19 @@ def state_shardings(mesh: Mesh, abstract_state: Any) -> Any:
         return NamedSharding(mesh, PartitionSpec(*(FSDP_AXIS if i == split else None for i in range(leaf.ndim))))
 
     return jax.tree.map(sharding, abstract_state)
+
+
+def split_over_all(mesh: Mesh, abstract: Any) -> Any:
+    """Every large array split over all devices, or over as many as divide an axis of it, with copies on the rest."""
+
+    def sharding(leaf: Any) -> NamedSharding:
+        parts, split = max(((math.gcd(n, mesh.size), i) for i, n in enumerate(leaf.shape)), default=(1, 0))
+        if parts == 1 or math.prod(leaf.shape) < _MIN_SHARDED_SIZE:
+            return replicated(mesh)
+        devices = Mesh(mesh.devices.reshape(-1, parts), (_COPIES, _PARTS), axis_types=(AxisType.Auto,) * 2)
+        return NamedSharding(devices, PartitionSpec(*(_PARTS if i == split else None for i in range(leaf.ndim))))
+
+    return jax.tree.map(sharding, abstract)
 
 
 def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:

@@ -55,6 +55,8 @@ class Preflight:
     work: Work
     state_bytes: dict[str, int]
     """Per device, without padding: parameters, optimiser state and whatever else a run keeps."""
+    saved_bytes: int
+    """Of the whole state."""
     batch_bytes: int
     facts: Facts
     cached: bool
@@ -99,6 +101,7 @@ def examine(
         data=data,
         work=work,
         state_bytes=state,
+        saved_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(program.abstract_state)),
         batch_bytes=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(abstract_batch(program)))
         // len(topology.devices),
         facts=facts,

@@ -33,7 +33,9 @@ def hints(config: Config, topology: Topology, facts: Facts, state_bytes: int) ->
         found += _of_batch(config, topology, room / rest)
     if config.model.remat is not Remat.BLOCKS:
         found.append("compute activations anew in the backward pass: --config.model.remat=blocks, a third more work")
-    if config.mesh.fsdp < len(topology.devices) and memory is not None and state_bytes > memory / 4:
+    if memory is not None and state_bytes > memory / 4 and config.mesh.fsdp < len(topology.devices):
+        if not config.mesh.split_optimizer:
+            found.append("split optimiser state and moving average: --config.mesh.split_optimizer=true")
         found.append(f"split the state too: --config.mesh.fsdp={len(topology.devices)}")
     return tuple(found)
 

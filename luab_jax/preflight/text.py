@@ -41,6 +41,7 @@ def _verdict(flight: Preflight) -> str:
 def _page_rows(flight: Preflight) -> list[tuple[str, str]]:
     facts, work, estimate, topology = flight.facts, flight.work, flight.estimate, flight.topology
     mesh = " x ".join(f"{name} {size}" for name, size in _mesh(flight).items())
+    mesh += ", optimiser split" if flight.config.mesh.split_optimizer else ""
     chips = f" on {work.num_chips} chips" if work.num_chips != work.num_devices else ""
     found = [
         ("devices", f"{work.num_devices} x {topology.devices[0].device_kind}{chips}, mesh {mesh}"),
@@ -105,10 +106,9 @@ def _saves(flight: Preflight) -> str:
     """How many, and how much each writes: the whole state, once."""
     estimate = flight.estimate
     assert estimate.num_saves is not None and estimate.hours is not None
-    shards = flight.config.mesh.fsdp
     every = estimate.hours * 60 / max(1, estimate.num_saves)
-    num_bytes = sum(flight.state_bytes.values()) * shards
-    return f"{estimate.num_saves:,} of about {as_bytes(num_bytes)}, one in {every:,.1f} minutes, while steps go on"
+    size = as_bytes(flight.saved_bytes)
+    return f"{estimate.num_saves:,} of about {size}, one in {every:,.1f} minutes, while steps go on"
 
 
 def _why_not(flight: Preflight) -> str:

@@ -143,26 +143,28 @@ def evaluate(run: Run, state: TrainState, stop: StopSignal | None = None) -> dic
         reading=reading(run.config),
     )
     batch_sharding = sharding.batch_sharding(run.mesh)
+    models = _models(run, state)
     outputs: list[Any] = []
     for batch, _ in batches:
         if stop is not None and stop.at_once():
             return None
         rows = to_global(batch, batch_sharding)
-        outputs.append({name: run.eval_step(*weights, rows) for name, weights in _models(state).items()})
+        outputs.append({name: run.eval_step(*weights, rows) for name, weights in models.items()})
         # One batch ahead of the device and no more: a fast host would fill its memory with images.
         outputs[-2:-1] = jax.device_get(outputs[-2:-1])
     return {
         f"eval/{prefix}{name}": value
-        for prefix in _models(state)
+        for prefix in models
         for name, value in _scores(run, [output[prefix] for output in outputs]).items()
     }
 
 
-def _models(state: TrainState) -> dict[str, tuple[Any, Any]]:
+def _models(run: Run, state: TrainState) -> dict[str, tuple[Any, Any]]:
     """What is evaluated, by the prefix of its scores: parameters and batch statistics."""
     models = {"": (state.params, state.batch_stats)}
     if state.ema is not None:
-        models["ema_"] = (state.ema["params"], state.ema["batch_stats"])
+        average = run.average(state.ema)
+        models["ema_"] = (average["params"], average["batch_stats"])
     return models
 
 

@@ -53,6 +53,8 @@ class Program:
     """Those of `train_step`."""
     eval_step: Callable[[Any, Any, Batch], Any]
     """The jitted (params, batch_stats, batch) -> means, with the rows of mAP for sets of labels."""
+    average: Callable[[Any], Any]
+    """Moving average -> the same, laid out as `eval_step` takes its arguments."""
     init: Callable[..., TrainState]
     """The jitted (key, given parts or None) -> state."""
     abstract_state: TrainState
@@ -96,6 +98,12 @@ def make_program(
     compiler_options = gpu.compiler_options() if FAMILIES[model.family].is_transformer else None
     shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
     shardings = sharding.state_shardings(mesh, shapes)
+    split = None
+    if config.mesh.split_optimizer:
+        split = sharding.split_over_all(mesh, shapes.params)
+        updated = sharding.split_over_all(mesh, (shapes.opt_state, shapes.ema))
+        shardings = shardings._replace(opt_state=updated[0], ema=updated[1])
+    whole_average = {"params": shardings.params, "batch_stats": shardings.batch_stats}
     return Program(
         config=config,
         mesh=mesh,
@@ -111,6 +119,7 @@ def make_program(
                 processes=sharding.num_processes(mesh),
                 steps_per_epoch=config_lib.steps_per_epoch(config, num_examples),
                 spread=batches,
+                split=split,
             ),
             donate_argnums=0,
             in_shardings=(shardings, batches, whole),
@@ -123,9 +132,14 @@ def make_program(
             in_shardings=(shardings.params, shardings.batch_stats, batches),
             out_shardings=whole,
         ),
+        average=_itself if split is None else jax.jit(_itself, out_shardings=whole_average),
         init=jax.jit(init, out_shardings=shardings, compiler_options=compiled_to_run_once(mesh)),
         abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings),
     )
+
+
+def _itself(tree: Any) -> Any:
+    return tree
 
 
 def compiled_to_run_once(mesh: Mesh) -> dict[str, Any] | None:

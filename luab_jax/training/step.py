@@ -176,6 +176,7 @@ def make_train_step(
     processes: int = 1,
     steps_per_epoch: float | None = None,
     spread: NamedSharding | None = None,
+    split: Any = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
     """The step (state, batch, root key) -> (state, means); jit it with the state donated.
 
@@ -183,6 +184,8 @@ def make_train_step(
     steps_per_epoch: for the schedules of byproducts' weights; not needed where λ is constant.
     processes: that feed the batch, which are the mesh's: a step may be compiled for hosts that are not there.
     spread: of the batch's rows over devices; `None` for a single one.
+    split: shardings of the parameters while they are updated, where each device updates a part; `None` where it does
+        what it does with them otherwise.
     """
     preprocessing = config.data.preprocessing
     byproducts = regressed(config, model, steps_per_epoch)
@@ -237,8 +240,9 @@ def make_train_step(
         weights = [one.weight_at(state.step) for one in byproducts]
         gradient = jax.grad(functools.partial(loss_fn, counts=counts, weights=weights, number=state.step), has_aux=True)
         grads, (batch_stats, means) = accumulate(gradient, pieces)(state.params, state.batch_stats, rows, key)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params: Any = optax.apply_updates(state.params, updates)
+        grads, before = (_laid_out(tree, split) for tree in (grads, state.params))
+        updates, opt_state = optimizer.update(grads, state.opt_state, before)
+        params: Any = _laid_out(optax.apply_updates(before, updates), split)
         means["gradient_norm"] = single(optax.tree.norm(grads))
         for one, weight in zip(byproducts, weights, strict=True):
             if isinstance(weight, jax.Array):
@@ -250,6 +254,10 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), means
 
     return step
+
+
+def _laid_out(tree: Any, shardings: Any) -> Any:
+    return tree if shardings is None else jax.lax.with_sharding_constraint(tree, shardings)
 
 
 def make_eval_step(config: Config, model: Model) -> Callable[[dict[str, Any], dict[str, Any], Batch], Means]:

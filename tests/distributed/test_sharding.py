@@ -20,6 +20,7 @@ from luab_jax.distributed.sharding import (
     make_mesh,
     num_processes,
     replicated,
+    split_over_all,
     state_shardings,
 )
 from luab_jax.errors import ConfigError
@@ -149,3 +150,25 @@ def test_a_single_host_waits_for_nobody(monkeypatch: pytest.MonkeyPatch, capsys:
         monkeypatch.setenv("TPU_WORKER_HOSTNAMES", hostnames)
         init_distributed(DistributedConfig())
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("shape", "on_each"),
+    [
+        ((128, 512), (128, 64)),
+        ((3, 3, 64, 256), (3, 3, 64, 32)),
+        ((1024, 1001), (128, 1001)),
+        ((1001, 1004), (1001, 251)),  # four parts, twice each
+        ((127, 129), (127, 129)),  # too small
+        ((1001, 1003), (1001, 1003)),  # divides nowhere
+        ((), ()),
+    ],
+)
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_large_arrays_are_split_over_as_many_devices_as_divide_them(
+    shape: tuple[int, ...], on_each: tuple[int, ...], fsdp: int
+) -> None:
+    mesh = make_mesh(MeshConfig(fsdp=fsdp))
+    split = split_over_all(mesh, {"x": jax.ShapeDtypeStruct(shape, jnp.float32)})["x"]
+    assert split.shard_shape(shape) == on_each
+    assert split.device_set == set(mesh.devices.flat)

@@ -47,5 +47,8 @@ def test_parts_a_smaller_batch_more_chips_and_rematerialisation_are_proposed() -
 
 def test_a_state_that_is_too_large_is_split() -> None:
     config = Config(batch_size=4, model=ModelConfig(name="vit_b", remat=Remat.BLOCKS))
+    found = hints(config, FOUR, refused("Used 20.50G of 15.75G hbm"), state_bytes=17 * GIB)
+    assert [hint.partition("--")[2] for hint in found] == ["config.mesh.split_optimizer=true", "config.mesh.fsdp=4"]
+    config.mesh.split_optimizer = True
     (found,) = hints(config, FOUR, refused("Used 20.50G of 15.75G hbm"), state_bytes=17 * GIB)
     assert "--config.mesh.fsdp=4" in found

@@ -42,6 +42,7 @@ def flight(facts: Facts, price: float | None = None) -> Preflight:
         ),
         work=work,
         state_bytes={"parameters": 23_000_000, "optimiser state": 46_000_000},
+        saved_bytes=69_000_000,
         batch_bytes=9_600_000,
         facts=facts,
         cached=True,

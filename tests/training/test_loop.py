@@ -233,7 +233,11 @@ def test_a_finished_run_is_left_alone(finished: tuple[Config, Path]) -> None:
     assert losses(finished[1]) == before
 
 
-@pytest.mark.parametrize("mesh", [MeshConfig(data=1), MeshConfig(data=4, fsdp=2)], ids=["one device", "4 x 2 fsdp"])
+@pytest.mark.parametrize(
+    "mesh",
+    [MeshConfig(data=1), MeshConfig(data=4, fsdp=2), MeshConfig(split_optimizer=True)],
+    ids=["one device", "4 x 2 fsdp", "split optimiser"],
+)
 def test_other_meshes_give_the_same_loss_curve(
     finished: tuple[Config, Path], tmp_path: Path, mesh: MeshConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +246,7 @@ def test_other_meshes_give_the_same_loss_curve(
         one = jax.devices()[:1]
         make_mesh = train_lib.sharding.make_mesh
         monkeypatch.setattr(train_lib.sharding, "make_mesh", lambda config, devices: make_mesh(config, one))
+    monkeypatch.setattr(train_lib.sharding, "_MIN_SHARDED_SIZE", 64)  # no array of this network is large
     config = dataclasses.replace(config, mesh=mesh)
     train(config, tmp_path)
     assert losses(tmp_path) == pytest.approx(losses(workdir), rel=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -260,6 +261,45 @@ def test_average_and_optimiser_are_split_like_the_parameters() -> None:
     adam = next(part for part in split.opt_state if isinstance(part, optax.ScaleByAdamState))
     assert split.params == split.ema["params"] == adam.mu == adam.nu
     assert any(not leaf.is_fully_replicated for leaf in jax.tree.leaves(split.params))
+
+
+def adamw_with_average(mesh: MeshConfig) -> Config:
+    config = experiment(dataclasses.replace(VIT, embed_dim=128))
+    config.optim = dataclasses.replace(config.optim, name=Optimizer.ADAMW, ema_decay=0.9, clip_norm=1.0)
+    config.mesh = mesh
+    return config
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_optimiser_and_average_alone_are_split_over_all_devices(fsdp: int) -> None:
+    whole, split = (
+        program_of(adamw_with_average(MeshConfig(fsdp=fsdp, split_optimizer=on)), 8).abstract_state
+        for on in (False, True)
+    )
+    assert split.ema is not None
+
+    def share(tree: Any) -> float:
+        """Of the tree's numbers, on each device."""
+        leaves = jax.tree.leaves(tree)
+        return sum(math.prod(x.sharding.shard_shape(x.shape)) for x in leaves) / sum(x.size for x in leaves)
+
+    assert [x.sharding for x in jax.tree.leaves(split.params)] == [x.sharding for x in jax.tree.leaves(whole.params)]
+    assert share(split.opt_state) < 0.2 and share(split.ema) < 0.2, "an eighth, and what is too small"
+
+
+def test_a_split_optimiser_takes_the_same_steps() -> None:
+    """Sums over the batch are added up in another order; AdamW divides by their size, however small."""
+    ends = []
+    for split in (False, True):
+        program = program_of(adamw_with_average(MeshConfig(split_optimizer=split)), 8)
+        state = program.init(jax.random.key(0))
+        for _ in range(3):
+            state, means = program.train_step(state, batch_of(16), jax.random.key(1))
+        average = program.average(state.ema)
+        assert average["params"] is not None and all(x.is_fully_replicated for x in jax.tree.leaves(average))
+        ends.append(jax.device_get((state.params, average, means)))
+    differences = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), *ends)
+    assert max(jax.tree.leaves(differences)) < 1e-4
 
 
 # Types.
