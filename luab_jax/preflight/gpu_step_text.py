@@ -23,7 +23,8 @@ def hint_of_memory(flight: Preflight) -> str:
 
 
 def kernel_rows(kernels: Sequence[GpuKernel]) -> list[tuple[str, str]]:
-    return [(_NAMES[kind], _kernels([each for each in kernels if each.kind is kind])) for kind in Kind]
+    of_kind = {kind: [each for each in kernels if each.kind is kind] for kind in Kind}
+    return [(_NAMES[kind], _kernels(found)) for kind, found in of_kind.items() if found]
 
 
 _NAMES = {Kind.PRODUCT: "products per GPU", Kind.ATTENTION: "cuDNN's attention", Kind.PASS: "passes over memory"}

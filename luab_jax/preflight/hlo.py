@@ -217,10 +217,10 @@ class _Walk:
     def _walk_longest(self, branches: list[str], times: int) -> None:
         """Of branches the one with most cycles, or that moves most: what a step may take."""
 
-        def weight(name: str) -> int:
+        def weight(name: str) -> tuple[int, int]:
             totals = _Totals()
             _Walk(self._computations, totals, self._num_partitions).walk(name, 1)
-            return totals.cycles or sum(kernel.times * kernel.num_bytes for kernel in totals.kernels)
+            return totals.cycles, sum(kernel.times * kernel.num_bytes for kernel in totals.kernels)
 
         if branches:
             self.walk(max(branches, key=weight), times)
