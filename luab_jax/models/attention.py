@@ -4,7 +4,6 @@ import functools
 from typing import Literal, NamedTuple
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -179,7 +178,7 @@ def _scale(query: Float[Array, "b n heads d"]) -> float:
 
 
 def _has_cuda() -> bool:
-    return "cuda" in jax.extend.backend.get_backend().platform_version
+    return gpu.has_cuda()
 
 
 def _cudnn_fits(dtype: jnp.dtype, channels: int) -> bool:

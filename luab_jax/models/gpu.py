@@ -4,8 +4,11 @@ Each part stands for a loss that profiles of ViT-B's and ResNet-50's training st
 (benchmarks/README.md). TPUs and CPUs keep the programs that were chosen for them.
 """
 
+import contextlib
 import itertools
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import jax
 import jax.extend
@@ -14,11 +17,27 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 _PRODUCTS = "xla_gpu_enable_triton_gemm"
+_is_target: ContextVar[bool] = ContextVar("is_target", default=False)
+
+
+@contextlib.contextmanager
+def as_target() -> Iterator[None]:
+    """Within it, programs are made for NVIDIA GPUs, whatever jax runs on: preflight compiles for absent ones."""
+    token = _is_target.set(True)
+    try:
+        yield
+    finally:
+        _is_target.reset(token)
+
+
+def has_cuda() -> bool:
+    """Whether programs are made for NVIDIA GPUs: jax runs on them, or they are the target."""
+    return _is_target.get() or "cuda" in jax.extend.backend.get_backend().platform_version
 
 
 def is_tuned_for() -> bool:
-    """Whether jax runs on NVIDIA GPUs."""
-    return "cuda" in jax.extend.backend.get_backend().platform_version
+    """Whether a program should be what suits NVIDIA GPUs."""
+    return has_cuda()
 
 
 def compiler_options() -> dict[str, bool | int | float | str] | None:

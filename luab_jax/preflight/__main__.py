@@ -23,7 +23,7 @@ from luab_jax.errors import CompilerError, ConfigError, ExitCode, UserError
 from luab_jax.io.atomic import write_text
 from luab_jax.preflight.chips import CHIPS
 from luab_jax.preflight.gpus import GPUS, GpuCluster, parse_gpus
-from luab_jax.preflight.topology import LOCAL, find, parse
+from luab_jax.preflight.topology import LOCAL, can_compile_for_gpus, find, parse
 
 if TYPE_CHECKING:
     from luab_jax.preflight.experiment import Preflight
@@ -51,7 +51,7 @@ _TOPOLOGY = flags.DEFINE_string(
     "topology",
     None,
     f"A TPU slice ({', '.join(f'{c.name}:{c.topologies[3]}' for c in CHIPS.values())}, ...), several (2*v5e:16x16),"
-    f" GPUs by a roofline ({', '.join(GPUS)}; h100:8 is a machine of eight, h100:4x8 are four), or local.",
+    f" GPUs ({', '.join(GPUS)}; h100:8 is a machine of eight, h100:4x8 are four), or local.",
     flag_values=_COMMAND.flags,
 )
 _CLASSES = flags.DEFINE_integer(
@@ -94,9 +94,10 @@ def _main(arguments: cli.Arguments) -> ExitCode:
     if not name:
         cli.usage("--topology=... is missing: v5e:4x4, say, or local")
     cluster = parse_gpus(name)
-    if cluster is not None:
-        return _on_gpus(configs, cluster)
-    parse(name)  # a wrong name is answered before jax is loaded
+    if cluster is not None and not can_compile_for_gpus():
+        return _by_roofline(configs, cluster)
+    if cluster is None:
+        parse(name)  # a wrong name is answered before jax is loaded
     flights, failures = _examine(configs, name)
     from luab_jax.preflight import text
 
@@ -109,7 +110,7 @@ def _main(arguments: cli.Arguments) -> ExitCode:
     return ExitCode.DONE if all_fit and tried else ExitCode.FAILED
 
 
-def _on_gpus(configs: dict[str, Config], cluster: GpuCluster) -> ExitCode:
+def _by_roofline(configs: dict[str, Config], cluster: GpuCluster) -> ExitCode:
     if _PRICE.value is not None:
         cli.usage("--price_per_chip_hour: a roofline is a lower bound, from which no cost follows")
     from luab_jax.preflight import gpu_text

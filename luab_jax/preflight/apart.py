@@ -27,7 +27,8 @@ from luab_jax.errors import CompilerError
 from luab_jax.io.atomic import write_bytes
 from luab_jax.io.console import format_seconds
 from luab_jax.preflight.compiler_process import FACTS, FAILURE, Request
-from luab_jax.preflight.facts import Facts, program_hash, read_facts, versions, wait_until
+from luab_jax.preflight.facts import CUDA_PLUGIN, Facts, program_hash, read_facts, versions, wait_until
+from luab_jax.preflight.gpus import parse_gpus
 
 COMMAND = (sys.executable, "-m", "luab_jax.preflight.compiler_process")
 _LAST_BYTES = 1 << 20
@@ -40,6 +41,7 @@ class CompilerApart:
     def __init__(self, config: Config, topology: str, num_classes: int | None, num_examples: int | None):
         self._config, self._topology = config, topology
         self._counts = num_classes, num_examples
+        self._kind = "TPU" if parse_gpus(topology) is None else "GPU"
 
     def __call__(self, lowered: Any, title: str, crashes: epath.Path | None) -> tuple[Facts, bytes | None]:
         """Raises `CompilerError` where the compiler crashes or fails."""
@@ -55,13 +57,14 @@ class CompilerApart:
                 return found
             failure = Path(folder) / FAILURE
             if failure.is_file():
-                raise _error_of(Failure(**json.loads(failure.read_text(encoding="utf-8"))), title)
+                raise _error_of(Failure(**json.loads(failure.read_text(encoding="utf-8"))), title, self._kind)
             seconds = time.monotonic() - start
             content = _tail(printed)
         kept = crashes if content else None
         if kept is not None:
             write_bytes(kept, content, make_folder=True)
-        raise CompilerError(_crash_message(code, title, seconds, content, kept))
+        when = f"after {format_seconds(seconds)}, compiling {title}"
+        raise CompilerError(_crash_message(code, when, content, kept, self._kind))
 
 
 @contextlib.contextmanager
@@ -96,11 +99,11 @@ def _has_ended(child: subprocess.Popen[bytes], seconds: float) -> bool:
     return True
 
 
-def _error_of(failure: Failure, title: str) -> Exception:
+def _error_of(failure: Failure, title: str, kind: str) -> Exception:
     error = failure.error()
     if not isinstance(error, CompilerError):
         return error
-    return CompilerError(f"the TPU compiler failed on {title} ({error}); {_remedy()}")
+    return CompilerError(f"the {kind} compiler failed on {title} ({error}); {_remedy(kind)}")
 
 
 def _tail(printed: IO[bytes]) -> bytes:
@@ -109,21 +112,21 @@ def _tail(printed: IO[bytes]) -> bytes:
     return printed.read()
 
 
-def _crash_message(code: int, title: str, seconds: float, content: bytes, kept: epath.Path | None) -> str:
+def _crash_message(code: int, when: str, content: bytes, kept: epath.Path | None, kind: str) -> str:
     more = "" if kept is None else f"; what it printed is in {kept}"
-    when = f"after {format_seconds(seconds)}, compiling {title}"
     if code == -signal.SIGKILL:
         return (
-            f"the TPU compiler was killed {when} (SIGKILL is what the system sends when memory runs out): run it beside"
-            f" fewer programs, or on a machine with more memory{more}"
+            f"the {kind} compiler was killed {when} (SIGKILL is what the system sends when memory runs out): run it"
+            f" beside fewer programs, or on a machine with more memory{more}"
         )
     if code < 0:
         name = signal.Signals(-code).name if -code in {*signal.Signals} else f"signal {-code}"
-        return f"the TPU compiler crashed ({name}) {when}; {_remedy()}{more}"
+        return f"the {kind} compiler crashed ({name}) {when}; {_remedy(kind)}{more}"
     last = " ".join(content.decode(errors="replace").strip().splitlines()[-1:])[:300] or "it printed nothing"
-    return f"the process of the TPU compiler ended with exit code {code} {when} ({last}){more}"
+    return f"the process of the {kind} compiler ended with exit code {code} {when} ({last}){more}"
 
 
-def _remedy() -> str:
-    libtpu = versions()["libtpu"] or "(not installed)"
-    return f"this may be a fault of libtpu {libtpu}: try another topology, batch or libtpu"
+def _remedy(kind: str) -> str:
+    package = "libtpu" if kind == "TPU" else CUDA_PLUGIN
+    version = versions()[package] or "(not installed)"
+    return f"this may be a fault of {package} {version}: try another topology, batch or {package}"

@@ -1,4 +1,4 @@
-"""A process that compiles one training step: a crash of the TPU compiler ends it, and not the preflight that asked.
+"""A process that compiles one training step: a crash of the compiler ends it, and not the preflight that asked.
 
 It is started by `apart`, which writes what to compile to its stdin, in one line of JSON, and finds the answer in a
 folder: facts as in the cache, or why there are none. Its stdin stays open as long as the asker lives; when that is
@@ -77,12 +77,10 @@ def answer(request: Request) -> None:
     folder = epath.Path(request.folder)
     try:
         topology = find(request.topology)
-        from luab_jax.preflight.experiment import program_of
+        from luab_jax.preflight.experiment import lowered_for
         from luab_jax.preflight.facts import compile_unread, program_hash, write_facts
-        from luab_jax.training.program import lower_train_step
 
-        _, program = program_of(request.config, topology, request.num_classes, request.num_examples)
-        lowered = lower_train_step(program)
+        _, _, lowered = lowered_for(request.config, topology, request.num_classes, request.num_examples)
         if program_hash(lowered, request.topology) != request.program:
             raise ConfigError(_DIFFERS.format(request.title))
         facts, packed = compile_unread(lowered)

@@ -1,18 +1,21 @@
 """From what a compiled step says to what a run would take: time, share of peak, hours, price.
 
-The time of a step is `cycles + ici`. Cycles are the compiler's `estimated_cycles` of every fusion that is executed over
-the clock; ici is what a ring needs for the bytes of the collectives over all links of a device, and 2 µs for each. No
-overlap of the two is assumed, and nothing is known of the input. What is sent between slices takes its bytes over a
-chip's share of the data centre's network.
+The time of a step on TPUs is `cycles + ici`; for GPUs see `gpu_time`. Cycles are the compiler's `estimated_cycles` of
+every fusion that is executed over the clock; ici is what a ring needs for the bytes of the collectives over all links
+of a device, and 2 µs for each. No overlap of the two is assumed, and nothing is known of the input. What is sent
+between slices takes its bytes over a chip's share of the data centre's network.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from luab_jax.preflight.chips import Chip
 from luab_jax.preflight.facts import Facts
+from luab_jax.preflight.gpu_time import PUBLISHED, REACHED, GpuTime, gpu_time
+from luab_jax.preflight.gpus import GpuCluster
 from luab_jax.preflight.hlo import Collective, ProgramText
 
 COLLECTIVE_START_S = 2e-6
@@ -84,9 +87,13 @@ class Estimate:
     ici_s: float | None = None
     dcn_s: float = 0.0
     """Between slices."""
+    gpu: GpuTime | None = None
+    """On GPUs, at the shares that were reached (`gpu_time.REACHED`)."""
+    gpu_at_least: GpuTime | None = None
+    """At the published figures."""
     step_s: float | None = None
     mfu: float | None = None
-    """Model FLOPs over peak, in the time of the cycles alone."""
+    """Model FLOPs over peak: on TPUs in the time of the cycles alone, on GPUs in that of the step."""
     images_per_s: float | None = None
     images_per_s_per_host: float | None = None
     """What each host must read and decode."""
@@ -104,29 +111,43 @@ def estimate(
     *,
     memory_bytes: int | None,
     price_per_chip_hour: float | None = None,
+    gpus: GpuCluster | None = None,
+    fsdp: int = 1,
 ) -> Estimate:
-    """What follows from the facts on such chips; `memory_bytes` is a device's."""
-    exchanges = _exchanges(facts.text)
-    fits = _fits(facts, memory_bytes)
-    cycles_s = None
+    """What follows from the facts on such chips or GPUs; `memory_bytes` is a device's."""
+    found = Estimate(fits=_fits(facts, memory_bytes), exchanges=_exchanges(facts.text))
+    if gpus is not None:
+        return found if facts.text is None else _on_gpus(found, facts.text, work, gpus, fsdp, price_per_chip_hour)
     if chip and chip.clock_hz and facts.text and facts.text.cycles is not None:
-        cycles_s = facts.text.cycles / chip.clock_hz
-    ici_s = None if chip is None or facts.text is None else _ici_s(facts.text.collectives, chip)
-    dcn_s = None if chip is None or facts.text is None else _dcn_s(facts.text.collectives, chip)
-    if cycles_s is None or ici_s is None or dcn_s is None or chip is None:
-        return Estimate(fits=fits, exchanges=exchanges, cycles_s=cycles_s, ici_s=ici_s)
-    step_s = cycles_s + ici_s + dcn_s
+        found = dataclasses.replace(found, cycles_s=facts.text.cycles / chip.clock_hz)
+    if chip is None or facts.text is None:
+        return found
+    dcn_s = _dcn_s(facts.text.collectives, chip)
+    found = dataclasses.replace(found, ici_s=_ici_s(facts.text.collectives, chip))
+    if found.cycles_s is None or found.ici_s is None or dcn_s is None:
+        return found
+    mfu = work.flops_per_step / work.num_devices / (found.cycles_s * chip.peak_flops) if found.cycles_s else None
+    step_s = found.cycles_s + found.ici_s + dcn_s
+    return _of_run(dataclasses.replace(found, dcn_s=dcn_s, mfu=mfu), step_s, work, price_per_chip_hour)
+
+
+def _on_gpus(
+    found: Estimate, text: ProgramText, work: Work, cluster: GpuCluster, fsdp: int, price_per_hour: float | None
+) -> Estimate:
+    reached, at_least = (gpu_time(text, cluster, shares, fsdp=fsdp) for shares in (REACHED, PUBLISHED))
+    operations = work.flops_per_step / work.num_devices
+    mfu = operations / (reached.step_s * cluster.gpu.peak_flops) if reached.step_s else None
+    found = dataclasses.replace(found, gpu=reached, gpu_at_least=at_least, mfu=mfu)
+    return _of_run(found, reached.step_s, work, price_per_hour)
+
+
+def _of_run(found: Estimate, step_s: float, work: Work, price_per_chip_hour: float | None) -> Estimate:
     images_per_s = work.batch_size / step_s if step_s else None
     evaluation_hours = work.evaluation_s(images_per_s) / 3600 if images_per_s else 0.0
     hours = work.total_steps * step_s / 3600 + evaluation_hours
-    return Estimate(
-        fits=fits,
-        exchanges=exchanges,
-        cycles_s=cycles_s,
-        ici_s=ici_s,
-        dcn_s=dcn_s,
+    return dataclasses.replace(
+        found,
         step_s=step_s,
-        mfu=work.flops_per_step / work.num_devices / (cycles_s * chip.peak_flops) if cycles_s else None,
         images_per_s=images_per_s,
         images_per_s_per_host=images_per_s / work.num_hosts if images_per_s else None,
         evaluation_hours=evaluation_hours,

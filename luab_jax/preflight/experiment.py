@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from luab_jax import config as config_lib
 from luab_jax.byproducts.kinds import TargetSettings
@@ -17,6 +19,7 @@ from luab_jax.config import Config, Task
 from luab_jax.data.dataset import open_split
 from luab_jax.errors import ConfigError
 from luab_jax.io.cache import cache_folder
+from luab_jax.models.choices import Attention
 from luab_jax.models.functional import Model
 from luab_jax.preflight.estimate import Estimate, Work, estimate
 from luab_jax.preflight.facts import Compiler, Facts, facts_of
@@ -81,17 +84,24 @@ def examine(
 
     compiler: What compiles, if not this process; it may raise `CompilerError`.
     """
-    data, program = program_of(config, topology, num_classes, num_examples)
-    work = work_of(config, data, program, len(topology.devices), topology.num_chips, topology.num_hosts)
+    data, program, lowered = lowered_for(config, topology, num_classes, num_examples)
+    counted = program if topology.gpus is None else _without_cudnn(program, data)
+    work = work_of(config, data, counted, len(topology.devices), topology.num_chips, topology.num_hosts)
     facts, cached = facts_of(
-        lower_train_step(program),
+        lowered,
         topology=_identity(topology),
         cache=cache_folder(config.compilation_cache),
         title=f"{name} for {topology.name}",
         compiler=compiler,
     )
     estimated = estimate(
-        facts, work, topology.chip, memory_bytes=topology.memory_bytes, price_per_chip_hour=price_per_chip_hour
+        facts,
+        work,
+        topology.chip,
+        memory_bytes=topology.memory_bytes,
+        price_per_chip_hour=price_per_chip_hour,
+        gpus=topology.gpus,
+        fsdp=config.mesh.fsdp,
     )
     state = state_bytes(program)
     return Preflight(
@@ -112,16 +122,29 @@ def examine(
     )
 
 
-def program_of(
+def lowered_for(
     config: Config, topology: Topology, num_classes: int | None, num_examples: int | None
-) -> tuple[Data, Program]:
+) -> tuple[Data, Program, jax.stages.Lowered]:
     """The training step on the devices of a topology. Raises `ConfigError`."""
     config.validate()
     mesh = make_checked_mesh(config, topology.devices)
     data = data_of(config, num_classes, num_examples)
-    return data, make_program(
+    with topology.as_target():
+        program = _program(config, mesh, data)
+        return data, program, lower_train_step(program)
+
+
+def _program(config: Config, mesh: Mesh, data: Data) -> Program:
+    return make_program(
         config, mesh, num_classes=data.num_classes, num_examples=data.num_examples, target_settings=data.settings
     )
+
+
+def _without_cudnn(program: Program, data: Data) -> Program:
+    """With attention as the products that it is, of which a kernel of cuDNN would show none."""
+    config = program.config
+    model = dataclasses.replace(config.model, attention=Attention.XLA)
+    return _program(dataclasses.replace(config, model=model), program.mesh, data)
 
 
 def work_of(config: Config, data: Data, program: Program, num_devices: int, num_chips: int, num_hosts: int) -> Work:

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -25,9 +26,13 @@ from luab_jax.io.console import format_seconds
 from luab_jax.preflight import hlo
 from luab_jax.preflight.hlo import ProgramText
 
+CUDA_PLUGIN = "jax-cuda13-plugin"
+"""The package that compiles for GPUs."""
 _FORMAT = 2
 """Part of the hash: what is kept by another format is not found. To be raised where programs get other scopes, which
 facts are read from and a hash does not see, such as the trips of `luab_jax.augmentation.chosen`."""
+_ADDRESS = re.compile(r'(@CustomSPMDPartitioning\([^\n]*?backend_config = )"\d+"')
+"""jax writes where in the memory of its process the rule is by which cuDNN's attention is split."""
 _LINE_EVERY_S = 30.0
 _LOOK_S = 0.5
 
@@ -72,7 +77,7 @@ class Facts:
 
 def program_hash(lowered: jax.stages.Lowered, topology: str) -> str:
     """Of all that decides what the compiler makes of a program."""
-    digest = hashlib.sha256(lowered.as_text().encode())
+    digest = hashlib.sha256(_ADDRESS.sub(r"\1", lowered.as_text()).encode())
     flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     digest.update(json.dumps([_FORMAT, topology, versions(), flags]).encode())
     return digest.hexdigest()[:32]
@@ -80,7 +85,7 @@ def program_hash(lowered: jax.stages.Lowered, topology: str) -> str:
 
 def versions() -> dict[str, str]:
     versions = {}
-    for name in ("jax", "jaxlib", "libtpu"):
+    for name in ("jax", "jaxlib", "libtpu", CUDA_PLUGIN):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What preflight prints of GPUs: a page, a table, JSON; each says that it is a roofline."""
+"""What preflight prints of GPUs by a roofline: a page, a table, JSON; each says that it is one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ LABEL = """\
 This is a roofline: nothing was compiled or run. A step takes at least as long as its products at peak, or as reading
 and writing their arrays once, whichever is longer, and then the ring bound of the gradient in float32. Elementwise
 work, normalisation and what attention keeps on the chip are not counted. Steps that were measured on one H100 took
-longer by the factors in docs/devices.md. Memory is the state alone; activations are not estimated."""
+longer by the factors in docs/devices.md. Memory is the state alone; activations are not estimated.
+For memory and time of the compiled step: pip install 'luab_jax[cuda13]' (jax's CUDA plugin; no GPU is needed)."""
 """How far to trust the figures."""
 
 

@@ -1,4 +1,4 @@
-"""GPUs by a roofline: what a step cannot be faster than. Their compiler needs one, so nothing is compiled."""
+"""What is published of GPUs: for their compiler, and for a roofline, which needs no compiler."""
 
 from __future__ import annotations
 
@@ -21,9 +21,20 @@ class Gpu:
     """NVLink, one way: half of what is stated for both."""
     network_bytes_per_s: float
     """InfiniBand: one adapter for each GPU, one way."""
+    device_kind: str
+    """As jax names it."""
+    compute_capability: int
+    """The major number."""
+    num_cores: int
+    """Streaming multiprocessors."""
+    l2_bytes: int
+    clock_hz: float
+    """Cores, cache and clock decide how a program is fused, and enter no estimate."""
     source: str
 
 
+# Cores and cache: NVIDIA H100 Tensor Core GPU Architecture (H100 and H200 are the same chip), and the Blackwell tuning
+# guide; clocks and B200's cores: as drivers report them (openxla/xla, xla/backends/gpu/target_config/specs).
 _NVIDIA = "https://www.nvidia.com/en-us/data-center"
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
@@ -35,6 +46,11 @@ GPUS: dict[str, Gpu] = {
             memory_bytes_per_s=3.35e12,
             links_bytes_per_s=900e9 / 2,
             network_bytes_per_s=400e9 / 8,
+            device_kind="NVIDIA H100 80GB HBM3",
+            compute_capability=9,
+            num_cores=132,
+            l2_bytes=50 * 2**20,
+            clock_hz=1.98e9,
             source=f"{_NVIDIA}/h100 (SXM; bfloat16 halved: stated with sparsity); DGX H100: 400 Gbit/s for each GPU",
         ),
         Gpu(
@@ -44,6 +60,11 @@ GPUS: dict[str, Gpu] = {
             memory_bytes_per_s=4.8e12,
             links_bytes_per_s=900e9 / 2,
             network_bytes_per_s=400e9 / 8,
+            device_kind="NVIDIA H200",
+            compute_capability=9,
+            num_cores=132,
+            l2_bytes=50 * 2**20,
+            clock_hz=1.98e9,
             source=f"{_NVIDIA}/h200 (SXM; bfloat16 halved: stated with sparsity); DGX H200: 400 Gbit/s for each GPU",
         ),
         Gpu(
@@ -53,10 +74,48 @@ GPUS: dict[str, Gpu] = {
             memory_bytes_per_s=8e12,
             links_bytes_per_s=1.8e12 / 2,
             network_bytes_per_s=400e9 / 8,
+            device_kind="NVIDIA B200",
+            compute_capability=10,
+            num_cores=148,
+            l2_bytes=126 * 2**20,
+            clock_hz=1.965e9,
             source=f"{_NVIDIA}/dgx-b200 (an eighth of a DGX B200; dense); 400 Gbit/s for each GPU",
         ),
     )
 }
+
+
+def target_config(gpu: Gpu) -> str:
+    """What XLA's compiler must be told of a GPU that is not there, as text of its `GpuTargetConfigProto`.
+
+    Limits of threads, registers and shared memory are those of compute capabilities 9.0 and 10.0 in the CUDA C++
+    Programming Guide (technical specifications per compute capability), which are the same.
+    """
+    return f"""\
+gpu_device_info {{
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  shared_memory_per_block: {48 * 2**10}
+  shared_memory_per_core: {228 * 2**10}
+  shared_memory_per_block_optin: {227 * 2**10}
+  threads_per_core_limit: 2048
+  core_count: {gpu.num_cores}
+  fpus_per_core: 128
+  block_dim_limit_x: {2**31 - 1}
+  block_dim_limit_y: {2**16 - 1}
+  block_dim_limit_z: {2**16 - 1}
+  registers_per_core_limit: {2**16}
+  registers_per_block_limit: {2**16}
+  memory_bandwidth: {gpu.memory_bytes_per_s:.0f}
+  l2_cache_size: {gpu.l2_bytes}
+  clock_rate_ghz: {gpu.clock_hz / 1e9}
+  device_memory_size: {gpu.memory_bytes}
+  cuda_compute_capability {{ major: {gpu.compute_capability} feature_extension: ACCELERATED_FEATURES }}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 12 }}
+device_description_str: "{gpu.device_kind}"
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

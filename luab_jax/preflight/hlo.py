@@ -1,4 +1,4 @@
-"""What the text of an optimised HLO program says: cycles, loops, collectives.
+"""What the text of an optimised HLO program says: cycles or kernels, loops, collectives.
 
 Text in, numbers out; nothing here needs jax.
 """
@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from luab_jax.preflight.gpu_kernels import GpuKernel, kernel_of
 from luab_jax.preflight.hlo_text import (
     Instruction,
     called,
@@ -78,6 +79,8 @@ class ProgramText:
     """Loops of which the compiler does not know how often they run; counted as if once."""
     scattered: int = 0
     """Slices that gathers and scatters read or write one by one. A TPU's compiler states no cycles for them."""
+    kernels: tuple[GpuKernel, ...] = ()
+    """What is executed, where the compiler states no cycles."""
 
 
 class Timed(NamedTuple):
@@ -98,6 +101,7 @@ class _Totals:
     num_unknown_loops: int = 0
     scattered: int = 0
     timed: list[Timed] = field(default_factory=list)
+    kernels: list[GpuKernel] = field(default_factory=list)
 
 
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
@@ -117,6 +121,7 @@ def read(text: str) -> ProgramText:
         num_loops=totals.num_loops,
         num_unknown_loops=totals.num_unknown_loops,
         scattered=totals.scattered,
+        kernels=() if totals.states_cycles else tuple(totals.kernels),
     )
 
 
@@ -164,6 +169,9 @@ class _Walk:
                 self._add_collective(kind, instruction, shapes, times)
             else:
                 self._descend(instruction, times, fused=fused)
+                if not fused and not self._totals.states_cycles:
+                    kernel = kernel_of(instruction, shapes, self._computations, times)
+                    self._totals.kernels += [kernel] if kernel else []
 
     def _descend(self, instruction: Instruction, times: int, *, fused: bool) -> None:
         attributes = instruction.attributes
@@ -207,15 +215,15 @@ class _Walk:
         return int(expected[1]) if expected else None
 
     def _walk_longest(self, branches: list[str], times: int) -> None:
-        """Of branches the one with most cycles: what a step may take."""
+        """Of branches the one with most cycles, or that moves most: what a step may take."""
 
-        def cycles(name: str) -> int:
+        def weight(name: str) -> tuple[int, int]:
             totals = _Totals()
             _Walk(self._computations, totals, self._num_partitions).walk(name, 1)
-            return totals.cycles
+            return totals.cycles, sum(kernel.times * kernel.num_bytes for kernel in totals.kernels)
 
         if branches:
-            self.walk(max(branches, key=cycles), times)
+            self.walk(max(branches, key=weight), times)
 
     def _add_collective(self, kind: str, instruction: Instruction, shapes: dict[str, str], times: int) -> None:
         """Once per channel: an asynchronous collective stands in the start, the overlapped parts and the end."""

@@ -22,6 +22,8 @@ class Instruction:
     shape: str
     opcode: str
     operands: tuple[str, ...]
+    arguments: str
+    """What is in the brackets: the operands, or the number of a parameter."""
     attributes: str
 
 
@@ -54,8 +56,9 @@ def read_instructions(lines: list[str]) -> Iterator[Instruction]:
         opcode, opening, _ = rest.partition("(")
         if opening:
             end = _closing(rest, len(opcode))
-            operands = re.findall(r"%([\w.\-]+)", rest[len(opcode) : end])
-            yield Instruction(name, shape, opcode.strip(), tuple(operands), rest[end:])
+            arguments = rest[len(opcode) : end]
+            operands = re.findall(r"%([\w.\-]+)", arguments)
+            yield Instruction(name, shape, opcode.strip(), tuple(operands), arguments, rest[end:])
 
 
 def _closing(text: str, start: int) -> int:
@@ -73,19 +76,19 @@ def num_slices(instruction: Instruction, shapes: dict[str, str]) -> int:
     if instruction.opcode == "gather":
         sizes = re.search(r"slice_sizes=\{([\d,]*)\}", instruction.attributes)
         size = math.prod(int(n) for n in sizes[1].split(",") if n) if sizes else 1
-        return _num_elements(instruction.shape) // max(1, size)
+        return math.prod(dimensions(instruction.shape)) // max(1, size) if _ARRAY.search(instruction.shape) else 0
     if instruction.opcode == "scatter":
         window = re.search(r"update_window_dims=\{([\d,]*)\}", instruction.attributes)
-        updates = _ARRAY.search(shapes.get(instruction.operands[-1], "")) if instruction.operands else None
-        sizes = [int(n) for n in updates[2].split(",") if n.isdigit()] if updates else []
+        sizes = dimensions(shapes.get(instruction.operands[-1], "")) if instruction.operands else []
         inner = {int(n) for n in window[1].split(",") if n} if window else set()
         return math.prod(size for axis, size in enumerate(sizes) if axis not in inner)
     return 0
 
 
-def _num_elements(shape: str) -> int:
+def dimensions(shape: str) -> list[int]:
+    """Of an array, or of the first one of a tuple."""
     found = _ARRAY.search(shape)
-    return math.prod(int(n) for n in found[2].split(",") if n.isdigit()) if found else 0
+    return [int(n) for n in found[2].split(",") if n.isdigit()] if found else []
 
 
 def num_targets(attributes: str) -> int:

@@ -9,9 +9,11 @@ from typing import Any
 from luab_jax.config import to_dict
 from luab_jax.errors import UserError
 from luab_jax.io.console import format_seconds
+from luab_jax.preflight import gpu_step_text
 from luab_jax.preflight.estimate import NOT_RUN, TRUST
 from luab_jax.preflight.experiment import Preflight
-from luab_jax.preflight.facts import versions
+from luab_jax.preflight.facts import Facts, versions
+from luab_jax.preflight.gpu_time import TRUST as GPU_TRUST
 from luab_jax.preflight.hints import needed_bytes
 from luab_jax.preflight.layout import as_bytes, columns, ms, rows
 
@@ -31,7 +33,7 @@ def _verdict(flight: Preflight) -> str:
         return f"{where}: needs {used} per device; how much there is, is not known"
     there = "" if memory is None else f" of {as_bytes(memory)}"
     if flight.estimate.fits:
-        return f"{where}: fits, {used}{there} per device"
+        return f"{where}: fits, {used}{there} per device{gpu_step_text.hint_of_memory(flight)}"
     lines = [f"{where}: DOES NOT FIT, {used}{there} per device"]
     if flight.facts.refused:
         lines.append(f"  the compiler: {flight.facts.refused}")
@@ -53,13 +55,18 @@ def _page_rows(flight: Preflight) -> list[tuple[str, str]]:
         found += [
             ("arguments, padded", as_bytes(facts.memory.arguments)),
             ("activations and temporaries", as_bytes(facts.memory.temporaries)),
-            ("program", as_bytes(facts.memory.program)),
-            ("live at the peak", as_bytes(facts.memory.peak)),
         ]
+        if topology.gpus is None:
+            found += [
+                ("program", as_bytes(facts.memory.program)),
+                ("live at the peak", as_bytes(facts.memory.peak)),
+            ]
     found.append(
         ("model FLOPs per step", f"{_flops(work.flops_per_step)}: 3 x 2 x {work.forward_macs / 1e9:.3g} GMAC per image")
     )
-    if facts.flops is not None:
+    if topology.gpus is not None and facts.text is not None:
+        found += gpu_step_text.kernel_rows(facts.text.kernels)
+    elif facts.flops is not None:
         count = "additions too, loops once" if facts.text and facts.text.num_loops else "additions too"
         found.append(("compiler's FLOPs per device", f"{_flops(facts.flops)}: {count}"))
     found += [
@@ -76,18 +83,13 @@ def _page_rows(flight: Preflight) -> list[tuple[str, str]]:
 
 
 def _time_rows(flight: Preflight) -> list[tuple[str, str]]:
-    estimate, work, chip = flight.estimate, flight.work, flight.topology.chip
+    estimate, work = flight.estimate, flight.work
     if not flight.with_time:
         return []
     if estimate.step_s is None:
         return [("time, MFU, hours", f"{_UNKNOWN}: {_why_not(flight)}")]
-    assert estimate.cycles_s is not None and estimate.ici_s is not None and chip is not None and chip.clock_hz
-    parts = f"cycles {ms(estimate.cycles_s)} at {chip.clock_hz / 1e9:g} GHz + links {ms(estimate.ici_s)}"
-    if estimate.dcn_s:
-        parts += f" + between slices {ms(estimate.dcn_s)}"
-    found = [
-        ("step", f"{ms(estimate.step_s)}: {parts}"),
-        ("MFU", f"{estimate.mfu:.3f}: model FLOPs in the time of the cycles, of {chip.peak_flops / 1e12:g} TFLOP/s"),
+    found = gpu_step_text.time_rows(flight) if flight.topology.gpus else _tpu_rows(flight)
+    found += [
         ("images/s", f"{estimate.images_per_s:,.0f}"),
         ("input per host", f"{estimate.images_per_s_per_host:,.0f} images/s on each of {work.num_hosts} hosts"),
         ("run", f"{estimate.hours:,.1f} h for {work.total_steps:,} steps and the evaluations"),
@@ -100,6 +102,19 @@ def _time_rows(flight: Preflight) -> list[tuple[str, str]]:
     if estimate.cost is not None:
         found.append(("cost", f"{estimate.cost:,.0f} for {work.num_chips} chips"))
     return found
+
+
+def _tpu_rows(flight: Preflight) -> list[tuple[str, str]]:
+    estimate, chip = flight.estimate, flight.topology.chip
+    assert estimate.step_s is not None and estimate.cycles_s is not None and estimate.ici_s is not None
+    assert chip is not None and chip.clock_hz
+    parts = f"cycles {ms(estimate.cycles_s)} at {chip.clock_hz / 1e9:g} GHz + links {ms(estimate.ici_s)}"
+    if estimate.dcn_s:
+        parts += f" + between slices {ms(estimate.dcn_s)}"
+    return [
+        ("step", f"{ms(estimate.step_s)}: {parts}"),
+        ("MFU", f"{estimate.mfu:.3f}: model FLOPs in the time of the cycles, of {chip.peak_flops / 1e12:g} TFLOP/s"),
+    ]
 
 
 def _saves(flight: Preflight) -> str:
@@ -136,15 +151,16 @@ COLUMNS = (
 
 def table(flights: Sequence[Preflight], failures: dict[str, UserError], *, with_cost: bool) -> str:
     """One row per experiment; below it what is assumed, what failed and why, and how far to trust it."""
-    cells = [[*COLUMNS, "cost"] if with_cost else list(COLUMNS)]
-    cells += [_table_row(flight, with_cost=with_cost) for flight in flights]
-    lines = columns(cells)
+    on_gpus = bool(flights) and flights[0].topology.gpus is not None
+    row = gpu_step_text.table_row if on_gpus else _table_row
+    cells = [[*(gpu_step_text.COLUMNS if on_gpus else COLUMNS), "cost"], *map(row, flights)]
+    lines = columns(cells if with_cost else [row[:-1] for row in cells])
     refused = [_verdict(flight) for flight in flights if flight.estimate.fits is False]
     failed = [f"{name}: {error}" for name, error in failures.items()]
     return "\n".join([*lines, "", *refused, *failed, *_notes(flights)]) + "\n"
 
 
-def _table_row(flight: Preflight, *, with_cost: bool) -> list[str]:
+def _table_row(flight: Preflight) -> list[str]:
     estimate, memory, work = flight.estimate, flight.facts.memory, flight.work
     flops = flight.facts.flops
     count = sum(each.count for each in estimate.exchanges)
@@ -165,11 +181,12 @@ def _table_row(flight: Preflight, *, with_cost: bool) -> list[str]:
         f"{work.num_evaluations}",
         f"{work.num_saves if estimate.num_saves is None else estimate.num_saves}",
         _number(estimate.hours, 1.0, ",.1f"),
+        _number(estimate.cost, 1.0, ",.0f"),
     ]
     if not flight.with_time:
         for column in (3, 4, 5, 10, 11, 14):
             row[column] = "-"
-    return [*row, _number(estimate.cost, 1.0, ",.0f")] if with_cost else row
+    return row
 
 
 def _number(value: int | float | None, factor: float, form: str) -> str:
@@ -185,6 +202,7 @@ def to_json(flight: Preflight) -> dict[str, Any]:
         "device_kind": topology.devices[0].device_kind,
         "mesh": _mesh(flight),
         "chip": None if chip is None else dataclasses.asdict(chip),
+        "gpu": None if topology.gpus is None else dataclasses.asdict(topology.gpus.gpu),
         "memory_bytes": topology.memory_bytes,
         "config": to_dict(flight.config),
         "num_classes": flight.data.num_classes,
@@ -193,14 +211,20 @@ def to_json(flight: Preflight) -> dict[str, Any]:
         "work": dataclasses.asdict(flight.work) | {"flops_per_step": flight.work.flops_per_step},
         "state_bytes": flight.state_bytes,
         "batch_bytes": flight.batch_bytes,
-        "facts": dataclasses.asdict(flight.facts),
+        "facts": _facts(flight.facts),
         "allocated_bytes": flight.facts.memory.allocated if flight.facts.memory else None,
         "estimate": dataclasses.asdict(flight.estimate),
         "hints": list(flight.hints),
         "cached": flight.cached,
         "versions": versions(),
-        "trust": TRUST,
+        "trust": _trust([flight]),
     }
+
+
+def _facts(facts: Facts) -> dict[str, Any]:
+    """Without the thousand kernels of a program."""
+    text = None if facts.text is None else dataclasses.replace(facts.text, kernels=())
+    return dataclasses.asdict(dataclasses.replace(facts, text=text))
 
 
 def _notes(flights: Sequence[Preflight]) -> list[str]:
@@ -220,10 +244,18 @@ def _notes(flights: Sequence[Preflight]) -> list[str]:
             )
     chips = {flight.topology.chip.name: flight.topology.chip for flight in flights if flight.topology.chip}
     notes += [f"figures of {chip.name}: {chip.source}" for chip in chips.values()]
-    notes.append(
-        TRUST if any(flight.with_time and flight.estimate.step_s is not None for flight in flights) else NOT_RUN
-    )
+    notes += [
+        f"figures of {flight.topology.gpus.gpu.name}: {flight.topology.gpus.gpu.source}"
+        for flight in flights
+        if flight.topology.gpus
+    ]
+    timed = any(flight.with_time and flight.estimate.step_s is not None for flight in flights)
+    notes.append(_trust(flights) if timed else NOT_RUN)
     return list(dict.fromkeys(notes))
+
+
+def _trust(flights: Sequence[Preflight]) -> str:
+    return GPU_TRUST if any(flight.topology.gpus for flight in flights) else TRUST
 
 
 def _mesh(flight: Preflight) -> dict[str, int]:

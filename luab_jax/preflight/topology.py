@@ -1,7 +1,8 @@
-"""Devices to compile for: a TPU slice that is not there, by its name, or the devices at hand."""
+"""Devices to compile for: a TPU slice or GPUs that are not there, by their name, or the devices at hand."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import math
@@ -12,7 +13,7 @@ from typing import Any
 
 from luab_jax.errors import UserError
 from luab_jax.preflight.chips import CHIPS, Chip, of_device_kind
-from luab_jax.preflight.gpus import GPUS
+from luab_jax.preflight.gpus import GPUS, GpuCluster, parse_gpus, target_config
 
 LOCAL = "local"
 
@@ -28,6 +29,14 @@ class Topology:
     """Per device; `None` where nobody says, as on a CPU."""
 
     num_slices: int = 1
+    gpus: GpuCluster | None = None
+    """Where they are GPUs that are not there."""
+
+    def as_target(self) -> contextlib.AbstractContextManager[None]:
+        """Within it, programs are made as on these devices, also where they differ by more than the platform."""
+        from luab_jax.models import gpu  # loads jax
+
+        return contextlib.nullcontext() if self.gpus is None else gpu.as_target()
 
     @property
     def num_hosts(self) -> int:
@@ -72,7 +81,10 @@ def parse(name: str) -> tuple[Chip, tuple[int, ...]] | None:
 
 
 def find(name: str) -> Topology:
-    """The devices of a topology. Raises `UserError` if libtpu is missing, or does not know the shape."""
+    """The devices of a topology. Raises `UserError` if its compiler is missing, or does not know the shape."""
+    cluster = parse_gpus(name)
+    if cluster is not None:
+        return _absent_gpus(cluster)
     parsed = parse(name)
     if parsed is None:
         return _local()
@@ -107,6 +119,26 @@ def _prepare_environment() -> None:
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")  # or libtpu complains that it has none
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
+
+
+def can_compile_for_gpus() -> bool:
+    """Whether jax's CUDA plugin is installed, which compiles for GPUs that are not there."""
+    return importlib.util.find_spec("jax_cuda13_plugin") is not None
+
+
+def _absent_gpus(cluster: GpuCluster) -> Topology:
+    os.environ["JAX_PLATFORMS"] = "cpu"  # a compilation needs no device, and would only hold one back from others
+    from jax.errors import JaxRuntimeError
+    from jax.experimental import topologies
+
+    gpu, shape = cluster.gpu, f"{cluster.num_nodes}x1x{cluster.per_node}"
+    try:
+        found = topologies.get_topology_desc(
+            gpu.device_kind, platform="cuda", target_config=target_config(gpu), topology=shape
+        )
+    except (JaxRuntimeError, NotImplementedError) as e:
+        raise UserError(f"--topology={cluster.name}: the GPU compiler refuses it ({_first_line(e)})") from e
+    return Topology(cluster.name, list(found.devices), None, gpu.memory_bytes, gpus=cluster)
 
 
 def _local() -> Topology:

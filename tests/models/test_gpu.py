@@ -22,8 +22,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         assert implementation == "cudnn"
         return by_formula(*rows, implementation="xla", **options)
 
-    monkeypatch.setattr(gpu, "is_tuned_for", lambda: True)
-    monkeypatch.setattr(attention, "_has_cuda", lambda: True)
+    monkeypatch.setattr(gpu, "has_cuda", lambda: True)
     monkeypatch.setattr(attention, "attend_by_pairs", attend_by_pairs)
     return monkeypatch
 
@@ -132,6 +131,20 @@ def test_a_resnet_and_its_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch
     found = value_and_gradients()
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * max(np.abs(b).max(), 1e-3))
+
+
+def test_an_absent_gpu_as_target_is_as_one_at_hand() -> None:
+    def choices() -> tuple[bool, bool]:
+        return gpu.is_tuned_for(), attention.takes_pairs(Attention.AUTO, jnp.dtype(jnp.bfloat16), 64)
+
+    with gpu.as_target():
+        attention.check_attention(Attention.CUDNN)
+        assert choices() == (True, True)
+    with pytest.raises(KeyboardInterrupt), gpu.as_target():
+        raise KeyboardInterrupt
+    assert choices() == (False, False)
+    with pytest.raises(ValueError, match="needs an NVIDIA GPU"):
+        attention.check_attention(Attention.CUDNN)
 
 
 def test_the_compiler_is_asked_only_on_a_gpu_and_the_users_flags_win(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,10 +140,12 @@ def test_a_compiler_ends_with_whoever_asked_it(hanging: subprocess.Popen[bytes])
     assert hanging.wait(60) == 1
 
 
-def test_an_error_of_the_compiler_and_one_of_ours_are_told_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "package"), [("TPU", "libtpu"), ("GPU", "jax-cuda13-plugin")])
+def test_an_error_of_the_compiler_and_one_of_ours_are_told_apart(kind: str, package: str) -> None:
     from luab_jax.data.worker import Failure
 
-    failed = apart._error_of(Failure("CompilerError", "INTERNAL: a bug", ""), "a for v5e:2x2")
-    assert isinstance(failed, CompilerError) and "failed on a for v5e:2x2 (INTERNAL: a bug)" in str(failed)
+    failed = apart._error_of(Failure("CompilerError", "INTERNAL: a bug", ""), "a for v5e:2x2", kind)
+    assert isinstance(failed, CompilerError) and str(failed).endswith(f"topology, batch or {package}")
+    assert str(failed).startswith(f"the {kind} compiler failed on a for v5e:2x2 (INTERNAL: a bug); ")
     with pytest.raises(RuntimeError, match="in a worker process:\nTraceback"):
-        raise apart._error_of(Failure("", "x", "Traceback"), "a for v5e:2x2")
+        raise apart._error_of(Failure("", "x", "Traceback"), "a for v5e:2x2", kind)

@@ -18,10 +18,12 @@ from luab_jax.byproducts.responses import SampleWeight
 from luab_jax.byproducts.targets import Target, fits
 from luab_jax.config import ByproductConfig, Config, Task
 from luab_jax.errors import DataError
+from luab_jax.preflight import __main__ as command
 from luab_jax.preflight import experiment
 from luab_jax.preflight.__main__ import main
 from luab_jax.preflight.facts import program_hash
 from luab_jax.preflight.loader import Prober
+from luab_jax.preflight.topology import can_compile_for_gpus
 from luab_jax.training import program as program_lib
 from luab_jax.training import step as step_lib
 from luab_jax.training.setup import set_up
@@ -54,6 +56,12 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "small.py").write_text(SMALL.format(task="SINGLE_LABEL"))
     (folder / "sets.py").write_text(SMALL.format(task="MULTI_LABEL"))
     return folder
+
+
+@pytest.fixture
+def by_roofline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where GPUs have no compiler: nothing is compiled."""
+    monkeypatch.setattr(command, "can_compile_for_gpus", lambda: False)
 
 
 def preflight(*arguments: str, rc: int = 0) -> subprocess.CompletedProcess[str]:
@@ -109,10 +117,10 @@ def test_several_experiments_are_a_table_in_which_one_that_cannot_be_does_not_hi
     assert [entry["experiment"] for entry in json.loads((tmp_path / "a.json").read_text())] == ["small", "sets"]
 
 
+@pytest.mark.usefixtures("by_roofline")
 def test_the_loader_of_this_machine_beside_what_a_host_needs(
     data: Path, configs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By a roofline, which needs no compilation."""
     told = [f"--config={configs}/small.py", "--topology=h100:8", f"--json={tmp_path}/a.json"]
     assert main([*told, f"--config.data.root={data}", "--probe_s=0.2", "--config.data.num_threads=1"]) == 0
     (found,) = json.loads((tmp_path / "a.json").read_text())
@@ -125,6 +133,7 @@ def test_the_loader_of_this_machine_beside_what_a_host_needs(
     assert "--probe_s=-1 must lie in [0, 3600)" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("by_roofline")
 def test_a_loader_that_cannot_be_tried_costs_neither_the_json_nor_the_other_experiments(
     data: Path, configs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +160,7 @@ def test_a_loader_that_cannot_be_tried_costs_neither_the_json_nor_the_other_expe
     assert len(asked) == 3 and len(json.loads((tmp_path / "b.json").read_text())) == 2
 
 
+@pytest.mark.usefixtures("by_roofline")
 def test_without_data_it_says_what_the_loader_is_tried_on(configs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = [f"--config={configs}/small.py", "--topology=h100:8"]
     assert main(told) == 0
@@ -256,3 +266,27 @@ def test_a_slice_that_is_not_there(configs: Path, tmp_path: Path) -> None:
 def test_a_shape_that_the_compiler_refuses_is_answered_with_others() -> None:
     told = ("--config=configs/vit_ti.py", "--topology=v5e:3x3")
     assert "v5e comes as v5e:1x1, v5e:2x2" in preflight(*told, rc=1).stderr
+
+
+needs_gpu_compiler = pytest.mark.skipif(
+    not can_compile_for_gpus(), reason="jax's CUDA plugin, the GPU compiler, is not installed (extra cuda13)"
+)
+
+
+@needs_gpu_compiler
+def test_gpus_that_are_not_there(configs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS")  # the tests' are for CPUs, and a GPU's compiler ends the process at unknown ones
+    told = [
+        *(f"--config={configs}/small.py", "--topology=h100:2", f"--json={tmp_path}/a.json"),
+        *("--num_classes=10", "--num_examples=1600"),
+    ]
+    done = preflight(*told, "--price_per_chip_hour=1.5")
+    (found,) = json.loads((tmp_path / "a.json").read_text())
+    assert "small on h100:2: fits" in done.stdout and "Compiled for these GPUs, not run." in done.stdout
+    assert (found["device_kind"], found["mesh"]) == ("NVIDIA H100 80GB HBM3", {"data": 2, "fsdp": 1})
+    estimate, at_least = found["estimate"], found["estimate"]["gpu_at_least"]
+    assert at_least["attention_s"] > 0, "cuDNN's, as on a GPU"
+    assert at_least["products_s"] > 0 and at_least["passes_s"] > 0 and at_least["links_s"] > 0
+    assert sum(at_least.values()) < estimate["step_s"] == sum(estimate["gpu"].values())
+    assert estimate["cost"] == pytest.approx(2 * 1.5 * estimate["hours"])
+    assert "all-reduce" in {each["kind"] for each in estimate["exchanges"]}

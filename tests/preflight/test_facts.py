@@ -47,6 +47,20 @@ def test_another_program_topology_or_flag_of_the_compiler_is_another_hash(monkey
     assert len({*hashes, program_hash(lowered(64), "a")}) == 4
 
 
+def test_where_a_rule_lies_in_memory_is_no_part_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As jax writes it of cuDNN's attention on several GPUs."""
+
+    def hash_of(address: int, size: int = 4) -> str:
+        text = (
+            f"%1:2 = stablehlo.custom_call @CustomSPMDPartitioning(%0) {{api_version = 2 : i32, backend_config ="
+            f' "{address}", sdy.sharding_rule = #sdy.op_sharding_rule<([i])->([i]) {{i={size}}}, custom>}}\n'
+        )
+        monkeypatch.setattr(jax.stages.Lowered, "as_text", lambda _: text)
+        return program_hash(lowered(), "a")
+
+    assert hash_of(1) == hash_of(2) != hash_of(1, size=5)
+
+
 @pytest.mark.parametrize("suffix", [".json", ".gz"])
 def test_a_damaged_entry_is_compiled_anew(tmp_path: Any, suffix: str) -> None:
     cache = epath.Path(tmp_path)

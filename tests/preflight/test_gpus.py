@@ -10,6 +10,7 @@ import pytest
 
 from luab_jax.config import ByproductConfig, Config
 from luab_jax.errors import ConfigError, UserError
+from luab_jax.preflight import __main__ as command
 from luab_jax.preflight import gpu_text
 from luab_jax.preflight.__main__ import main
 from luab_jax.preflight.gpu_experiment import examine_on_gpus
@@ -79,11 +80,15 @@ def test_no_measured_step_beats_its_roofline() -> None:
     assert 1.5 < 103.5 / (flight.roofline.step_s * 1e3) < 5
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_without_the_compiler(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "can_compile_for_gpus", lambda: False)
     asked = ["--config=vit_ti", "--config=resnet18", "--topology=h100:8", f"--json={tmp_path}/a.json"]
     assert main(asked) == 0
     out = capsys.readouterr().out
     assert [line.split()[:3] for line in out.splitlines()[2:4]] == [["vit_ti", "8", "1024"], ["resnet18", "8", "1024"]]
+    assert "pip install 'luab_jax[cuda13]'" in out
     assert [entry["method"] for entry in json.loads((tmp_path / "a.json").read_text())] == ["roofline"] * 2
     assert main(["--config=vit_s", "--topology=h100:8", "--price_per_chip_hour=2"]) == 2
     assert "a roofline is a lower bound" in capsys.readouterr().err

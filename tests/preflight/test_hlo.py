@@ -94,6 +94,12 @@ def test_of_branches_the_longest_counts() -> None:
     assert program("  %c = f32[4]{0} conditional(%p, %p, %p), branch_computations={%x, %y}", others).cycles == 9
 
 
+def test_a_branch_without_cycles_is_not_the_longest_by_what_it_moves() -> None:
+    copies = "%x (q: f32[4]) -> f32[400] {\n  %q = f32[400]{0} parameter(0)\n  %d = f32[400]{0} copy(%q)\n}\n"
+    others = copies + "%y (q: f32[4]) -> f32[4] {\n" + fusion("b", 9) + "\n}\n"
+    assert program("  %c = f32[4]{0} conditional(%p, %p, %p), branch_computations={%x, %y}", others).cycles == 9
+
+
 GROUPS = {
     "replica_groups={{0,1,2,3},{4,5,6,7}}": 4,
     "replica_groups=[4,2]<=[8]": 2,
