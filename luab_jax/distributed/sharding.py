@@ -18,7 +18,6 @@ from luab_jax.errors import ConfigError, UserError, option
 
 DATA_AXIS = "data"
 FSDP_AXIS = "fsdp"
-_COPIES, _PARTS = "copies", "parts"
 _MIN_SHARDED_SIZE = 2**14
 """Smaller parameters are kept whole: gathering them costs more than the memory they take."""
 
@@ -137,29 +136,79 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def state_shardings(mesh: Mesh, abstract_state: Any) -> Any:
     """Every large array split along fsdp on its largest axis that divides; everything else on every device."""
-    fsdp = mesh.shape[FSDP_AXIS]
 
     def sharding(leaf: Any) -> NamedSharding:
-        axes = [i for i, n in enumerate(leaf.shape) if n % fsdp == 0]
-        if fsdp == 1 or not axes or math.prod(leaf.shape) < _MIN_SHARDED_SIZE:
-            return replicated(mesh)
-        split = max(axes, key=lambda i: leaf.shape[i])
-        return NamedSharding(mesh, PartitionSpec(*(FSDP_AXIS if i == split else None for i in range(leaf.ndim))))
+        axis = _axis_in_parts(leaf.shape, mesh.shape[FSDP_AXIS])
+        return replicated(mesh) if axis is None else _on_axis(mesh, leaf, axis, FSDP_AXIS)
 
     return jax.tree.map(sharding, abstract_state)
 
 
-def split_over_all(mesh: Mesh, abstract: Any) -> Any:
-    """Every large array split over all devices, or over as many as divide an axis of it, with copies on the rest."""
+def update_shardings(mesh: Mesh, abstract: Any) -> Any:
+    """Every large array split over all devices, where one of its axes divides so; else over fewer.
+
+    What `state_shardings` splits is split on the same axis, so that `gathered` exchanges nothing within fsdp.
+    """
 
     def sharding(leaf: Any) -> NamedSharding:
-        parts, split = max(((math.gcd(n, mesh.size), i) for i, n in enumerate(leaf.shape)), default=(1, 0))
-        if parts == 1 or math.prod(leaf.shape) < _MIN_SHARDED_SIZE:
-            return replicated(mesh)
-        devices = Mesh(mesh.devices.reshape(-1, parts), (_COPIES, _PARTS), axis_types=(AxisType.Auto,) * 2)
-        return NamedSharding(devices, PartitionSpec(*(_PARTS if i == split else None for i in range(leaf.ndim))))
+        parts = mesh.shape[FSDP_AXIS]
+        axis = _axis_in_parts(leaf.shape, parts)
+        if axis is not None:
+            further = mesh.size > parts and leaf.shape[axis] % mesh.size == 0
+            return _on_axis(mesh, leaf, axis, (FSDP_AXIS, DATA_AXIS) if further else FSDP_AXIS)
+        for names in ((FSDP_AXIS, DATA_AXIS), (DATA_AXIS,)):
+            axis = _axis_in_parts(leaf.shape, math.prod(mesh.shape[name] for name in names))
+            if axis is not None:
+                return _on_axis(mesh, leaf, axis, names)
+        return replicated(mesh)
 
     return jax.tree.map(sharding, abstract)
+
+
+def _axis_in_parts(shape: tuple[int, ...], parts: int) -> int | None:
+    """The largest axis that divides; `None` where none does, for a small array, and for one part."""
+    axes = [i for i, n in enumerate(shape) if n % parts == 0]
+    if parts == 1 or not axes or math.prod(shape) < _MIN_SHARDED_SIZE:
+        return None
+    return max(axes, key=lambda i: shape[i])
+
+
+def _on_axis(mesh: Mesh, leaf: Any, axis: int, names: str | tuple[str, ...]) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(*(names if i == axis else None for i in range(len(leaf.shape)))))
+
+
+def gathered(tree: Any, split: Any, whole: Any) -> Any:
+    """A tree laid out by `update_shardings`, as `state_shardings` has it.
+
+    Said as the exchange that it is: left to itself, XLA for a TPU adds up arrays that are zero but for a part, which
+    sends everything twice (libtpu 0.0.42).
+    """
+    leaves = jax.tree.leaves(split)
+    if all(leaf.is_fully_replicated for leaf in leaves):
+        return tree
+
+    def gather(array: jax.Array, source: NamedSharding, target: NamedSharding) -> jax.Array:
+        for axis, parts in enumerate(source.spec):
+            kept = _names(target.spec[axis]) if target.spec else ()
+            names = tuple(name for name in _names(parts) if name not in kept)
+            if names:
+                array = jax.lax.all_gather(array, names, axis=axis, tiled=True)
+        return array
+
+    specs = [jax.tree.map(lambda sharding: sharding.spec, shardings) for shardings in (split, whole)]
+    exchange = jax.shard_map(
+        lambda tree: jax.tree.map(gather, tree, split, whole),
+        mesh=leaves[0].mesh,
+        in_specs=(specs[0],),
+        out_specs=specs[1],
+        check_vma=False,
+    )
+    return exchange(tree)
+
+
+def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Of the mesh's axes, in an entry of a `PartitionSpec`."""
+    return (entry,) if isinstance(entry, str) else entry or ()
 
 
 def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:

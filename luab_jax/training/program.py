@@ -30,6 +30,7 @@ from luab_jax.models.functional import Model, create_model
 from luab_jax.training import optim
 from luab_jax.training.step import (
     Parts,
+    Split,
     TrainState,
     init_state,
     make_eval_step,
@@ -100,9 +101,9 @@ def make_program(
     shardings = sharding.state_shardings(mesh, shapes)
     split = None
     if config.mesh.split_optimizer:
-        split = sharding.split_over_all(mesh, shapes.params)
-        updated = sharding.split_over_all(mesh, (shapes.opt_state, shapes.ema))
-        shardings = shardings._replace(opt_state=updated[0], ema=updated[1])
+        split = Split(sharding.update_shardings(mesh, shapes.params), shardings.params)
+        opt_state, ema = sharding.update_shardings(mesh, (shapes.opt_state, shapes.ema))
+        shardings = shardings._replace(opt_state=opt_state, ema=ema)
     whole_average = {"params": shardings.params, "batch_stats": shardings.batch_stats}
     return Program(
         config=config,

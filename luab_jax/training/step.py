@@ -17,6 +17,7 @@ from luab_jax.augmentation.render import render
 from luab_jax.augmentation.rows import pair_groups, partners
 from luab_jax.config import Config, Task
 from luab_jax.data.batch import Batch
+from luab_jax.distributed.sharding import gathered
 from luab_jax.metrics.means import Means, masked_mean, single, top_k_correct
 from luab_jax.models.functional import Model
 from luab_jax.models.inputs import normalise
@@ -36,6 +37,15 @@ class TrainState(NamedTuple):
     opt_state: Any
     ema: dict[str, Any] | None = None
     """Averages of `params` and `batch_stats` under these names; `None` where the run keeps none."""
+
+
+class Split(NamedTuple):
+    """Shardings of the parameters, for `mesh.split_optimizer`."""
+
+    parts: Any
+    """While they are updated."""
+    whole: Any
+    """In the state."""
 
 
 Parts = tuple[dict[str, Any], dict[str, Any]]
@@ -176,7 +186,7 @@ def make_train_step(
     processes: int = 1,
     steps_per_epoch: float | None = None,
     spread: NamedSharding | None = None,
-    split: Any = None,
+    split: Split | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
     """The step (state, batch, root key) -> (state, means); jit it with the state donated.
 
@@ -184,8 +194,7 @@ def make_train_step(
     steps_per_epoch: for the schedules of byproducts' weights; not needed where λ is constant.
     processes: that feed the batch, which are the mesh's: a step may be compiled for hosts that are not there.
     spread: of the batch's rows over devices; `None` for a single one.
-    split: shardings of the parameters while they are updated, where each device updates a part; `None` where it does
-        what it does with them otherwise.
+    split: where every device updates a part of the parameters.
     """
     preprocessing = config.data.preprocessing
     byproducts = regressed(config, model, steps_per_epoch)
@@ -240,9 +249,11 @@ def make_train_step(
         weights = [one.weight_at(state.step) for one in byproducts]
         gradient = jax.grad(functools.partial(loss_fn, counts=counts, weights=weights, number=state.step), has_aux=True)
         grads, (batch_stats, means) = accumulate(gradient, pieces)(state.params, state.batch_stats, rows, key)
-        grads, before = (_laid_out(tree, split) for tree in (grads, state.params))
+        before = state.params
+        if split is not None:
+            grads, before = (jax.lax.with_sharding_constraint(tree, split.parts) for tree in (grads, before))
         updates, opt_state = optimizer.update(grads, state.opt_state, before)
-        params: Any = _laid_out(optax.apply_updates(before, updates), split)
+        params: Any = optax.apply_updates(before, updates)
         means["gradient_norm"] = single(optax.tree.norm(grads))
         for one, weight in zip(byproducts, weights, strict=True):
             if isinstance(weight, jax.Array):
@@ -251,13 +262,11 @@ def make_train_step(
         ema = state.ema
         if ema is not None:
             ema = ema_lib.update(ema, params, batch_stats, decay=config.optim.ema_decay)
+        if split is not None:
+            params = gathered(params, split.parts, split.whole)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), means
 
     return step
-
-
-def _laid_out(tree: Any, shardings: Any) -> Any:
-    return tree if shardings is None else jax.lax.with_sharding_constraint(tree, shardings)
 
 
 def make_eval_step(config: Config, model: Model) -> Callable[[dict[str, Any], dict[str, Any], Batch], Means]:

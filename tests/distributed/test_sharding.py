@@ -16,12 +16,13 @@ from luab_jax.config import DistributedConfig, MeshConfig
 from luab_jax.distributed.sharding import (
     batch_sharding,
     check_batch_size,
+    gathered,
     init_distributed,
     make_mesh,
     num_processes,
     replicated,
-    split_over_all,
     state_shardings,
+    update_shardings,
 )
 from luab_jax.errors import ConfigError
 
@@ -153,22 +154,34 @@ def test_a_single_host_waits_for_nobody(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 @pytest.mark.parametrize(
-    ("shape", "on_each"),
+    ("shape", "fsdp", "expected"),
     [
-        ((128, 512), (128, 64)),
-        ((3, 3, 64, 256), (3, 3, 64, 32)),
-        ((1024, 1001), (128, 1001)),
-        ((1001, 1004), (1001, 251)),  # four parts, twice each
-        ((127, 129), (127, 129)),  # too small
-        ((1001, 1003), (1001, 1003)),  # divides nowhere
-        ((), ()),
+        ((128, 512), 1, PartitionSpec(None, ("fsdp", "data"))),
+        ((128, 512), 2, PartitionSpec(None, ("fsdp", "data"))),
+        ((1024, 1001), 1, PartitionSpec(("fsdp", "data"), None)),
+        ((1001, 1004), 2, PartitionSpec(None, "fsdp")),  # into two parts, as the parameters are, and not into four
+        ((1001, 1004), 1, PartitionSpec()),  # divides nowhere by eight
+        ((1001, 1001 * 4), 2, PartitionSpec(None, "fsdp")),
+        ((1001, 1003), 2, PartitionSpec()),
+        ((127, 129), 1, PartitionSpec()),  # too small
+        ((), 2, PartitionSpec()),
     ],
 )
-@pytest.mark.parametrize("fsdp", [1, 2])
-def test_large_arrays_are_split_over_as_many_devices_as_divide_them(
-    shape: tuple[int, ...], on_each: tuple[int, ...], fsdp: int
+def test_for_an_update_large_arrays_are_split_over_all_devices(
+    shape: tuple[int, ...], fsdp: int, expected: PartitionSpec
 ) -> None:
     mesh = make_mesh(MeshConfig(fsdp=fsdp))
-    split = split_over_all(mesh, {"x": jax.ShapeDtypeStruct(shape, jnp.float32)})["x"]
-    assert split.shard_shape(shape) == on_each
-    assert split.device_set == set(mesh.devices.flat)
+    assert update_shardings(mesh, {"x": jax.ShapeDtypeStruct(shape, jnp.float32)})["x"].spec == expected
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 8])
+def test_what_was_split_for_an_update_is_gathered_to_what_it_was(fsdp: int) -> None:
+    mesh = make_mesh(MeshConfig(fsdp=fsdp))
+    shapes = {"a": (128, 512), "b": (1024, 1001), "c": (1001, 1004), "d": (5,), "e": (64, 8, 64), "f": ()}
+    tree = {name: np.random.default_rng(0).random(shape, np.float32) for name, shape in shapes.items()}
+    split, whole = update_shardings(mesh, tree), state_shardings(mesh, tree)
+    exchange = jax.jit(lambda tree: gathered(tree, split, whole), in_shardings=(split,), out_shardings=whole)
+    program = exchange.lower(tree).compile().as_text() or ""
+    assert ("all-gather" in program) == (fsdp < 8) and "all-reduce" not in program and "all-to-all" not in program
+    found = exchange(jax.device_put(tree, split))
+    assert all(np.array_equal(found[name], tree[name]) for name in tree)
