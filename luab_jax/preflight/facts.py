@@ -28,7 +28,7 @@ from luab_jax.preflight.hlo import ProgramText
 
 CUDA_PLUGIN = "jax-cuda13-plugin"
 """The package that compiles for GPUs."""
-_FORMAT = 2
+_FORMAT = 3
 """Part of the hash: what is kept by another format is not found. To be raised where programs get other scopes, which
 facts are read from and a hash does not see, such as the trips of `luab_jax.augmentation.chosen`."""
 _ADDRESS = re.compile(r'(@CustomSPMDPartitioning\([^\n]*?backend_config = )"\d+"')

@@ -147,8 +147,11 @@ class _Walk:
         self._computations, self._totals, self._num_partitions = computations, totals, num_partitions
         self._channels: set[str] = set()
 
-    def walk(self, computation: str, times: int, *, fused: bool = False) -> None:
-        """Adds a computation that runs `times`; the parts of a fusion have no cycles beside the fusion's own."""
+    def walk(self, computation: str, times: int, *, fused: bool = False, is_part: bool = False) -> None:
+        """Adds a computation that runs `times`; the parts of a fusion have no cycles beside the fusion's own.
+
+        is_part: of a fusion or of something asynchronous.
+        """
         shapes: dict[str, str] = {}
         for instruction in read_instructions(self._computations.get(computation, [])):
             shapes[instruction.name] = instruction.shape
@@ -166,14 +169,14 @@ class _Walk:
                     Collective(kind=BETWEEN_SLICES, num_bytes=sent, group_size=slices, count=times)
                 )
             elif kind in COLLECTIVES:
-                self._add_collective(kind, instruction, shapes, times)
+                self._add_collective(kind, instruction, shapes, times, is_part=is_part)
             else:
-                self._descend(instruction, times, fused=fused)
+                self._descend(instruction, times, fused=fused, is_part=is_part)
                 if not fused and not self._totals.states_cycles:
                     kernel = kernel_of(instruction, shapes, self._computations, times)
                     self._totals.kernels += [kernel] if kernel else []
 
-    def _descend(self, instruction: Instruction, times: int, *, fused: bool) -> None:
+    def _descend(self, instruction: Instruction, times: int, *, fused: bool, is_part: bool) -> None:
         attributes = instruction.attributes
         match instruction.opcode:
             case "while":
@@ -181,20 +184,20 @@ class _Walk:
                 self._totals.num_loops += 1
                 self._totals.num_unknown_loops += trips is None
                 for name in called(attributes, "body"):
-                    self.walk(name, times * (1 if trips is None else trips), fused=fused)
+                    self.walk(name, times * (1 if trips is None else trips), fused=fused, is_part=is_part)
             case "conditional":
                 self._walk_longest(
                     called(attributes, "branch_computations", "true_computation", "false_computation"), times
                 )
             case "call":
                 for name in called(attributes, "to_apply"):
-                    self.walk(name, times, fused=fused)
+                    self.walk(name, times, fused=fused, is_part=is_part)
             case "fusion":
                 for name in called(attributes, "calls"):
-                    self.walk(name, times, fused=True)
+                    self.walk(name, times, fused=True, is_part=True)
             case "async-start":
                 for name in called(attributes, "calls"):
-                    self.walk(name, times, fused=fused)
+                    self.walk(name, times, fused=fused, is_part=True)
 
     def _trips(self, attributes: str) -> int | None:
         """Of a loop, as the compiler states it, or the constant that its counter is compared with.
@@ -225,10 +228,15 @@ class _Walk:
         if branches:
             self.walk(max(branches, key=weight), times)
 
-    def _add_collective(self, kind: str, instruction: Instruction, shapes: dict[str, str], times: int) -> None:
-        """Once per channel: an asynchronous collective stands in the start, the overlapped parts and the end."""
+    def _add_collective(
+        self, kind: str, instruction: Instruction, shapes: dict[str, str], times: int, *, is_part: bool
+    ) -> None:
+        """Parts once per channel: an asynchronous collective stands in the start, the overlapped parts and the end.
+
+        What stands for itself is not asked for its channel: all that one `shard_map` exchanges has the same.
+        """
         channel = _CHANNEL.search(instruction.attributes)
-        if channel:
+        if channel and is_part:
             if channel[1] in self._channels:
                 return
             self._channels.add(channel[1])

@@ -132,6 +132,17 @@ def test_an_asynchronous_collective_counts_once_wherever_it_is_written() -> None
     assert program(entry, parts).collectives == (Collective(kind="all-reduce", num_bytes=24, group_size=2, count=1),)
 
 
+def test_collectives_that_stand_for_themselves_count_each_though_a_shard_map_gives_all_the_same_channel() -> None:
+    gathers = "\n".join(
+        f"  %g{i} = ((f32[4]{{0}}, f32[2]{{0}}), (f32[8]{{0}}, f32[4]{{0}})) all-gather-start(%q, %r), channel_id=1,"
+        " replica_groups={{0,1}}, dimensions={0}"
+        for i in range(3)
+    )
+    parts = "  %q = f32[4]{0} negate(%p)\n  %r = f32[2]{0} slice(%p), slice={[0:2]}\n"
+    found = program(parts + gathers).collectives
+    assert found == (Collective(kind="all-gather", num_bytes=48, group_size=2, count=1),) * 3
+
+
 def test_a_collective_in_a_loop_counts_as_often_as_the_loop_runs() -> None:
     reduce = "  %q = f32[4]{0} parameter(0)\n  %r = f32[4]{0} all-reduce(%q), channel_id=1, replica_groups=[1,8]<=[8]"
     (found,) = program(loop("body", 6), "%body (q: f32[4]) -> f32[4] {\n" + reduce + "\n}\n").collectives
