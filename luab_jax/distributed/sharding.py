@@ -147,7 +147,7 @@ def state_shardings(mesh: Mesh, abstract_state: Any) -> Any:
 def update_shardings(mesh: Mesh, abstract: Any) -> Any:
     """Every large array split over all devices, where one of its axes divides so; else over fewer.
 
-    What `state_shardings` splits is split on the same axis, so that `gathered` exchanges nothing within fsdp.
+    What `state_shardings` splits is split on the same axis, so that nothing is exchanged within fsdp.
     """
 
     def sharding(leaf: Any) -> NamedSharding:
@@ -175,40 +175,6 @@ def _axis_in_parts(shape: tuple[int, ...], parts: int) -> int | None:
 
 def _on_axis(mesh: Mesh, leaf: Any, axis: int, names: str | tuple[str, ...]) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(names if i == axis else None for i in range(len(leaf.shape)))))
-
-
-def gathered(tree: Any, split: Any, whole: Any) -> Any:
-    """A tree laid out by `update_shardings`, as `state_shardings` has it.
-
-    Said as the exchange that it is: left to itself, XLA for a TPU adds up arrays that are zero but for a part, which
-    sends everything twice (libtpu 0.0.42).
-    """
-    leaves = jax.tree.leaves(split)
-    if all(leaf.is_fully_replicated for leaf in leaves):
-        return tree
-
-    def gather(array: jax.Array, source: NamedSharding, target: NamedSharding) -> jax.Array:
-        for axis, parts in enumerate(source.spec):
-            kept = _names(target.spec[axis]) if target.spec else ()
-            names = tuple(name for name in _names(parts) if name not in kept)
-            if names:
-                array = jax.lax.all_gather(array, names, axis=axis, tiled=True)
-        return array
-
-    specs = [jax.tree.map(lambda sharding: sharding.spec, shardings) for shardings in (split, whole)]
-    exchange = jax.shard_map(
-        lambda tree: jax.tree.map(gather, tree, split, whole),
-        mesh=leaves[0].mesh,
-        in_specs=(specs[0],),
-        out_specs=specs[1],
-        check_vma=False,
-    )
-    return exchange(tree)
-
-
-def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """Of the mesh's axes, in an entry of a `PartitionSpec`."""
-    return (entry,) if isinstance(entry, str) else entry or ()
 
 
 def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:

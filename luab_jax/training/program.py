@@ -30,7 +30,6 @@ from luab_jax.models.functional import Model, create_model
 from luab_jax.training import optim
 from luab_jax.training.step import (
     Parts,
-    Split,
     TrainState,
     init_state,
     make_eval_step,
@@ -99,10 +98,9 @@ def make_program(
     compiler_options = gpu.compiler_options() if FAMILIES[model.family].is_transformer else None
     shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
     shardings = sharding.state_shardings(mesh, shapes)
-    split = None
+    parts = None
     if config.mesh.split_optimizer:
-        split = Split(sharding.update_shardings(mesh, shapes.params), shardings.params)
-        opt_state, ema = sharding.update_shardings(mesh, (shapes.opt_state, shapes.ema))
+        parts, opt_state, ema = sharding.update_shardings(mesh, (shapes.params, shapes.opt_state, shapes.ema))
         shardings = shardings._replace(opt_state=opt_state, ema=ema)
     whole_average = {"params": shardings.params, "batch_stats": shardings.batch_stats}
     return Program(
@@ -120,7 +118,7 @@ def make_program(
                 processes=sharding.num_processes(mesh),
                 steps_per_epoch=config_lib.steps_per_epoch(config, num_examples),
                 spread=batches,
-                split=split,
+                parts=parts,
             ),
             donate_argnums=0,
             in_shardings=(shardings, batches, whole),
@@ -133,7 +131,7 @@ def make_program(
             in_shardings=(shardings.params, shardings.batch_stats, batches),
             out_shardings=whole,
         ),
-        average=_itself if split is None else jax.jit(_itself, out_shardings=whole_average),
+        average=_itself if parts is None else jax.jit(_itself, out_shardings=whole_average),
         init=jax.jit(init, out_shardings=shardings, compiler_options=compiled_to_run_once(mesh)),
         abstract_state=jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings),
     )

@@ -17,7 +17,6 @@ from luab_jax.augmentation.render import render
 from luab_jax.augmentation.rows import pair_groups, partners
 from luab_jax.config import Config, Task
 from luab_jax.data.batch import Batch
-from luab_jax.distributed.sharding import gathered
 from luab_jax.metrics.means import Means, masked_mean, single, top_k_correct
 from luab_jax.models.functional import Model
 from luab_jax.models.inputs import normalise
@@ -37,15 +36,6 @@ class TrainState(NamedTuple):
     opt_state: Any
     ema: dict[str, Any] | None = None
     """Averages of `params` and `batch_stats` under these names; `None` where the run keeps none."""
-
-
-class Split(NamedTuple):
-    """Shardings of the parameters, for `mesh.split_optimizer`."""
-
-    parts: Any
-    """While they are updated."""
-    whole: Any
-    """In the state."""
 
 
 Parts = tuple[dict[str, Any], dict[str, Any]]
@@ -186,7 +176,7 @@ def make_train_step(
     processes: int = 1,
     steps_per_epoch: float | None = None,
     spread: NamedSharding | None = None,
-    split: Split | None = None,
+    parts: Any = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Means]]:
     """The step (state, batch, root key) -> (state, means); jit it with the state donated.
 
@@ -194,7 +184,7 @@ def make_train_step(
     steps_per_epoch: for the schedules of byproducts' weights; not needed where λ is constant.
     processes: that feed the batch, which are the mesh's: a step may be compiled for hosts that are not there.
     spread: of the batch's rows over devices; `None` for a single one.
-    split: where every device updates a part of the parameters.
+    parts: shardings of the parameters while they are updated, where every device updates a part.
     """
     preprocessing = config.data.preprocessing
     byproducts = regressed(config, model, steps_per_epoch)
@@ -250,10 +240,12 @@ def make_train_step(
         gradient = jax.grad(functools.partial(loss_fn, counts=counts, weights=weights, number=state.step), has_aux=True)
         grads, (batch_stats, means) = accumulate(gradient, pieces)(state.params, state.batch_stats, rows, key)
         before = state.params
-        if split is not None:
-            grads, before = (jax.lax.with_sharding_constraint(tree, split.parts) for tree in (grads, before))
+        if parts is not None:
+            grads, before = (jax.lax.with_sharding_constraint(tree, parts) for tree in (grads, before))
         updates, opt_state = optimizer.update(grads, state.opt_state, before)
         params: Any = optax.apply_updates(before, updates)
+        if parts is not None:
+            params = jax.lax.with_sharding_constraint(params, parts)
         means["gradient_norm"] = single(optax.tree.norm(grads))
         for one, weight in zip(byproducts, weights, strict=True):
             if isinstance(weight, jax.Array):
@@ -262,8 +254,6 @@ def make_train_step(
         ema = state.ema
         if ema is not None:
             ema = ema_lib.update(ema, params, batch_stats, decay=config.optim.ema_decay)
-        if split is not None:
-            params = gathered(params, split.parts, split.whole)
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), means
 
     return step

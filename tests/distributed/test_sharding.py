@@ -16,7 +16,6 @@ from luab_jax.config import DistributedConfig, MeshConfig
 from luab_jax.distributed.sharding import (
     batch_sharding,
     check_batch_size,
-    gathered,
     init_distributed,
     make_mesh,
     num_processes,
@@ -172,16 +171,3 @@ def test_for_an_update_large_arrays_are_split_over_all_devices(
 ) -> None:
     mesh = make_mesh(MeshConfig(fsdp=fsdp))
     assert update_shardings(mesh, {"x": jax.ShapeDtypeStruct(shape, jnp.float32)})["x"].spec == expected
-
-
-@pytest.mark.parametrize("fsdp", [1, 2, 8])
-def test_what_was_split_for_an_update_is_gathered_to_what_it_was(fsdp: int) -> None:
-    mesh = make_mesh(MeshConfig(fsdp=fsdp))
-    shapes = {"a": (128, 512), "b": (1024, 1001), "c": (1001, 1004), "d": (5,), "e": (64, 8, 64), "f": ()}
-    tree = {name: np.random.default_rng(0).random(shape, np.float32) for name, shape in shapes.items()}
-    split, whole = update_shardings(mesh, tree), state_shardings(mesh, tree)
-    exchange = jax.jit(lambda tree: gathered(tree, split, whole), in_shardings=(split,), out_shardings=whole)
-    program = exchange.lower(tree).compile().as_text() or ""
-    assert ("all-gather" in program) == (fsdp < 8) and "all-reduce" not in program and "all-to-all" not in program
-    found = exchange(jax.device_put(tree, split))
-    assert all(np.array_equal(found[name], tree[name]) for name in tree)
