@@ -2,8 +2,8 @@
 
 Per image of 224 px: milliseconds on this CPU, the least of some runs of the compiled function on a batch, and FLOPs.
 Then, for each recipe, the share of the whole training step's FLOPs, from its config with augmentation and without.
-FLOPs are the compiler's, before compilation, of the program for a GPU. That computes RandAugment's operations for all
-images, where CPUs and TPUs loop over the selected ones, and the compiler counts the body of a loop once.
+FLOPs are the compiler's, before compilation, of the program for a GPU, which has no loops over selected images: the
+body of a loop would count once. `equalize` counts as where too many images are selected, that is for all of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Augmentation on the device: milliseconds of each part for a batch of 512, and of what is done otherwise for a GPU.
 
-python -m benchmarks.gpu.augmenting --out=DIR
+    python -m benchmarks.gpu.augmenting --out=DIR
 
 The pixels are smooth pictures: counting the values of `equalize` waits where many pixels have the same.
 """

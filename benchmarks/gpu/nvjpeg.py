@@ -83,40 +83,46 @@ def add_loader(photos: Path, results: Results, *, rehearse: bool) -> None:
     results.add(name, decoder=name, images_per_s=images_per_s, cpu_ms=cpu_ms)
 
 
-def add_differences(encoded: list[bytes], results: Results) -> None:
-    """Of whole images, from the pixels that the CPU decodes."""
+def add_differences(encoded: list[bytes], results: Results, *, rehearse: bool) -> None:
+    """Of whole images, from the pixels that the CPU decodes; in a rehearsal, which has no others, they are the same."""
     images = [EncodedImage(photo, "") for photo in encoded]
-    differences = []
-    for image, pixels in zip(images, GpuJpegs((0,)).whole([image.jpeg for image in images]), strict=True):
-        if pixels is not None:
-            differences.append(gpu_jpeg.measure(pixels, image.region(PixelBox(0, 0, *image.size))))
+    expected = [image.region(PixelBox(0, 0, *image.size)) for image in images]
+    found = expected if rehearse else GpuJpegs((0,)).whole([image.jpeg for image in images])
+    pairs = zip(found, expected, strict=True)
+    differences = [gpu_jpeg.measure(pixels, wanted) for pixels, wanted in pairs if pixels is not None]
     results.add(
         "difference from the CPU's pixels",
         asked=sum(gpu_jpeg.for_gpu(image.jpeg) for image in images),
         decoded=len(differences),
         tolerated=sum(difference.is_tolerated for difference in differences),
-        mean_levels=float(np.mean([difference.mean for difference in differences])),
-        largest_share=max(difference.share for difference in differences),
+        mean_levels=float(np.mean([difference.mean for difference in differences])) if differences else None,
+        largest_share=max((difference.share for difference in differences), default=None),
     )
 
 
 def measure(photos: Path, results: Results, *, rehearse: bool) -> None:
-    if not (rehearse or gpu_jpeg.load()):
-        raise UserError("nvImageCodec cannot be loaded with its decoders for GPUs")
     encoded = [path.read_bytes() for path in measured.list_photos(photos)]
     seconds, batch = (0.2, 8) if rehearse else (3.0, BATCH)
 
-    def add_rate(name: str, make: Callable[[], Callable[[list[bytes]], int]]) -> None:
-        results.add(name, decoder=name, images_per_s=rate(make(), encoded, seconds, batch))
+    def loaded(part: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            if not (rehearse or gpu_jpeg.load()):
+                raise UserError("nvImageCodec cannot be loaded with its decoders for GPUs")
+            part()
 
-    parts: dict[str, Callable[[], None]] = {
-        "training batches": lambda: add_loader(photos, results, rehearse=rehearse),
-        "difference from the CPU's pixels": lambda: None if rehearse else add_differences(encoded, results),
-        "nvImageCodec": lambda: add_rate("nvImageCodec, whole images", lambda: by_nvimgcodec(cpu=rehearse)),
+        return run
+
+    def timed(name: str, make: Callable[[], Callable[[list[bytes]], int]]) -> Callable[[], None]:
+        return lambda: results.add(name, decoder=name, images_per_s=rate(make(), encoded, seconds, batch))
+
+    parts = {
+        "training batches": loaded(lambda: add_loader(photos, results, rehearse=rehearse)),
+        "difference from the CPU's pixels": loaded(lambda: add_differences(encoded, results, rehearse=rehearse)),
+        "nvImageCodec": loaded(timed("nvImageCodec, whole images", lambda: by_nvimgcodec(cpu=rehearse))),
     }
     if importlib.util.find_spec("torchvision"):
-        by_torch = by_torchvision("cpu" if rehearse else "cuda")
-        parts["torchvision"] = lambda: add_rate("torchvision, whole images", lambda: by_torch)
+        device = "cpu" if rehearse else "cuda"
+        parts["torchvision"] = timed("torchvision, whole images", lambda: by_torchvision(device))
     for name, part in parts.items():
         try:
             part()

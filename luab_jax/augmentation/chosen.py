@@ -1,8 +1,9 @@
 """Applies an operation to selected images without computing it for the rest.
 
 On a CPU and a TPU by a loop over the chosen images, whose number only the running program knows. A GPU would have to
-ask its host before every turn of such a loop. It takes out as many images as are hardly ever exceeded, and asks once
-whether they are; then it computes all and selects.
+ask its host before every turn of such a loop. It computes all images and selects; or, where an operation is worth it,
+it gathers a fixed number of images that is almost never exceeded, and its host checks once whether more were selected:
+then the operation is computed for all.
 
 A loop must see the images of one device: see `on_each_device`. It is then as long as the device has chosen images, and
 a step waits for the device with most of them; how many those usually are is written into the program, for preflight.
@@ -34,14 +35,17 @@ def for_chosen(
     *,
     chance: float = 1.0,
     devices: int = 1,
+    gathers: bool = False,
 ) -> Images:
     """operation(images, *arguments) where chosen, the images elsewhere.
 
     operation: for any number of images; of its arguments, trees of arrays, every row belongs to an image.
     chance: of an image to be chosen. devices: that take a share of the batch; used only for preflight's estimate.
+    gathers: whether a GPU gathers the chosen images, which costs it a copy of all: for operations that cost more.
     """
     room = room_for(chance, len(images))
-    on_gpu = functools.partial(few_at_once, operation, room) if 2 * room <= len(images) else _all_at_once(operation)
+    few = gathers and 2 * room <= len(images)
+    on_gpu = functools.partial(few_at_once, operation, room) if few else _all_at_once(operation)
     looped = functools.partial(_one_by_one, operation, loop_scope(expected_maximum(chance, len(images), devices)))
     return jax.lax.platform_dependent(images, chosen, arguments, cuda=on_gpu, rocm=on_gpu, default=looped)
 
@@ -54,7 +58,7 @@ def _all_at_once(operation: Operation) -> Operation:
 
 
 def few_at_once(operation: Operation, room: int, images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
-    """Takes out as many images as there is room for, the chosen ones among them; computes all if there are more."""
+    """Gathers as many images as there is room for, the chosen ones among them; computes all if more are chosen."""
 
     def few(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
         places = jnp.flatnonzero(chosen, size=room, fill_value=len(images))
@@ -79,7 +83,7 @@ def _one_by_one(operation: Operation, scope: str, images: Images, chosen: Bool[A
 
 
 def room_for(chance: float, rows: int) -> int:
-    """For the chosen of so many images: more are chosen less than once in a hundred million batches."""
+    """How many images to gather of so many: more are selected in fewer than one batch in 10^8."""
     mean = chance * rows
     return min(rows, math.ceil(mean + 6.0 * math.sqrt(mean) + 6.0))
 

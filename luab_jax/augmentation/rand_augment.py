@@ -78,7 +78,7 @@ def recolour(images: Images, layer: Layer, chance: float = 1.0, devices: int = 1
     def chosen(name: str) -> Bool[Array, " b"]:
         return layer.operation == _NUMBER[name]
 
-    images = for_chosen(images, chosen("equalize"), tones.equalize, chance=chance, devices=devices)
+    images = for_chosen(images, chosen("equalize"), tones.equalize, chance=chance, devices=devices, gathers=True)
     images = for_chosen(images, chosen("sharpen"), tones.sharpen, (factor,), chance=chance, devices=devices)
     results = {
         "autocontrast": tones.autocontrast(images),

@@ -138,8 +138,9 @@ class MeshConfig:
     fsdp: int = 1
     """Devices along which parameters and optimiser state are split too."""
     split_optimizer: bool = False
-    """Whether every device keeps and updates a part of optimiser state and moving average only; parameters stay as they
-    are. Stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054)."""
+    """Whether optimiser state and moving average are split over all devices, each of which updates its own part;
+    parameters are not affected. Stage 1 of ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054). Arrays of which no axis
+    divides by the number of devices stay whole: a third of ViT-S on 256."""
 
 
 @dataclass(slots=True, kw_only=True)

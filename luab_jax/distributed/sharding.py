@@ -145,22 +145,15 @@ def state_shardings(mesh: Mesh, abstract_state: Any) -> Any:
 
 
 def update_shardings(mesh: Mesh, abstract: Any) -> Any:
-    """Every large array split over all devices, where one of its axes divides so; else over fewer.
-
-    What `state_shardings` splits is split on the same axis, so that nothing is exchanged within fsdp.
-    """
+    """Splits every large array over all devices if one of its axes divides; axes split along fsdp stay split."""
 
     def sharding(leaf: Any) -> NamedSharding:
-        parts = mesh.shape[FSDP_AXIS]
-        axis = _axis_in_parts(leaf.shape, parts)
-        if axis is not None:
-            further = mesh.size > parts and leaf.shape[axis] % mesh.size == 0
-            return _on_axis(mesh, leaf, axis, (FSDP_AXIS, DATA_AXIS) if further else FSDP_AXIS)
-        for names in ((FSDP_AXIS, DATA_AXIS), (DATA_AXIS,)):
-            axis = _axis_in_parts(leaf.shape, math.prod(mesh.shape[name] for name in names))
-            if axis is not None:
-                return _on_axis(mesh, leaf, axis, names)
-        return replicated(mesh)
+        along_fsdp = _axis_in_parts(leaf.shape, mesh.shape[FSDP_AXIS])
+        if along_fsdp is not None:
+            further = mesh.shape[DATA_AXIS] > 1 and leaf.shape[along_fsdp] % mesh.size == 0
+            return _on_axis(mesh, leaf, along_fsdp, (FSDP_AXIS, DATA_AXIS) if further else FSDP_AXIS)
+        along_data = _axis_in_parts(leaf.shape, mesh.shape[DATA_AXIS])
+        return replicated(mesh) if along_data is None else _on_axis(mesh, leaf, along_data, DATA_AXIS)
 
     return jax.tree.map(sharding, abstract)
 

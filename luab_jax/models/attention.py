@@ -16,7 +16,7 @@ _CUDNN_CHANNELS = 128
 
 def check_attention(kernel: Attention) -> None:
     """Raises ValueError if the default device cannot run the kernel."""
-    if kernel is Attention.CUDNN and not _has_cuda():
+    if kernel is Attention.CUDNN and not gpu.has_cuda():
         raise ValueError(
             f"model.attention=cudnn needs an NVIDIA GPU, and jax runs on {jax.default_backend()};"
             " choose auto, which takes cuDNN where there is one, or xla."
@@ -177,10 +177,6 @@ def _scale(query: Float[Array, "b n heads d"]) -> float:
     return query.shape[-1] ** -0.5
 
 
-def _has_cuda() -> bool:
-    return gpu.has_cuda()
-
-
 def _cudnn_fits(dtype: jnp.dtype, channels: int) -> bool:
     """cuDNN's flash attention takes 16-bit types, and channels in eights (jax: `check_is_flash_attention`)."""
-    return _has_cuda() and dtype in (jnp.bfloat16, jnp.float16) and channels % 8 == 0 and channels <= _CUDNN_CHANNELS
+    return gpu.has_cuda() and dtype in (jnp.bfloat16, jnp.float16) and channels % 8 == 0 and channels <= _CUDNN_CHANNELS

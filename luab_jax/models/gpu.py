@@ -36,7 +36,7 @@ def has_cuda() -> bool:
 
 
 def is_tuned_for() -> bool:
-    """Whether a program should be what suits NVIDIA GPUs."""
+    """Whether to take the variants tuned for NVIDIA GPUs; the GPU kit switches them off to time what they give."""
     return has_cuda()
 
 

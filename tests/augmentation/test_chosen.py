@@ -12,6 +12,7 @@ import scipy.stats
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from luab_jax.augmentation import chosen as chosen_lib
 from luab_jax.augmentation.chosen import expected_maximum, few_at_once, for_chosen, on_each_device, room_for
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.augmentation.plan import make_plan
@@ -57,7 +58,8 @@ def test_a_gpu_has_no_loop_and_asks_once_where_the_chosen_are_few(platform: str,
 
     def text(chance: float) -> str:
         images = jax.ShapeDtypeStruct((64, 16, 16, 3), jnp.float32)
-        traced = jax.jit(functools.partial(for_chosen, operation=half, chance=chance)).trace(images, jnp.ones(64, bool))
+        function = functools.partial(for_chosen, operation=half, chance=chance, gathers=True)
+        traced = jax.jit(function).trace(images, jnp.ones(64, bool))
         return traced.lower(lowering_platforms=(platform,)).as_text()
 
     few, many = text(1 / 30), text(1 / 2)
@@ -69,7 +71,24 @@ def test_a_gpu_has_no_loop_and_asks_once_where_the_chosen_are_few(platform: str,
 def test_the_room_is_hardly_ever_too_small(chance: float, rows: int) -> None:
     room = room_for(chance, rows)
     assert scipy.stats.binom.sf(room, rows, chance) < 1e-8 and room <= rows
-    assert room_for(chance, rows) < 6 + 7 * (chance * rows + 1), "and not much larger than needed"
+    assert room <= 1.3 * scipy.stats.binom.isf(1e-8, rows, chance) + 6, "and not much larger than needed"
+
+
+@pytest.mark.parametrize("room", [None, 1, 20])
+def test_a_gpu_makes_the_pixels_of_a_loop(room: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carried out on a CPU; with room for one image, all are computed."""
+    images = jnp.asarray(pictures(64, 16), jnp.float32)
+    config = AugmentationConfig(rand_augment_magnitude=9.0, rand_augment_probability=1.0)
+    plan = make_plan(config, jax.random.key(3), num_rows=64, side=16)
+
+    def augmented() -> jax.Array:
+        return jax.jit(functools.partial(rand_augment, fill=(1.0, 2.0, 3.0), probability=1.0))(images, plan.layers)
+
+    looped = augmented()
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *a, default, cuda=None, **_: (cuda or default)(*a))
+    if room is not None:
+        monkeypatch.setattr(chosen_lib, "room_for", lambda chance, rows: room)
+    assert np.array_equal(augmented(), looped) and not np.array_equal(looped, images)
 
 
 def test_devices_change_their_own_rows_as_one_device_does() -> None:

@@ -119,6 +119,8 @@ def test_what_reads_photos_is_measured_on_any_photos(tmp_path: Path, photos: Pat
     lines = read(tmp_path)
     assert not [line for line in lines if "error" in line]
     assert {line["step"] for line in lines} == set(steps.split(","))
+    parts = [line["what"] for line in lines if line["step"] == "nvjpeg"]
+    assert parts[1:3] == ["difference from the CPU's pixels", "nvImageCodec, whole images"] and len(parts) >= 3
     rates = [line[key] for line in lines for key in ("images_per_s", "reading", "predict", "whole") if key in line]
     assert rates and min(rates) > 0
 

@@ -97,5 +97,5 @@ def test_attention_is_counted_where_cudnn_would_compute_it(monkeypatch: pytest.M
     config = Config(batch_size=2, data=DataConfig(preprocessing=Preprocessing(image_size=32, resize_side=32)))
     config.model = ModelConfig(name="vit_ti", embed_dim=16, depth=1, num_heads=2, patch_size=16)
     expected = train_step.flops_of(config, Target.NONE, jax.devices()[:1])
-    monkeypatch.setattr(attention, "_has_cuda", lambda: True)
+    monkeypatch.setattr(attention, "_cudnn_fits", lambda dtype, channels: True)
     assert train_step.flops_of(config, Target.NONE, jax.devices()[:1]) == expected

@@ -155,13 +155,13 @@ def test_a_single_host_waits_for_nobody(monkeypatch: pytest.MonkeyPatch, capsys:
 @pytest.mark.parametrize(
     ("shape", "fsdp", "expected"),
     [
-        ((128, 512), 1, PartitionSpec(None, ("fsdp", "data"))),
+        ((128, 512), 1, PartitionSpec(None, "data")),
         ((128, 512), 2, PartitionSpec(None, ("fsdp", "data"))),
-        ((1024, 1001), 1, PartitionSpec(("fsdp", "data"), None)),
-        ((1001, 1004), 2, PartitionSpec(None, "fsdp")),  # into two parts, as the parameters are, and not into four
+        ((128, 512), 8, PartitionSpec(None, "fsdp")),
+        ((1024, 1001), 1, PartitionSpec("data", None)),
+        ((1001, 1004), 2, PartitionSpec(None, "fsdp")),  # into two parts, as the parameters are, and not into eight
+        ((1002, 1001), 4, PartitionSpec("data", None)),  # two parts along data, where four along fsdp do not divide
         ((1001, 1004), 1, PartitionSpec()),  # divides nowhere by eight
-        ((1001, 1001 * 4), 2, PartitionSpec(None, "fsdp")),
-        ((1001, 1003), 2, PartitionSpec()),
         ((127, 129), 1, PartitionSpec()),  # too small
         ((), 2, PartitionSpec()),
     ],

@@ -55,7 +55,7 @@ def test_a_token_that_makes_their_number_even_changes_nothing(tokens: int) -> No
 def test_a_training_step_with_cudnn_is_lowered_for_a_gpu(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
-    monkeypatch.setattr(attention, "_has_cuda", lambda: True)
+    monkeypatch.setattr(attention.gpu, "has_cuda", lambda: True)
     monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(cudnn, "check_compute_capability", lambda *_, **__: True)
     monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability, *_, **__: capability == "9.0")

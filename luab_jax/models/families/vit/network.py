@@ -291,8 +291,8 @@ def _row_by_row(tokens: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
     """Tokens as they are, and so in memory.
 
     For the sake of the class token's concatenation a TPU's compiler may lay out all blocks' tokens by position first,
-    and by turns where paths are dropped, and copy them for attention and back. A GPU's does so with those of ViT-Ti,
-    the batch last.
+    and by turns where paths are dropped, and copy them for attention and back. XLA for GPUs does the same with ViT-Ti's
+    tokens and puts the batch last.
     """
     if not (gpu.is_tuned_for() or fills_lanes(tokens.shape[-1])):
         return tokens
