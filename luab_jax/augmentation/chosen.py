@@ -5,8 +5,9 @@ ask its host before every turn of such a loop. It computes all images and select
 it gathers a fixed number of images that is almost never exceeded, and its host checks once whether more were selected:
 then the operation is computed for all.
 
-A loop must see the images of one device: see `on_each_device`. It is then as long as the device has chosen images, and
-a step waits for the device with most of them; how many those usually are is written into the program, for preflight.
+A loop must see the images of one device: see `luab_jax.models.rows`. It is then as long as the device has chosen
+images, and a step waits for the device with most of them; how many those usually are is written into the program, for
+preflight.
 """
 
 from __future__ import annotations
@@ -14,16 +15,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool
 
 from luab_jax.augmentation.colour import Images
 
-T = TypeVar("T")
 Operation = Callable[..., Images]
 
 
@@ -109,12 +108,3 @@ def expected_maximum(chance: float, rows: int, devices: int) -> int:
         at_least += math.exp(ways + count * chosen + (rows - count) * other)
         expected += 1.0 - (1.0 - min(at_least, 1.0)) ** devices
     return round(expected)
-
-
-def on_each_device(function: Callable[..., T], rows: NamedSharding | None, *arguments: Any) -> T:
-    """function(*arguments), by every device for its own rows; `rows` is how they are spread, `None` for one device."""
-    if rows is None or rows.mesh.size == 1:
-        return function(*arguments)
-    return jax.shard_map(
-        function, mesh=rows.mesh, in_specs=(rows.spec,) * len(arguments), out_specs=rows.spec, check_vma=False
-    )(*arguments)

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, UInt8
 
-from luab_jax.augmentation.chosen import on_each_device
 from luab_jax.augmentation.colour import jitter, light
 from luab_jax.augmentation.plan import Erasing, Mixing, Plan
 from luab_jax.augmentation.rand_augment import rand_augment
 from luab_jax.augmentation.rows import partners
 from luab_jax.models.inputs import normalise
+from luab_jax.models.rows import on_each_device
 
 
 def render(

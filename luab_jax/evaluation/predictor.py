@@ -35,6 +35,7 @@ from luab_jax.evaluation.programs import (
 from luab_jax.evaluation.suite import Need, View
 from luab_jax.io.console import compiling
 from luab_jax.models.maps import MAPS
+from luab_jax.models.rows import spread_over
 
 EvaluatedT = TypeVar("EvaluatedT", bound=Evaluated)
 
@@ -285,7 +286,7 @@ class Predictor(BatchPredictor[LoadedModel]):
                 in_shardings=(self.whole, self.whole, *shardings),
                 out_shardings=self.outputs,
             )
-            with compiling(what, active=jax.process_index() == 0):
+            with compiling(what, active=jax.process_index() == 0), spread_over(self.rows):
                 self._programs[key] = function.lower(*arguments).compile()
         return self._programs[key](*arguments)
 

@@ -127,7 +127,7 @@ def make_program(
         ),
         compiler_options=compiler_options,
         eval_step=jax.jit(
-            (make_label_set_eval_step if config.task is Task.MULTI_LABEL else make_eval_step)(config, model),
+            (make_label_set_eval_step if config.task is Task.MULTI_LABEL else make_eval_step)(config, model, batches),
             in_shardings=(shardings.params, shardings.batch_stats, batches),
             out_shardings=whole,
         ),

@@ -20,6 +20,7 @@ from luab_jax.data.batch import Batch
 from luab_jax.metrics.means import Means, masked_mean, single, top_k_correct
 from luab_jax.models.functional import Model
 from luab_jax.models.inputs import normalise
+from luab_jax.models.rows import spread_over
 from luab_jax.training import ema as ema_lib
 from luab_jax.training.accumulation import accumulate
 from luab_jax.training.byproduct_losses import eval_scores, regressed, train_loss, weighed_targets
@@ -212,7 +213,8 @@ def make_train_step(
                 rows=spread,
                 probability=config.augmentation.rand_augment_probability,
             )
-        outputs, batch_stats = model.apply(params, batch_stats, images, train=True, key=key)
+        with spread_over(spread):
+            outputs, batch_stats = model.apply(params, batch_stats, images, train=True, key=key)
         loss = jnp.mean(_mixed_loss(config, outputs.logits, rows))
         means = {"classification_loss": single(loss)}
         if config.task is Task.SINGLE_LABEL:
@@ -259,14 +261,20 @@ def make_train_step(
     return step
 
 
-def make_eval_step(config: Config, model: Model) -> Callable[[dict[str, Any], dict[str, Any], Batch], Means]:
-    """The evaluation of one padded batch: exact sums over the rows that are real."""
+def make_eval_step(
+    config: Config, model: Model, spread: NamedSharding | None = None
+) -> Callable[[dict[str, Any], dict[str, Any], Batch], Means]:
+    """The evaluation of one padded batch: exact sums over the rows that are real.
+
+    spread: as in `make_train_step`.
+    """
     preprocessing = config.data.preprocessing
     byproducts = regressed(config, model, 1.0)  # λ, and so the length of an epoch, has no part in it
 
     def step(params: dict[str, Any], batch_stats: dict[str, Any], batch: Batch) -> Means:
         images = normalise(batch.images, preprocessing.mean, preprocessing.std)
-        outputs, _ = model.apply(params, batch_stats, images, train=False)
+        with spread_over(spread):
+            outputs, _ = model.apply(params, batch_stats, images, train=False)
         means = {
             "classification_loss": masked_mean(cross_entropy(outputs.logits, batch.labels), batch.mask),
             "top1": masked_mean(top_k_correct(outputs.logits, batch.labels, 1), batch.mask),
@@ -286,7 +294,7 @@ class LabelSetRows(NamedTuple):
 
 
 def make_label_set_eval_step(
-    config: Config, model: Model
+    config: Config, model: Model, spread: NamedSharding | None = None
 ) -> Callable[[dict[str, Any], dict[str, Any], Batch], tuple[Means, LabelSetRows]]:
     """`make_eval_step` for sets of labels, whose mAP needs the scores of all images together."""
     preprocessing = config.data.preprocessing
@@ -294,7 +302,8 @@ def make_label_set_eval_step(
 
     def step(params: dict[str, Any], batch_stats: dict[str, Any], batch: Batch) -> tuple[Means, LabelSetRows]:
         images = normalise(batch.images, preprocessing.mean, preprocessing.std)
-        outputs, _ = model.apply(params, batch_stats, images, train=False)
+        with spread_over(spread):
+            outputs, _ = model.apply(params, batch_stats, images, train=False)
         loss = masked_mean(binary_cross_entropy(outputs.logits, batch.labels), batch.mask)
         means = {"classification_loss": loss} | eval_scores(byproducts, outputs, batch)
         return means, LabelSetRows(outputs.logits, batch.labels, batch.mask)

@@ -13,10 +13,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from luab_jax.augmentation import chosen as chosen_lib
-from luab_jax.augmentation.chosen import expected_maximum, few_at_once, for_chosen, on_each_device, room_for
+from luab_jax.augmentation.chosen import expected_maximum, few_at_once, for_chosen, room_for
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.augmentation.plan import make_plan
 from luab_jax.augmentation.rand_augment import NOTHING, OPERATIONS, Layer, rand_augment
+from luab_jax.models.rows import on_each_device
 from luab_jax.preflight import hlo
 from tests.augmentation.pictures import pictures
 

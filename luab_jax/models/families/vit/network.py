@@ -30,6 +30,7 @@ from luab_jax.models.layers import (
     standardised,
     torch_uniform,
 )
+from luab_jax.models.rows import for_own_rows
 
 HEAD_STDDEV = 0.02
 """Standard deviation of the heads' initial weights: DeiT, timm."""
@@ -296,7 +297,8 @@ def _row_by_row(tokens: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
     """
     if not (gpu.is_tuned_for() or fills_lanes(tokens.shape[-1])):
         return tokens
-    return with_layout_constraint(tokens, Layout(major_to_minor=(0, 1, 2)))
+    # XLA divides this badly for tpu7x: every device fills an array of all rows, and these are added up (libtpu 0.0.42).
+    return for_own_rows(lambda tokens: with_layout_constraint(tokens, Layout(major_to_minor=(0, 1, 2))), tokens)
 
 
 def build(
