@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -300,6 +301,12 @@ def test_a_split_optimiser_takes_the_same_steps() -> None:
         ends.append(jax.device_get((state.params, average, means)))
     differences = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), *ends)
     assert max(jax.tree.leaves(differences)) < 1e-4
+
+
+def test_each_device_lays_out_the_tokens_of_its_own_rows() -> None:
+    program = program_of(experiment(dataclasses.replace(VIT, embed_dim=128), batch_size=16), 8)
+    text = lower_train_step(program).as_text()
+    assert set(re.findall(r"@LayoutConstraint\(.*: \(tensor<(\d+)x", text)) == {"2"}
 
 
 # Types.
