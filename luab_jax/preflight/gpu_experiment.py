@@ -9,15 +9,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from luab_jax.config import Config
+from luab_jax.config import Config, MeshConfig
+from luab_jax.distributed.sharding import make_mesh, state_shardings, update_shardings
 from luab_jax.errors import ConfigError
+from luab_jax.models.config import Dtype
 from luab_jax.models.functional import Model
 from luab_jax.preflight.estimate import Work
 from luab_jax.preflight.experiment import Data, data_of, state_bytes, work_of
 from luab_jax.preflight.gpus import Demand, GpuCluster, Roofline, roofline
 from luab_jax.preflight.macs import count_bytes
 from luab_jax.training.program import make_checked_mesh, make_program
+from luab_jax.training.step import TrainState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +68,9 @@ def examine_on_gpus(
     num_examples: int | None = None,
     with_time: bool = True,
 ) -> GpuPreflight:
-    """Raises `ConfigError` where the batch does not divide among the GPUs."""
+    """Raises `ConfigError` where the batch or the mesh does not divide among the GPUs."""
     config.validate()
-    count, fsdp = cluster.num_devices, config.mesh.fsdp
+    count = cluster.num_devices
     if config.batch_size % (count * config.accumulation_steps):
         unit = count * config.accumulation_steps
         below = config.batch_size // unit * unit
@@ -74,19 +78,19 @@ def examine_on_gpus(
             f"config.batch_size={config.batch_size} does not divide among {count} GPUs"
             f" x {config.accumulation_steps} microbatches; take {f'{below} or ' if below else ''}{below + unit}"
         )
-    if count % fsdp:
-        raise ConfigError(f"config.mesh.fsdp={fsdp} does not divide {count} GPUs")
+    there = make_mesh(config.mesh, list(range(count)))  # of numbers: it has a shape, and runs nothing
     here = make_checked_mesh(_on_one_device(config), jax.devices()[:1])
     data = data_of(config, num_classes, num_examples)
     program = make_program(
         config, here, num_classes=data.num_classes, num_examples=data.num_examples, target_settings=data.settings
     )
     work = work_of(config, data, program, count, count, cluster.num_nodes)
-    state = {part: num_bytes // fsdp for part, num_bytes in state_bytes(program).items()}
+    state = state_bytes(_spread(program.abstract_state, there, config))
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.abstract_state.params))
     rows = config.batch_size // count
     demand = Demand(
         flops=work.flops_per_step / count,
+        dtype="f32" if config.model.compute_dtype is Dtype.FLOAT32 else "bf16",
         # Forward, and the slopes of both operands: three products over the same arrays. The state is read and written.
         memory_bytes=3.0 * _forward_bytes(program.model, rows // config.accumulation_steps) * config.accumulation_steps
         + 2.0 * sum(state.values()),
@@ -106,7 +110,16 @@ def examine_on_gpus(
 
 
 def _on_one_device(config: Config) -> Config:
-    return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=-1, fsdp=1))
+    return dataclasses.replace(config, mesh=MeshConfig())
+
+
+def _spread(state: TrainState, mesh: Mesh, config: Config) -> TrainState:
+    """The state as `make_program` lays it out on a mesh."""
+    shardings = state_shardings(mesh, state)
+    if config.mesh.split_optimizer:
+        opt_state, ema = update_shardings(mesh, (state.opt_state, state.ema))
+        shardings = shardings._replace(opt_state=opt_state, ema=ema)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
 
 
 def _forward_bytes(model: Model, rows: int) -> int:
