@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from luab_jax.config import Config, MeshConfig
-from luab_jax.distributed.sharding import make_mesh, state_shardings, update_shardings
 from luab_jax.errors import ConfigError
 from luab_jax.models.config import Dtype
 from luab_jax.models.functional import Model
@@ -20,8 +19,16 @@ from luab_jax.preflight.estimate import Work
 from luab_jax.preflight.experiment import Data, data_of, state_bytes, work_of
 from luab_jax.preflight.gpus import Demand, GpuCluster, Roofline, roofline
 from luab_jax.preflight.macs import count_bytes
-from luab_jax.training.program import make_checked_mesh, make_program
-from luab_jax.training.step import TrainState
+from luab_jax.training.program import Program, make_checked_mesh, make_program
+
+
+@dataclass(frozen=True, slots=True)
+class _Gpu:
+    """Stands for a device that is not there, in a mesh that runs nothing."""
+
+    number: int
+    process_index: int
+    platform: str = "gpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +85,17 @@ def examine_on_gpus(
             f"config.batch_size={config.batch_size} does not divide among {count} GPUs"
             f" x {config.accumulation_steps} microbatches; take {f'{below} or ' if below else ''}{below + unit}"
         )
-    there = make_mesh(config.mesh, list(range(count)))  # of numbers: it has a shape, and runs nothing
-    here = make_checked_mesh(_on_one_device(config), jax.devices()[:1])
     data = data_of(config, num_classes, num_examples)
-    program = make_program(
-        config, here, num_classes=data.num_classes, num_examples=data.num_examples, target_settings=data.settings
-    )
+
+    def program_on(mesh: Mesh) -> Program:
+        return make_program(
+            config, mesh, num_classes=data.num_classes, num_examples=data.num_examples, target_settings=data.settings
+        )
+
+    there = make_checked_mesh(config, [_Gpu(number, number // cluster.per_node) for number in range(count)])
+    program = program_on(make_checked_mesh(_on_one_device(config), jax.devices()[:1]))
     work = work_of(config, data, program, count, count, cluster.num_nodes)
-    state = state_bytes(_spread(program.abstract_state, there, config))
+    state = state_bytes(program_on(there).abstract_state)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.abstract_state.params))
     rows = config.batch_size // count
     demand = Demand(
@@ -111,15 +121,6 @@ def examine_on_gpus(
 
 def _on_one_device(config: Config) -> Config:
     return dataclasses.replace(config, mesh=MeshConfig())
-
-
-def _spread(state: TrainState, mesh: Mesh, config: Config) -> TrainState:
-    """The state as `make_program` lays it out on a mesh."""
-    shardings = state_shardings(mesh, state)
-    if config.mesh.split_optimizer:
-        opt_state, ema = update_shardings(mesh, (state.opt_state, state.ema))
-        shardings = shardings._replace(opt_state=opt_state, ema=ema)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
 
 
 def _forward_bytes(model: Model, rows: int) -> int:
