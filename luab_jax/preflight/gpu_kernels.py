@@ -83,10 +83,8 @@ def _moved(instruction: Instruction, shapes: dict[str, str], computations: dict[
     for name in called(instruction.attributes, "calls"):
         inner = {each.name: each for each in read_instructions(computations.get(name, []))}
         for parameter in inner.values():
-            if parameter.opcode == "parameter" and (number := int(parameter.arguments.strip("()"))) < len(
-                instruction.operands
-            ):
-                operand = instruction.operands[number]
+            if parameter.opcode == "parameter":
+                operand = instruction.operands[int(parameter.arguments.strip("()"))]
                 read[operand] = min(read[operand], _read_of(parameter, inner))
         written -= sum(_kept_by(root, inner) for root in list(inner.values())[-1:])
     return sum(read.values()) + written
