@@ -24,6 +24,8 @@ from jaxtyping import Array, Bool
 from luab_jax.augmentation.colour import Images
 
 Operation = Callable[..., Images]
+USUAL_SCOPE = "usual_branch"
+"""The name of a scope around the branch that nearly every batch takes, by which `luab_jax.preflight.hlo` knows it."""
 
 
 def for_chosen(
@@ -59,6 +61,7 @@ def _all_at_once(operation: Operation) -> Operation:
 def few_at_once(operation: Operation, room: int, images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
     """Gathers as many images as there is room for, the chosen ones among them; computes all if more are chosen."""
 
+    @jax.named_scope(USUAL_SCOPE)
     def few(images: Images, chosen: Bool[Array, " b"], arguments: Any) -> Images:
         places = jnp.flatnonzero(chosen, size=room, fill_value=len(images))
         own = jax.tree.map(lambda rows: rows.at[places].get(mode="clip"), (images, *arguments))

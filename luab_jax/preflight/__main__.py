@@ -66,8 +66,8 @@ _PRICE = flags.DEFINE_float(
 _WHAT = flags.DEFINE_enum(
     "what",
     "all",
-    ["all", "memory"],
-    "memory says whether it fits, and nothing of time, cost and input.",
+    ["all", "memory", "roofline"],
+    "memory says whether it fits, and nothing of time, cost and input; roofline compiles nothing, for GPUs alone.",
     flag_values=_COMMAND.flags,
 )
 _PROBE = flags.DEFINE_float(
@@ -94,8 +94,11 @@ def _main(arguments: cli.Arguments) -> ExitCode:
     if not name:
         cli.usage("--topology=... is missing: v5e:4x4, say, or local")
     cluster = parse_gpus(name)
-    if cluster is not None and not can_compile_for_gpus():
+    by_roofline = _WHAT.value == "roofline"
+    if cluster is not None and (by_roofline or not can_compile_for_gpus()):
         return _by_roofline(configs, cluster)
+    if by_roofline:
+        cli.usage(f"--what=roofline is for GPUs ({', '.join(f'{name}:8' for name in GPUS)})")
     if cluster is None:
         parse(name)  # a wrong name is answered before jax is loaded
     flights, failures = _examine(configs, name)
@@ -129,7 +132,7 @@ def _by_roofline(configs: dict[str, Config], cluster: GpuCluster) -> ExitCode:
                     name=name,
                     num_classes=_CLASSES.value,
                     num_examples=_EXAMPLES.value,
-                    with_time=_WHAT.value == "all",
+                    with_time=_WHAT.value != "memory",
                 )
             )
         except ConfigError as e:
@@ -168,7 +171,7 @@ def _inputs(needed: Sequence[tuple[str, Config, float | None]]) -> list[dict[str
     from luab_jax.preflight.loader import Prober, without_data  # loads jax
 
     prober, values = Prober(_PROBE.value), []
-    if _WHAT.value != "all" or not _PROBE.value:
+    if _WHAT.value == "memory" or not _PROBE.value:
         return [{"input": None} for _ in needed]
     if needed and not any(config.data.root for _, config, _ in needed):
         sys.stdout.write(f"\n{without_data()}\n")

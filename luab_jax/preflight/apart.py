@@ -129,4 +129,5 @@ def _crash_message(code: int, when: str, content: bytes, kept: epath.Path | None
 def _remedy(kind: str) -> str:
     package = "libtpu" if kind == "TPU" else CUDA_PLUGIN
     version = versions()[package] or "(not installed)"
-    return f"this may be a fault of {package} {version}: try another topology, batch or {package}"
+    remedy = f"this may be a fault of {package} {version}: try another topology, batch or {package}"
+    return remedy if kind == "TPU" else f"{remedy}; --what=roofline needs no compiler"

@@ -89,7 +89,7 @@ class Estimate:
     """Between slices."""
     gpu: GpuTime | None = None
     """On GPUs, at the shares that were reached (`gpu_time.REACHED`)."""
-    gpu_at_least: GpuTime | None = None
+    gpu_as_published: GpuTime | None = None
     """At the published figures."""
     step_s: float | None = None
     mfu: float | None = None
@@ -112,12 +112,11 @@ def estimate(
     memory_bytes: int | None,
     price_per_chip_hour: float | None = None,
     gpus: GpuCluster | None = None,
-    fsdp: int = 1,
 ) -> Estimate:
     """What follows from the facts on such chips or GPUs; `memory_bytes` is a device's."""
     found = Estimate(fits=_fits(facts, memory_bytes), exchanges=_exchanges(facts.text))
     if gpus is not None:
-        return found if facts.text is None else _on_gpus(found, facts.text, work, gpus, fsdp, price_per_chip_hour)
+        return found if facts.text is None else _on_gpus(found, facts.text, work, gpus, price_per_chip_hour)
     if chip and chip.clock_hz and facts.text and facts.text.cycles is not None:
         found = dataclasses.replace(found, cycles_s=facts.text.cycles / chip.clock_hz)
     if chip is None or facts.text is None:
@@ -132,12 +131,12 @@ def estimate(
 
 
 def _on_gpus(
-    found: Estimate, text: ProgramText, work: Work, cluster: GpuCluster, fsdp: int, price_per_hour: float | None
+    found: Estimate, text: ProgramText, work: Work, cluster: GpuCluster, price_per_hour: float | None
 ) -> Estimate:
-    reached, at_least = (gpu_time(text, cluster, shares, fsdp=fsdp) for shares in (REACHED, PUBLISHED))
+    reached, as_published = (gpu_time(text, cluster, shares) for shares in (REACHED, PUBLISHED))
     operations = work.flops_per_step / work.num_devices
     mfu = operations / (reached.step_s * cluster.gpu.peak_flops) if reached.step_s else None
-    found = dataclasses.replace(found, gpu=reached, gpu_at_least=at_least, mfu=mfu)
+    found = dataclasses.replace(found, gpu=reached, gpu_as_published=as_published, mfu=mfu)
     return _of_run(found, reached.step_s, work, price_per_hour)
 
 

@@ -19,6 +19,7 @@ from luab_jax.config import Config, Task
 from luab_jax.data.dataset import open_split
 from luab_jax.errors import ConfigError
 from luab_jax.io.cache import cache_folder
+from luab_jax.models import gpu
 from luab_jax.models.choices import Attention
 from luab_jax.models.functional import Model
 from luab_jax.preflight.estimate import Estimate, Work, estimate
@@ -27,6 +28,7 @@ from luab_jax.preflight.hints import hints
 from luab_jax.preflight.macs import count_macs
 from luab_jax.preflight.topology import Topology
 from luab_jax.training.program import Program, abstract_batch, lower_train_step, make_checked_mesh, make_program
+from luab_jax.training.step import TrainState
 
 _PUBLISHED = {
     Task.SINGLE_LABEL: ("ImageNet-1k", 1000, 1_281_167, 50_000),
@@ -85,7 +87,9 @@ def examine(
     compiler: What compiles, if not this process; it may raise `CompilerError`.
     """
     data, program, lowered = lowered_for(config, topology, num_classes, num_examples)
-    counted = program if topology.gpus is None else _without_cudnn(program, data)
+    with topology.as_target():
+        is_for_cuda = gpu.has_cuda()
+    counted = _without_cudnn(program, data) if is_for_cuda else program
     work = work_of(config, data, counted, len(topology.devices), topology.num_chips, topology.num_hosts)
     facts, cached = facts_of(
         lowered,
@@ -101,9 +105,8 @@ def examine(
         memory_bytes=topology.memory_bytes,
         price_per_chip_hour=price_per_chip_hour,
         gpus=topology.gpus,
-        fsdp=config.mesh.fsdp,
     )
-    state = state_bytes(program)
+    state = state_bytes(program.abstract_state)
     return Preflight(
         name=name,
         config=config,
@@ -118,7 +121,7 @@ def examine(
         cached=cached,
         with_time=with_time,
         estimate=estimated,
-        hints=() if estimated.fits is not False else hints(config, topology, facts, sum(state.values())),
+        hints=() if estimated.fits is not False else hints(config, topology, facts, state),
     )
 
 
@@ -141,7 +144,7 @@ def _program(config: Config, mesh: Mesh, data: Data) -> Program:
 
 
 def _without_cudnn(program: Program, data: Data) -> Program:
-    """With attention as the products that it is, of which a kernel of cuDNN would show none."""
+    """The same program with XLA's attention, whose products can be counted."""
     config = program.config
     model = dataclasses.replace(config.model, attention=Attention.XLA)
     return _program(dataclasses.replace(config, model=model), program.mesh, data)
@@ -217,15 +220,15 @@ _NAMES = {
 }
 
 
-def state_bytes(program: Program) -> dict[str, int]:
-    """Of each part of the state, as it lies on one device."""
+def state_bytes(abstract_state: TrainState) -> dict[str, int]:
+    """Of each part of the state, as its sharding lays it on one device."""
 
     def bytes_of(leaf: Any) -> int:
         return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
     parts = {
         _NAMES.get(name, name): sum(bytes_of(leaf) for leaf in jax.tree.leaves(part))
-        for name, part in program.abstract_state._asdict().items()
+        for name, part in abstract_state._asdict().items()
     }
     return {name: num_bytes for name, num_bytes in parts.items() if num_bytes > 4}  # not the number of the step
 

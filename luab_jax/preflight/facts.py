@@ -28,11 +28,11 @@ from luab_jax.preflight.hlo import ProgramText
 
 CUDA_PLUGIN = "jax-cuda13-plugin"
 """The package that compiles for GPUs."""
-_FORMAT = 3
+_FORMAT = 4
 """Part of the hash: what is kept by another format is not found. To be raised where programs get other scopes, which
 facts are read from and a hash does not see, such as the trips of `luab_jax.augmentation.chosen`."""
 _ADDRESS = re.compile(r'(@CustomSPMDPartitioning\([^\n]*?backend_config = )"\d+"')
-"""jax writes where in the memory of its process the rule is by which cuDNN's attention is split."""
+"""jax writes the address of cuDNN attention's partitioning rule into the program; it differs between processes."""
 _LINE_EVERY_S = 30.0
 _LOOK_S = 0.5
 

@@ -9,15 +9,26 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from luab_jax.config import Config
+from luab_jax.config import Config, MeshConfig
 from luab_jax.errors import ConfigError
+from luab_jax.models.config import Dtype
 from luab_jax.models.functional import Model
 from luab_jax.preflight.estimate import Work
 from luab_jax.preflight.experiment import Data, data_of, state_bytes, work_of
 from luab_jax.preflight.gpus import Demand, GpuCluster, Roofline, roofline
 from luab_jax.preflight.macs import count_bytes
-from luab_jax.training.program import make_checked_mesh, make_program
+from luab_jax.training.program import Program, make_checked_mesh, make_program
+
+
+@dataclass(frozen=True, slots=True)
+class _Gpu:
+    """Stands for a device that is not there, in a mesh that runs nothing."""
+
+    number: int
+    process_index: int
+    platform: str = "gpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +75,9 @@ def examine_on_gpus(
     num_examples: int | None = None,
     with_time: bool = True,
 ) -> GpuPreflight:
-    """Raises `ConfigError` where the batch does not divide among the GPUs."""
+    """Raises `ConfigError` where the batch or the mesh does not divide among the GPUs."""
     config.validate()
-    count, fsdp = cluster.num_devices, config.mesh.fsdp
+    count = cluster.num_devices
     if config.batch_size % (count * config.accumulation_steps):
         unit = count * config.accumulation_steps
         below = config.batch_size // unit * unit
@@ -74,19 +85,22 @@ def examine_on_gpus(
             f"config.batch_size={config.batch_size} does not divide among {count} GPUs"
             f" x {config.accumulation_steps} microbatches; take {f'{below} or ' if below else ''}{below + unit}"
         )
-    if count % fsdp:
-        raise ConfigError(f"config.mesh.fsdp={fsdp} does not divide {count} GPUs")
-    here = make_checked_mesh(_on_one_device(config), jax.devices()[:1])
     data = data_of(config, num_classes, num_examples)
-    program = make_program(
-        config, here, num_classes=data.num_classes, num_examples=data.num_examples, target_settings=data.settings
-    )
+
+    def program_on(mesh: Mesh) -> Program:
+        return make_program(
+            config, mesh, num_classes=data.num_classes, num_examples=data.num_examples, target_settings=data.settings
+        )
+
+    there = make_checked_mesh(config, [_Gpu(number, number // cluster.per_node) for number in range(count)])
+    program = program_on(make_checked_mesh(_on_one_device(config), jax.devices()[:1]))
     work = work_of(config, data, program, count, count, cluster.num_nodes)
-    state = {part: num_bytes // fsdp for part, num_bytes in state_bytes(program).items()}
+    state = state_bytes(program_on(there).abstract_state)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.abstract_state.params))
     rows = config.batch_size // count
     demand = Demand(
         flops=work.flops_per_step / count,
+        dtype="f32" if config.model.compute_dtype is Dtype.FLOAT32 else "bf16",
         # Forward, and the slopes of both operands: three products over the same arrays. The state is read and written.
         memory_bytes=3.0 * _forward_bytes(program.model, rows // config.accumulation_steps) * config.accumulation_steps
         + 2.0 * sum(state.values()),
@@ -106,7 +120,7 @@ def examine_on_gpus(
 
 
 def _on_one_device(config: Config) -> Config:
-    return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=-1, fsdp=1))
+    return dataclasses.replace(config, mesh=MeshConfig())
 
 
 def _forward_bytes(model: Model, rows: int) -> int:

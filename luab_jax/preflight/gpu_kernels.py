@@ -9,7 +9,9 @@ from __future__ import annotations
 import enum
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from luab_jax.preflight.hlo_text import Instruction, called, dimensions, read_instructions, shape_bytes
 
@@ -20,7 +22,7 @@ class Kind(enum.StrEnum):
     ATTENTION = "attention"
     """One of cuDNN's kernels."""
     PASS = "pass"
-    """All else: it takes as long as its arrays need to pass the memory."""
+    """Everything else, bound by memory bandwidth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,8 @@ class GpuKernel:
     """Operands, each once, and results."""
     times: int
     """Per step."""
-    name: str
-    operation: str
-    """The path of the operation in the program that was traced (`op_name`); empty where the compiler made it up."""
+    dtype: str = ""
+    """Of the operands of its products, the widest; empty of a pass."""
 
 
 _NO_KERNELS = {
@@ -43,7 +44,6 @@ _NO_KERNELS = {
 }
 _WORKSPACE = re.compile(r", [us]8\[\d*\]\{0\}\)$")
 """Of NVIDIA's libraries, behind their results."""
-_OPERATION = re.compile(r'op_name="([^"]*)"')
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 
 
@@ -57,38 +57,36 @@ def kernel_of(
     target = _TARGET.search(instruction.attributes)
     name = target[1] if target else ""
     if name.startswith("__cudnn$fmha"):
-        kind, flops = Kind.ATTENTION, _attention_flops(instruction, shapes, is_backward="Backward" in name)
+        kind, products = Kind.ATTENTION, _attention(instruction, shapes, is_backward="Backward" in name)
     elif name.startswith("__cublas"):
-        kind, flops = Kind.PRODUCT, _product_flops(instruction, shapes)
+        kind, products = Kind.PRODUCT, _product(instruction, shapes)
     elif name.startswith("__cudnn$conv"):
-        kind, flops = Kind.PRODUCT, _convolution_flops(instruction, shapes, name)
+        kind, products = Kind.PRODUCT, _convolution(instruction, shapes, name)
     else:
-        flops = _flops_inside(instruction, shapes, computations)
-        kind = Kind.PRODUCT if flops else Kind.PASS
-    operation = _OPERATION.search(instruction.attributes)
-    return GpuKernel(
-        kind=kind,
-        flops=flops,
-        num_bytes=_moved(instruction, shapes, computations),
-        times=times,
-        name=instruction.name,
-        operation=operation[1] if operation else "",
-    )
+        products = _products_inside(instruction, shapes, computations)
+        kind = Kind.PRODUCT if products.flops else Kind.PASS
+    num_bytes = _moved(instruction, shapes, computations)
+    return GpuKernel(kind=kind, flops=products.flops, num_bytes=num_bytes, times=times, dtype=products.dtype)
 
 
 def _moved(instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[str]]) -> int:
     """Operands, each once, and results, without the workspace of a library."""
     read = {name: shape_bytes(shapes.get(name, "")) for name in instruction.operands}
+    if instruction.opcode == "copy-start":  # its shape names both arrays
+        return 2 * sum(read.values())
     written = shape_bytes(_WORKSPACE.sub(")", instruction.shape))
     if instruction.opcode != "fusion":
-        return sum(read.values()) + written
+        alone = {name: Instruction(name, shapes.get(name, ""), "parameter", (), "", "") for name in read}
+        alone[instruction.name] = instruction
+        read = {name: min(num_bytes, _read_of(alone[name], alone)) for name, num_bytes in read.items()}
+        return sum(read.values()) + written - _kept_by(instruction, alone)
     for name in called(instruction.attributes, "calls"):
         inner = {each.name: each for each in read_instructions(computations.get(name, []))}
         for parameter in inner.values():
-            if parameter.opcode == "parameter" and (number := int(parameter.arguments.strip("()"))) < len(read):
-                operand = instruction.operands[number]
+            if parameter.opcode == "parameter":
+                operand = instruction.operands[int(parameter.arguments.strip("()"))]
                 read[operand] = min(read[operand], _read_of(parameter, inner))
-        written -= _kept_by(list(inner.values())[-1:], inner)
+        written -= sum(_kept_by(root, inner) for root in list(inner.values())[-1:])
     return sum(read.values()) + written
 
 
@@ -98,61 +96,98 @@ def _read_of(parameter: Instruction, inner: dict[str, Instruction]) -> int:
     for user in inner.values():
         if parameter.name not in user.operands:
             continue
-        is_first = user.operands.index(parameter.name) == 0 and user.operands.count(parameter.name) == 1
+        is_once = user.operands.count(parameter.name) == 1
         if user.opcode == "bitcast":
             total += _read_of(user, inner)
-        elif is_first and user.opcode in ("slice", "dynamic-slice", "gather"):
+        elif is_once and parameter.name == user.operands[0] and user.opcode in ("slice", "dynamic-slice", "gather"):
             total += shape_bytes(user.shape)
-        elif not (is_first and user.opcode == "dynamic-update-slice"):
+        elif not (is_once and parameter.name in _updates(user)):
             return shape_bytes(parameter.shape)
     return total
 
 
-def _kept_by(roots: list[Instruction], inner: dict[str, Instruction]) -> int:
+def _updates(instruction: Instruction) -> dict[str, str]:
+    """The arrays that it updates, each with the update; none unless it is a scatter or a dynamic-update-slice."""
+    operands = instruction.operands
+    if instruction.opcode == "dynamic-update-slice":
+        return {operands[0]: operands[1]}
+    if instruction.opcode == "scatter":  # arrays, indices, updates
+        count = len(operands) // 2
+        return dict(zip(operands[:count], operands[count + 1 :], strict=True))
+    return {}
+
+
+def _kept_by(root: Instruction, inner: dict[str, Instruction]) -> int:
     """Bytes of results that a fusion updates in place, without what it writes."""
-    total = 0
-    for root in roots:
-        if root.opcode in ("tuple", "bitcast"):
-            total += _kept_by([inner[name] for name in root.operands if name in inner], inner)
-        elif root.opcode == "dynamic-update-slice" and root.operands[1] in inner:
-            total += shape_bytes(root.shape) - shape_bytes(inner[root.operands[1]].shape)
-    return total
+    if root.opcode in ("tuple", "bitcast"):
+        return sum(_kept_by(inner[name], inner) for name in root.operands if name in inner)
+    return sum(
+        max(0, shape_bytes(inner[array].shape) - shape_bytes(inner[update].shape))
+        for array, update in _updates(root).items()
+        if array in inner and update in inner and _is_parameter(inner[array], inner)
+    )
 
 
-def _flops_inside(instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[str]]) -> int:
-    """Of a product or a convolution, and of those in a fusion."""
+def _is_parameter(instruction: Instruction, inner: dict[str, Instruction]) -> bool:
+    while instruction.opcode == "bitcast" and instruction.operands[0] in inner:
+        instruction = inner[instruction.operands[0]]
+    return instruction.opcode == "parameter"
+
+
+class _Products(NamedTuple):
+    flops: int = 0
+    dtype: str = ""
+    """The widest of their operands."""
+
+
+def _widest(*dtypes: str) -> str:
+    return max(dtypes, key=lambda dtype: shape_bytes(f"{dtype}[8]"), default="")
+
+
+def _type_of(instruction: Instruction, shapes: dict[str, str]) -> str:
+    """Of both factors, the wider."""
+    return _widest(*(shapes.get(name, "").partition("[")[0] for name in instruction.operands[:2]))
+
+
+def _products_inside(instruction: Instruction, shapes: dict[str, str], computations: dict[str, list[str]]) -> _Products:
+    """A product or a convolution, and those in a fusion."""
     match instruction.opcode:
         case "dot":
-            return _product_flops(instruction, shapes)
+            return _product(instruction, shapes)
         case "convolution":
-            return _convolution_flops(instruction, shapes, "")
+            return _convolution(instruction, shapes, "")
         case "fusion":
-            return sum(_flops_of(name, computations) for name in called(instruction.attributes, "calls"))
-    return 0
+            return _sum(_products_of(name, computations) for name in called(instruction.attributes, "calls"))
+    return _Products()
 
 
-def _flops_of(computation: str, computations: dict[str, list[str]]) -> int:
+def _products_of(computation: str, computations: dict[str, list[str]]) -> _Products:
     lines = computations.get(computation, [])
     if not any(word in line for line in lines for word in (" dot(", " convolution(", " fusion(")):
-        return 0
+        return _Products()
     shapes: dict[str, str] = {}
-    total = 0
+    found: list[_Products] = []
     for instruction in read_instructions(lines):
         shapes[instruction.name] = instruction.shape
-        total += _flops_inside(instruction, shapes, computations)
-    return total
+        found.append(_products_inside(instruction, shapes, computations))
+    return _sum(found)
 
 
-def _product_flops(instruction: Instruction, shapes: dict[str, str]) -> int:
+def _sum(products: Iterable[_Products]) -> _Products:
+    found = list(products)
+    return _Products(sum(each.flops for each in found), _widest(*(each.dtype for each in found)))
+
+
+def _product(instruction: Instruction, shapes: dict[str, str]) -> _Products:
     """HLO's own notation, `lhs_contracting_dims={1}`, or that of a call of cuBLAS."""
     found = re.search(r'lhs_contracting_dim(?:s=\{|ensions":\[)([\d,"]*)', instruction.attributes)
     axes = [int(axis) for axis in re.findall(r"\d+", found[1])] if found else []
     left = dimensions(shapes.get(instruction.operands[0], ""))
     contracted = math.prod(left[axis] for axis in axes if axis < len(left))
-    return 2 * math.prod(dimensions(instruction.shape)) * contracted
+    return _Products(2 * math.prod(dimensions(instruction.shape)) * contracted, _type_of(instruction, shapes))
 
 
-def _convolution_flops(instruction: Instruction, shapes: dict[str, str], target: str) -> int:
+def _convolution(instruction: Instruction, shapes: dict[str, str], target: str) -> _Products:
     """Every number on the side of the output is a sum over the kernel, forward and for either gradient."""
     arrays = [dimensions(shapes.get(name, "")) for name in instruction.operands[:2]]
     result = dimensions(instruction.shape)
@@ -165,12 +200,13 @@ def _convolution_flops(instruction: Instruction, shapes: dict[str, str], target:
     labels = re.search(r"dim_labels=\w+_(\w+)->", instruction.attributes)
     axis = labels[1].find("o") if labels else -1
     features = kernel[axis] if 0 <= axis < len(kernel) else 1
-    return 2 * math.prod(outputs) * math.prod(kernel) // max(1, features)
+    flops = 2 * math.prod(outputs) * math.prod(kernel) // max(1, features)
+    return _Products(flops, _type_of(instruction, shapes))
 
 
-def _attention_flops(instruction: Instruction, shapes: dict[str, str], *, is_backward: bool) -> int:
+def _attention(instruction: Instruction, shapes: dict[str, str], *, is_backward: bool) -> _Products:
     """Two products forward, five backward, since the kernel computes the weights anew."""
     found = re.search(r'"intermediate_tensor_shape".*?"dimensions":\s*\[([^\]]*)\]', instruction.attributes)
     weights = math.prod(int(n) for n in re.findall(r"\d+", found[1])) if found else 0
     channels = (dimensions(shapes.get(instruction.operands[0], "")) or [0])[-1]
-    return 2 * weights * channels * (5 if is_backward else 2)
+    return _Products(2 * weights * channels * (5 if is_backward else 2), _type_of(instruction, shapes))

@@ -10,6 +10,7 @@ from luab_jax.config import to_dict
 from luab_jax.errors import UserError
 from luab_jax.preflight.facts import versions
 from luab_jax.preflight.gpu_experiment import GpuPreflight
+from luab_jax.preflight.hints import of_state
 from luab_jax.preflight.layout import as_bytes, columns, ms, rows
 
 LABEL = """\
@@ -30,10 +31,9 @@ def verdict(flight: GpuPreflight) -> str:
     where = f"{flight.name} on {flight.cluster.name}"
     state, memory = sum(flight.state_bytes.values()), flight.cluster.gpu.memory_bytes
     if flight.fits is False:
-        return (
-            f"{where}: DOES NOT FIT, the state alone needs {as_bytes(state)} of {as_bytes(memory)} per GPU\n"
-            f"  try split the state: --config.mesh.fsdp={flight.cluster.per_node}"
-        )
+        hints = of_state(flight.config, flight.state_bytes, flight.cluster.per_node)
+        line = f"{where}: DOES NOT FIT, the state alone needs {as_bytes(state)} of {as_bytes(memory)} per GPU"
+        return "\n".join([line, *(f"  try {hint}" for hint in hints)])
     return f"{where}: the state needs {as_bytes(state)} of {as_bytes(memory)} per GPU; activations come on top"
 
 

@@ -15,6 +15,8 @@ class Gpu:
     name: str
     peak_flops: float
     """Operations per second in bfloat16, without sparsity."""
+    tf32_flops: float
+    """Of float32 products, which jax multiplies in TF32 by default; without sparsity."""
     memory_bytes: int
     memory_bytes_per_s: float
     links_bytes_per_s: float
@@ -32,6 +34,10 @@ class Gpu:
     """Cores, cache and clock decide how a program is fused, and enter no estimate."""
     source: str
 
+    def peak_of(self, dtype: str) -> float:
+        """Operations per second in products of a type, by its name in HLO."""
+        return self.tf32_flops if dtype == "f32" else self.peak_flops
+
 
 # Cores and cache: NVIDIA H100 Tensor Core GPU Architecture (H100 and H200 are the same chip), and the Blackwell tuning
 # guide; clocks and B200's cores: as drivers report them (openxla/xla, xla/backends/gpu/target_config/specs).
@@ -42,6 +48,7 @@ GPUS: dict[str, Gpu] = {
         Gpu(
             name="h100",
             peak_flops=989e12,
+            tf32_flops=494.5e12,
             memory_bytes=80 * 10**9,
             memory_bytes_per_s=3.35e12,
             links_bytes_per_s=900e9 / 2,
@@ -51,11 +58,12 @@ GPUS: dict[str, Gpu] = {
             num_cores=132,
             l2_bytes=50 * 2**20,
             clock_hz=1.98e9,
-            source=f"{_NVIDIA}/h100 (SXM; bfloat16 halved: stated with sparsity); DGX H100: 400 Gbit/s for each GPU",
+            source=f"{_NVIDIA}/h100 (SXM; peaks halved: stated with sparsity); DGX H100: 400 Gbit/s for each GPU",
         ),
         Gpu(
             name="h200",
             peak_flops=989e12,
+            tf32_flops=494.5e12,
             memory_bytes=141 * 10**9,
             memory_bytes_per_s=4.8e12,
             links_bytes_per_s=900e9 / 2,
@@ -65,11 +73,12 @@ GPUS: dict[str, Gpu] = {
             num_cores=132,
             l2_bytes=50 * 2**20,
             clock_hz=1.98e9,
-            source=f"{_NVIDIA}/h200 (SXM; bfloat16 halved: stated with sparsity); DGX H200: 400 Gbit/s for each GPU",
+            source=f"{_NVIDIA}/h200 (SXM; peaks halved: stated with sparsity); DGX H200: 400 Gbit/s for each GPU",
         ),
         Gpu(
             name="b200",
             peak_flops=2.25e15,
+            tf32_flops=1.1e15,
             memory_bytes=180 * 10**9,
             memory_bytes_per_s=8e12,
             links_bytes_per_s=1.8e12 / 2,
@@ -79,7 +88,8 @@ GPUS: dict[str, Gpu] = {
             num_cores=148,
             l2_bytes=126 * 2**20,
             clock_hz=1.965e9,
-            source=f"{_NVIDIA}/dgx-b200 (an eighth of a DGX B200; dense); 400 Gbit/s for each GPU",
+            source=f"{_NVIDIA}/dgx-b200 (an eighth of a DGX B200; dense); TF32: HGX B200's data sheet,"
+            " halved; 400 Gbit/s for each GPU",
         ),
     )
 }
@@ -89,7 +99,8 @@ def target_config(gpu: Gpu) -> str:
     """What XLA's compiler must be told of a GPU that is not there, as text of its `GpuTargetConfigProto`.
 
     Limits of threads, registers and shared memory are those of compute capabilities 9.0 and 10.0 in the CUDA C++
-    Programming Guide (technical specifications per compute capability), which are the same.
+    Programming Guide (technical specifications per compute capability), which are the same. The version of cuDNN is
+    that of the steps measured in benchmarks/README.md.
     """
     return f"""\
 gpu_device_info {{
@@ -113,7 +124,7 @@ gpu_device_info {{
   cuda_compute_capability {{ major: {gpu.compute_capability} feature_extension: ACCELERATED_FEATURES }}
 }}
 platform_name: "CUDA"
-dnn_version_info {{ major: 9 minor: 12 }}
+dnn_version_info {{ major: 9 minor: 19 }}
 device_description_str: "{gpu.device_kind}"
 """
 
@@ -153,6 +164,8 @@ class Demand:
     """What a step asks of one GPU."""
 
     flops: float
+    dtype: str = "bf16"
+    """Of its products, by its name in HLO."""
     memory_bytes: float
     """Moved to and from its memory."""
     gradient_bytes: float
@@ -183,7 +196,7 @@ def roofline(demand: Demand, cluster: GpuCluster) -> Roofline:
     part = demand.gradient_bytes / within
     links_s += 2 * (between - 1) / between * part / cluster.gpu.network_bytes_per_s
     return Roofline(
-        flops_s=demand.flops / cluster.gpu.peak_flops,
+        flops_s=demand.flops / cluster.gpu.peak_of(demand.dtype),
         memory_s=demand.memory_bytes / cluster.gpu.memory_bytes_per_s,
         links_s=links_s,
     )

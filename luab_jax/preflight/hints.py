@@ -13,6 +13,10 @@ from luab_jax.preflight.topology import Topology
 
 _USABLE = 0.95
 """Of a device's memory: the rest is the program's, the runtime's and fragments."""
+OPTIMIZER_PARTS = ("optimiser state", "moving average")
+"""Of the state, what `config.mesh.split_optimizer` splits."""
+_WORTH_SPLITTING = 0.1
+"""The share of the state from which on that is proposed."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -24,8 +28,12 @@ def needed_bytes(facts: Facts) -> int | None:
     return int(float(found[1]) * _UNITS[found[2]]) if found else None
 
 
-def hints(config: Config, topology: Topology, facts: Facts, state_bytes: int) -> tuple[str, ...]:
-    """Changes that should make a step fit, best first. Proposals: only another preflight knows."""
+def hints(config: Config, topology: Topology, facts: Facts, state: dict[str, int]) -> tuple[str, ...]:
+    """Changes that should make a step fit, best first. Proposals: only another preflight knows.
+
+    state: bytes per device of each part (`experiment.state_bytes`).
+    """
+    state_bytes = sum(state.values())
     needed, memory = needed_bytes(facts), topology.memory_bytes
     found: list[str] = []
     if needed is not None and memory is not None:
@@ -33,11 +41,22 @@ def hints(config: Config, topology: Topology, facts: Facts, state_bytes: int) ->
         found += _of_batch(config, topology, room / rest)
     if config.model.remat is not Remat.BLOCKS:
         found.append("compute activations anew in the backward pass: --config.model.remat=blocks, a third more work")
-    if memory is not None and state_bytes > memory / 4 and config.mesh.fsdp < len(topology.devices):
-        if not config.mesh.split_optimizer:
-            found.append("split optimiser state and moving average: --config.mesh.split_optimizer=true")
-        found.append(f"split the state too: --config.mesh.fsdp={len(topology.devices)}")
+    if memory is not None and state_bytes > memory / 4:
+        found += of_state(config, state, len(topology.devices))
     return tuple(found)
+
+
+def of_state(config: Config, state: dict[str, int], fsdp: int) -> list[str]:
+    """Where the state is too large: what to split, the parameters into `fsdp` parts."""
+    if config.mesh.fsdp >= fsdp:
+        return []
+    split = config.mesh.split_optimizer
+    found: list[str] = []
+    if not split and sum(state.get(name, 0) for name in OPTIMIZER_PARTS) > _WORTH_SPLITTING * sum(state.values()):
+        found.append("split optimiser state and moving average: --config.mesh.split_optimizer=true")
+        split = True
+    what = "parameters as well" if split else "the state"
+    return [*found, f"split {what}: --config.mesh.fsdp={fsdp}"]
 
 
 def _of_batch(config: Config, topology: Topology, share: float) -> list[str]:

@@ -14,9 +14,10 @@ from luab_jax.preflight.gpu_kernels import GpuKernel, kernel_of
 from luab_jax.preflight.hlo_text import (
     Instruction,
     called,
-    group_size,
+    groups,
     num_slices,
     num_targets,
+    operation,
     read_computations,
     read_instructions,
     shape_bytes,
@@ -47,6 +48,8 @@ class Collective:
     """Devices that take part together."""
     count: int
     """Times per step: more than one in a loop."""
+    groups: tuple[tuple[int, ...], ...] = field(default=(), compare=False, repr=False)
+    """Numbers of the devices of each group; of a permutation, of each sender and its receiver."""
 
     @property
     def between_slices(self) -> bool:
@@ -108,8 +111,13 @@ _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"?(\d+)')
 _EXPECTED = re.compile(r'op_name="[^"]*\babout_(\d+)_trips/while"')
 """What this package writes on a loop whose length depends on the data (`luab_jax.augmentation.chosen`)."""
+_USUAL = "usual_branch"
+"""The scope of the branch that nearly every batch takes (`luab_jax.augmentation.chosen.USUAL_SCOPE`)."""
 _LESS_THAN = re.compile(r"^\s+ROOT .* compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
+_LAYOUT = re.compile(r"\{[^}]*\}")
+_WHOLE = "all-reduce-scatter"
+"""What a TPU's compiler calls a fusion that is a collective by itself: of an all-reduce, each device's own part."""
 
 
 def read(text: str) -> ProgramText:
@@ -145,12 +153,12 @@ class _Walk:
 
     def __init__(self, computations: dict[str, list[str]], totals: _Totals, num_partitions: int):
         self._computations, self._totals, self._num_partitions = computations, totals, num_partitions
-        self._channels: set[str] = set()
+        self._parts: set[tuple[str, ...]] = set()
 
     def walk(self, computation: str, times: int, *, fused: bool = False, is_part: bool = False) -> None:
         """Adds a computation that runs `times`; the parts of a fusion have no cycles beside the fusion's own.
 
-        is_part: of a fusion or of something asynchronous.
+        is_part: of a fusion that may be one of several parts of the same collective.
         """
         shapes: dict[str, str] = {}
         for instruction in read_instructions(self._computations.get(computation, [])):
@@ -186,18 +194,16 @@ class _Walk:
                 for name in called(attributes, "body"):
                     self.walk(name, times * (1 if trips is None else trips), fused=fused, is_part=is_part)
             case "conditional":
-                self._walk_longest(
-                    called(attributes, "branch_computations", "true_computation", "false_computation"), times
-                )
+                self.walk(self._branch(instruction), times, fused=fused, is_part=is_part)
             case "call":
                 for name in called(attributes, "to_apply"):
                     self.walk(name, times, fused=fused, is_part=is_part)
             case "fusion":
                 for name in called(attributes, "calls"):
-                    self.walk(name, times, fused=True, is_part=True)
+                    self.walk(name, times, fused=True, is_part=not name.startswith(_WHOLE))
             case "async-start":
                 for name in called(attributes, "calls"):
-                    self.walk(name, times, fused=fused, is_part=True)
+                    self.walk(name, times, fused=fused)
 
     def _trips(self, attributes: str) -> int | None:
         """Of a loop, as the compiler states it, or the constant that its counter is compared with.
@@ -217,30 +223,36 @@ class _Walk:
         expected = _EXPECTED.search(attributes)
         return int(expected[1]) if expected else None
 
-    def _walk_longest(self, branches: list[str], times: int) -> None:
-        """Of branches the one with most cycles, or that moves most: what a step may take."""
+    def _branch(self, conditional: Instruction) -> str:
+        """The one that the program calls usual, or that with most cycles, or that moves most: what a step may take."""
+        branches = called(conditional.attributes, "branch_computations", "true_computation", "false_computation")
+        scope = re.compile(re.escape(operation(conditional.attributes)) + rf"/branch_\d+_fun/{_USUAL}\b")
 
-        def weight(name: str) -> tuple[int, int]:
+        def weight(name: str) -> tuple[bool, int, int]:
             totals = _Totals()
             _Walk(self._computations, totals, self._num_partitions).walk(name, 1)
-            return totals.cycles, sum(kernel.times * kernel.num_bytes for kernel in totals.kernels)
+            is_usual = any(scope.search(line) for line in self._computations.get(name, []))
+            return is_usual, totals.cycles, sum(kernel.times * kernel.num_bytes for kernel in totals.kernels)
 
-        if branches:
-            self.walk(max(branches, key=weight), times)
+        return max(branches, key=weight, default="")
 
     def _add_collective(
         self, kind: str, instruction: Instruction, shapes: dict[str, str], times: int, *, is_part: bool
     ) -> None:
-        """Parts once per channel: an asynchronous collective stands in the start, the overlapped parts and the end.
+        """A TPU's asynchronous collective counts once, by its channel and operands: it is in several fusions.
 
-        What stands for itself is not asked for its channel: all that one `shard_map` exchanges has the same.
+        A collective outside such a part always counts, because all collectives of one `shard_map` share a channel.
         """
+        operands = tuple(shapes.get(name, "") for name in instruction.operands)
         channel = _CHANNEL.search(instruction.attributes)
         if channel and is_part:
-            if channel[1] in self._channels:
+            part = (channel[1], kind, *(_LAYOUT.sub("", shape) for shape in operands))
+            if part in self._parts:
                 return
-            self._channels.add(channel[1])
-        size = group_size(instruction.attributes, self._num_partitions)
-        num_bytes = sum(shape_bytes(shapes.get(name, "")) for name in instruction.operands)
-        num_bytes *= size if kind == "all-gather" else 1
-        self._totals.collectives.append(Collective(kind=kind, num_bytes=num_bytes, group_size=size, count=times))
+            self._parts.add(part)
+        members = groups(instruction.attributes, self._num_partitions)
+        size = max(map(len, members), default=1)
+        num_bytes = sum(map(shape_bytes, operands)) * (size if kind == "all-gather" else 1)
+        self._totals.collectives.append(
+            Collective(kind=kind, num_bytes=num_bytes, group_size=size, count=times, groups=members)
+        )

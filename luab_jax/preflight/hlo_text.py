@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+)[ (].*\{\s*$")
@@ -115,14 +115,48 @@ def shape_bytes(shape: str) -> int:
     return bits // 8
 
 
-def group_size(attributes: str, num_partitions: int) -> int:
-    """Of `replica_groups` in any of its three notations; all devices where none are named."""
-    if found := re.search(r"replica_groups=\{\{([\d,]*)\}", attributes):
-        return len(found[1].split(","))
-    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", attributes):
-        return int(found[1])
+def groups(attributes: str, num_partitions: int) -> tuple[tuple[int, ...], ...]:
+    """Numbers of the devices that take part together, by `replica_groups` in any of its three notations.
+
+    All devices where none are named; of a permutation, each sender and its receiver.
+    """
+    if found := re.search(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}", attributes):
+        return tuple(tuple(int(n) for n in group.split(",")) for group in re.findall(r"\{([\d,]+)\}", found[1]))
+    if found := re.search(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
+        sizes = [int(n) for n in found[2].split(",")]
+        order = [int(n) for n in found[3].split(",")] if found[3] else range(len(sizes))
+        devices = _transposed(sizes, order)
+        return tuple(tuple(devices[i : i + int(found[1])]) for i in range(0, len(devices), int(found[1])))
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", found[1])}
-        axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", found[2])
-        return math.prod(int(part) if part else sizes.get(name, 1) for name, part in axes)
-    return num_partitions
+        return _of_mesh(sizes, re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", found[2]))
+    return (tuple(range(num_partitions)),)
+
+
+def _transposed(sizes: list[int], order: Sequence[int]) -> list[int]:
+    """The numbers of an array of such sizes, row by row, after its axes were reordered."""
+    steps = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+    numbers = [0]
+    for axis in order:
+        numbers = [number + i * steps[axis] for number in numbers for i in range(sizes[axis])]
+    return numbers
+
+
+def _of_mesh(sizes: dict[str, int], axes: list[tuple[str, str, str]]) -> tuple[tuple[int, ...], ...]:
+    """Groups along axes of a mesh; `(2)4` behind an axis is a part of 4, inside of a major part of 2."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for device in range(math.prod(sizes.values())):
+        place, rest = dict.fromkeys(sizes, 0), device
+        for name in reversed(sizes):
+            rest, place[name] = divmod(rest, sizes[name])
+        for name, before, part in axes:
+            step = sizes[name] // (int(before) * int(part)) if part else 1
+            place[name] -= place[name] // step % int(part or sizes[name]) * step
+        found.setdefault(tuple(place.values()), []).append(device)
+    return tuple(map(tuple, found.values()))
+
+
+def operation(attributes: str) -> str:
+    """The path of the operation in the program that was traced (`op_name`); empty where the compiler made it up."""
+    found = re.search(r'op_name="([^"]*)"', attributes)
+    return found[1] if found else ""

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 
 from luab_jax.preflight import hlo
-from luab_jax.preflight.hlo_text import called
+from luab_jax.preflight.hlo_text import called, operation
 
-_OPERATION = re.compile(r'op_name="([^"]*)"')
 _PRODUCT = re.compile(r"= \S+ (convolution|dot)\(")
 
 
@@ -34,12 +33,11 @@ def kernels(text: str) -> list[Kernel]:
 
 def _kernel(timed: hlo.Timed, computations: dict[str, list[str]]) -> Kernel:
     instruction, cycles, times = timed
-    operation = _OPERATION.search(instruction.attributes)
     return Kernel(
         cycles=cycles,
         times=times,
         name=instruction.name,
-        operation=operation[1] if operation else "",
+        operation=operation(instruction.attributes),
         is_product=instruction.opcode in ("convolution", "dot") or _multiplies(instruction.attributes, computations),
     )
 

@@ -33,7 +33,7 @@ def _verdict(flight: Preflight) -> str:
         return f"{where}: needs {used} per device; how much there is, is not known"
     there = "" if memory is None else f" of {as_bytes(memory)}"
     if flight.estimate.fits:
-        return f"{where}: fits, {used}{there} per device{gpu_step_text.hint_of_memory(flight)}"
+        return "\n".join([f"{where}: fits, {used}{there} per device", *gpu_step_text.hints_of_memory(flight)])
     lines = [f"{where}: DOES NOT FIT, {used}{there} per device"]
     if flight.facts.refused:
         lines.append(f"  the compiler: {flight.facts.refused}")
@@ -152,8 +152,8 @@ COLUMNS = (
 def table(flights: Sequence[Preflight], failures: dict[str, UserError], *, with_cost: bool) -> str:
     """One row per experiment; below it what is assumed, what failed and why, and how far to trust it."""
     on_gpus = bool(flights) and flights[0].topology.gpus is not None
-    row = gpu_step_text.table_row if on_gpus else _table_row
-    cells = [[*(gpu_step_text.COLUMNS if on_gpus else COLUMNS), "cost"], *map(row, flights)]
+    header, row_of = (gpu_step_text.COLUMNS, gpu_step_text.table_row) if on_gpus else (COLUMNS, _table_row)
+    cells = [[*header, "cost"], *map(row_of, flights)]
     lines = columns(cells if with_cost else [row[:-1] for row in cells])
     refused = [_verdict(flight) for flight in flights if flight.estimate.fits is False]
     failed = [f"{name}: {error}" for name, error in failures.items()]
@@ -199,6 +199,7 @@ def to_json(flight: Preflight) -> dict[str, Any]:
     return {
         "experiment": flight.name,
         "topology": topology.name,
+        "method": "compiled",
         "device_kind": topology.devices[0].device_kind,
         "mesh": _mesh(flight),
         "chip": None if chip is None else dataclasses.asdict(chip),
@@ -222,8 +223,11 @@ def to_json(flight: Preflight) -> dict[str, Any]:
 
 
 def _facts(facts: Facts) -> dict[str, Any]:
-    """Without the thousand kernels of a program."""
-    text = None if facts.text is None else dataclasses.replace(facts.text, kernels=())
+    """Without the thousand kernels of a program, and the devices of each group."""
+    text = facts.text
+    if text is not None:
+        collectives = tuple(dataclasses.replace(each, groups=()) for each in text.collectives)
+        text = dataclasses.replace(text, kernels=(), collectives=collectives)
     return dataclasses.asdict(dataclasses.replace(facts, text=text))
 
 

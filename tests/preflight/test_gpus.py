@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import pytest
 
 from luab_jax.config import ByproductConfig, Config
 from luab_jax.errors import ConfigError, UserError
+from luab_jax.models.config import Dtype, ModelConfig
 from luab_jax.preflight import __main__ as command
 from luab_jax.preflight import gpu_text
 from luab_jax.preflight.__main__ import main
+from luab_jax.preflight.experiment import state_bytes
 from luab_jax.preflight.gpu_experiment import examine_on_gpus
 from luab_jax.preflight.gpus import GPUS, Demand, parse_gpus, roofline
 from luab_jax.preflight.macs import count_bytes
 from luab_jax.recipes import RECIPES
 from tests import tiny
+from tests.preflight.test_command import program_without_data
 
 
 def cluster(name: str):
@@ -74,6 +78,40 @@ def test_a_batch_that_does_not_divide_is_refused_with_ones_that_do() -> None:
         examine_on_gpus(config(), cluster("h100:3x8"), name="small")
 
 
+@pytest.mark.parametrize(("fsdp", "split_optimizer"), [(1, False), (1, True), (4, False), (4, True), (8, True)])
+def test_the_state_is_split_as_training_splits_it(fsdp: int, split_optimizer: bool) -> None:
+    """As on the eight devices here: small arrays stay whole."""
+    told = config()
+    told.model = ModelConfig(name="vit_ti", embed_dim=192, depth=1)
+    told.mesh.fsdp, told.mesh.split_optimizer = fsdp, split_optimizer
+    told.optim.ema_decay = 0.99
+    flight = examine_on_gpus(told, cluster("h100:8"), name="small")
+    assert flight.state_bytes == state_bytes(program_without_data(told)[1].abstract_state)
+
+
+def test_a_mesh_that_is_not_of_so_many_gpus_is_refused() -> None:
+    told = config()
+    told.mesh.data = 4
+    with pytest.raises(ConfigError, match=r"config.mesh data=4 fsdp=1 does not fit 8 device\(s\); these do: data=8"):
+        examine_on_gpus(told, cluster("h100:8"), name="small")
+
+
+def test_a_state_that_is_too_large_comes_with_what_to_split() -> None:
+    flight = examine_on_gpus(config(), cluster("h100:8"), name="small")
+    state = {"parameters": 30 * 10**9, "optimiser state": 60 * 10**9}
+    told, *hints = gpu_text.verdict(dataclasses.replace(flight, state_bytes=state)).splitlines()
+    assert told == "small on h100:8: DOES NOT FIT, the state alone needs 90.00 GB of 80.00 GB per GPU"
+    assert [hint.partition("--")[2] for hint in hints] == ["config.mesh.split_optimizer=true", "config.mesh.fsdp=8"]
+
+
+def test_products_of_float32_take_twice_as_long() -> None:
+    told = config()
+    told.model.compute_dtype = Dtype.BFLOAT16
+    halved = examine_on_gpus(told, cluster("h100:8"), name="small").roofline
+    told.model.compute_dtype = Dtype.FLOAT32
+    assert examine_on_gpus(told, cluster("h100:8"), name="small").roofline.flops_s == pytest.approx(2 * halved.flops_s)
+
+
 def test_no_measured_step_beats_its_roofline() -> None:
     """Of benchmarks/README.md, on one H100: batch 1,024 of ViT-S in 103.5 ms."""
     flight = examine_on_gpus(RECIPES["vit_s"](), cluster("h100:1"), name="vit_s")
@@ -92,6 +130,17 @@ def test_the_command_without_the_compiler(
     assert [entry["method"] for entry in json.loads((tmp_path / "a.json").read_text())] == ["roofline"] * 2
     assert main(["--config=vit_s", "--topology=h100:8", "--price_per_chip_hour=2"]) == 2
     assert "a roofline is a lower bound" in capsys.readouterr().err
+
+
+def test_the_command_for_a_roofline_where_there_is_a_compiler(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "can_compile_for_gpus", lambda: True)
+    assert main(["--config=vit_ti", "--topology=h100:8", "--what=roofline"]) == 0
+    out = capsys.readouterr().out
+    assert "This is a roofline" in out and "at least" in out.partition("This is")[0]
+    assert main(["--config=vit_ti", "--topology=v5e:4x4", "--what=roofline"]) == 2
+    assert "--what=roofline is for GPUs (h100:8, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("gpu", GPUS.values(), ids=GPUS)

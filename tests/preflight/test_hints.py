@@ -36,7 +36,7 @@ def test_parts_a_smaller_batch_more_chips_and_rematerialisation_are_proposed() -
     """30.4 GiB of activations for 64 images per device, 15.2 to be had: half of it is right."""
     config = Config(batch_size=256, model=ModelConfig(name="vit_b"))
     memory = Memory(arguments=0, outputs=0, aliased=0, temporaries=int(30.3 * GIB), program=0, peak=0)
-    found = hints(config, FOUR, Facts(memory=memory, flops=None, text=None, compile_s=1.0), state_bytes=0)
+    found = hints(config, FOUR, Facts(memory=memory, flops=None, text=None, compile_s=1.0), {})
     assert [hint.partition("--")[2].split(",")[0] for hint in found] == [
         "config.accumulation_steps=2",
         "config.batch_size=128 (32 images per device)",
@@ -45,10 +45,30 @@ def test_parts_a_smaller_batch_more_chips_and_rematerialisation_are_proposed() -
     ]
 
 
-def test_a_state_that_is_too_large_is_split() -> None:
+SPLIT, FSDP = "split optimiser state and moving average: --config.mesh.split_optimizer=true", "--config.mesh.fsdp=4"
+
+
+@pytest.mark.parametrize(
+    ("state", "is_split", "expected"),
+    [
+        (
+            {"parameters": 5, "optimiser state": 9, "moving average": 3},
+            False,
+            [SPLIT, f"split parameters as well: {FSDP}"],
+        ),
+        ({"parameters": 5, "optimiser state": 9, "moving average": 3}, True, [f"split parameters as well: {FSDP}"]),
+        ({"parameters": 16, "optimiser state": 1}, False, [f"split the state: {FSDP}"]),
+    ],
+    ids=["an optimiser with a state", "which is split already", "one with next to none"],
+)
+def test_a_state_that_is_too_large_is_split(state: dict[str, int], is_split: bool, expected: list[str]) -> None:
     config = Config(batch_size=4, model=ModelConfig(name="vit_b", remat=Remat.BLOCKS))
-    found = hints(config, FOUR, refused("Used 20.50G of 15.75G hbm"), state_bytes=17 * GIB)
-    assert [hint.partition("--")[2] for hint in found] == ["config.mesh.split_optimizer=true", "config.mesh.fsdp=4"]
-    config.mesh.split_optimizer = True
-    (found,) = hints(config, FOUR, refused("Used 20.50G of 15.75G hbm"), state_bytes=17 * GIB)
-    assert "--config.mesh.fsdp=4" in found
+    config.mesh.split_optimizer = is_split
+    in_bytes = {name: size * GIB for name, size in state.items()}
+    assert list(hints(config, FOUR, refused("Used 20.50G of 15.75G hbm"), in_bytes)) == expected
+
+
+def test_a_state_in_as_many_parts_as_devices_cannot_be_split_further() -> None:
+    config = Config(batch_size=4, model=ModelConfig(name="vit_b", remat=Remat.BLOCKS))
+    config.mesh.fsdp = 4
+    assert not hints(config, FOUR, refused("Used 20.50G of 15.75G hbm"), {"parameters": 17 * GIB})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from luab_jax.augmentation.chosen import loop_scope
+from luab_jax.augmentation.chosen import USUAL_SCOPE, few_at_once, loop_scope
 from luab_jax.preflight import hlo
 from luab_jax.preflight.hlo import Collective
 from luab_jax.preflight.hlo_text import shape_bytes
@@ -100,36 +101,85 @@ def test_a_branch_without_cycles_is_not_the_longest_by_what_it_moves() -> None:
     assert program("  %c = f32[4]{0} conditional(%p, %p, %p), branch_computations={%x, %y}", others).cycles == 9
 
 
+def usual(scope: str) -> str:
+    """A conditional inside of a branch that is usual itself, as jax and XLA write it."""
+    path = f"jit(f)/{USUAL_SCOPE}/cond"
+    computations = "".join(
+        f'%{name} (q: f32[4]) -> f32[4] {{\n{fusion(name, cycles)}, metadata={{op_name="{path}/{of}/add"}}\n}}\n'
+        for name, cycles, of in (("x", 3, f"branch_0_fun/{scope}"), ("y", 9, "branch_1_fun"))
+    )
+    entry = f"""  %c = f32[4]{{0}} conditional(%p, %p, %p), true_computation=%y, false_computation=%x, \
+metadata={{op_name="{path}"}}"""
+    return f"HloModule jit_f\n\n{computations}\nENTRY %main (p: f32[4]) -> f32[4] {{\n{entry}\n}}\n"
+
+
+def test_a_branch_that_the_program_calls_usual_counts_though_another_is_longer() -> None:
+    assert hlo.read(usual(USUAL_SCOPE)).cycles == 3
+    assert hlo.read(usual("another")).cycles == 9
+
+
+def test_the_branch_of_few_images_is_called_usual_in_the_program_of_a_gpu() -> None:
+    images, chosen = jax.ShapeDtypeStruct((16, 8, 8, 3), jnp.float32), jax.ShapeDtypeStruct((16,), jnp.bool_)
+    text = jax.jit(functools.partial(few_at_once, jnp.sin, 4)).lower(images, chosen, ()).as_text(debug_info=True)
+    assert f"cond/branch_0_fun/{USUAL_SCOPE}/" in text and f"branch_1_fun/{USUAL_SCOPE}" not in text
+
+
 GROUPS = {
-    "replica_groups={{0,1,2,3},{4,5,6,7}}": 4,
-    "replica_groups=[4,2]<=[8]": 2,
-    "replica_groups=[2,4]<=[4,2]T(1,0)": 4,
-    "replica_groups=mesh['axis_0'=16,'axis_1'=1] {'axis_0','axis_1'}": 16,
-    "replica_groups=mesh['data'=4,'fsdp'=2] {'fsdp'}": 2,
-    "replica_groups=mesh['data'=8] {'data':(2)4}": 4,
-    "replica_groups={}": 8,
+    "replica_groups={{0,1,2,3},{4,5,6,7}}": ((0, 1, 2, 3), (4, 5, 6, 7)),
+    "replica_groups=[4,2]<=[8]": ((0, 1), (2, 3), (4, 5), (6, 7)),
+    "replica_groups=[2,4]<=[4,2]T(1,0)": ((0, 2, 4, 6), (1, 3, 5, 7)),
+    "replica_groups=[4,2]<=[2,2,2]T(1,0,2)": ((0, 1), (4, 5), (2, 3), (6, 7)),
+    "replica_groups=mesh['axis_0'=8,'axis_1'=1] {'axis_0','axis_1'}": (tuple(range(8)),),
+    "replica_groups=mesh['data'=4,'fsdp'=2] {'fsdp'}": ((0, 1), (2, 3), (4, 5), (6, 7)),
+    "replica_groups=mesh['data'=4,'fsdp'=2] {'data'}": ((0, 2, 4, 6), (1, 3, 5, 7)),
+    "replica_groups=mesh['data'=8] {'data':(2)4}": ((0, 1, 2, 3), (4, 5, 6, 7)),
+    "replica_groups=mesh['data'=8] {'data':(1)2}": ((0, 4), (1, 5), (2, 6), (3, 7)),
+    "replica_groups={}": (tuple(range(8)),),
+    "source_target_pairs={{0,1},{1,0}}": ((0, 1), (1, 0)),
 }
 
 
 @pytest.mark.parametrize("notation", GROUPS)
-def test_the_size_of_a_group_is_read_in_each_notation(notation: str) -> None:
+def test_the_members_of_groups_are_read_in_each_notation(notation: str) -> None:
     read = program(f"  %r = f32[4]{{0}} all-reduce(%p), channel_id=1, {notation}, to_apply=%add")
-    assert read.collectives[0].group_size == GROUPS[notation]
+    assert read.collectives[0].groups == GROUPS[notation]
+    assert read.collectives[0].group_size == len(GROUPS[notation][0])
 
 
-def test_an_asynchronous_collective_counts_once_wherever_it_is_written() -> None:
-    """A start, a fusion that overlaps, and an end have one channel."""
-    reduce = "  %r = (bf16[10]{0}, f32[]) all-reduce(%a, %b), channel_id=5, replica_groups={{0,1}}, to_apply=%add"
-    parts = "".join(
-        f"%{name} (a: bf16[10], b: f32[]) -> f32[4] {{\n  %a = bf16[10]{{0}} parameter(0)\n"
+def reduces(*names: str, shape: str = "bf16[10]") -> str:
+    """Computations with an all-reduce on channel 1."""
+    reduce = "  %r = (bf16[10]{0}, f32[]) all-reduce(%a, %b), channel_id=1, replica_groups={{0,1}}, to_apply=%add"
+    return "".join(
+        f"%{name} (a: {shape}, b: f32[]) -> f32[4] {{\n  %a = {shape}{{0}} parameter(0)\n"
         f"  %b = f32[] parameter(1)\n{reduce}\n}}\n"
-        for name in ("start", "end")
+        for name in names
     )
-    entry = (
-        "  %s = f32[4]{0} fusion(%p), kind=kCustom, calls=%start\n  %e = f32[4]{0} async-start(%s), calls=%end\n"
-        "  %d = f32[4]{0} async-done(%e), calls=%end"
+
+
+def test_an_asynchronous_collective_counts_once_in_whichever_fusions_it_is_written() -> None:
+    """The first, one that overlaps, and the last, which keeps its operand elsewhere."""
+    parts = reduces("start", "overlap") + reduces("end").replace("a = bf16[10]{0}", "a = bf16[10]{0:S(1)}")
+    entry = "\n".join(
+        f"  %{name} = f32[4]{{0}} fusion(%p), kind=kCustom, calls=%{name}" for name in ("start", "overlap", "end")
     )
-    assert program(entry, parts).collectives == (Collective(kind="all-reduce", num_bytes=24, group_size=2, count=1),)
+    once = Collective(kind="all-reduce", num_bytes=24, group_size=2, count=1)
+    assert program(entry, parts).collectives == (once,)
+    others = reduces("other", shape="bf16[20]") + reduces("all-reduce-scatter.1", "all-reduce-scatter.2")
+    entry += "".join(
+        f"\n  %{name} = f32[4]{{0}} fusion(%p), kind=kCustom, calls=%{name}"
+        for name in ("other", "all-reduce-scatter.1", "all-reduce-scatter.2")
+    )
+    found = program(entry, parts + others).collectives
+    assert found == (once, dataclasses.replace(once, num_bytes=44), once, once), "another operand, and two wholes"
+
+
+def test_each_asynchronous_start_is_a_collective() -> None:
+    entry = "\n".join(
+        f"  %s{i} = f32[4]{{0}} async-start(%p), calls=%{name}\n  %d{i} = f32[4]{{0}} async-done(%s{i}), calls=%{name}"
+        for i, name in enumerate(("one", "two"))
+    )
+    found = program(entry, reduces("one", "two")).collectives
+    assert found == (Collective(kind="all-reduce", num_bytes=24, group_size=2, count=1),) * 2
 
 
 def test_collectives_that_stand_for_themselves_count_each_though_a_shard_map_gives_all_the_same_channel() -> None:
