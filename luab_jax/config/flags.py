@@ -53,7 +53,32 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         name, _, text = override.removeprefix(PREFIX).partition("=")
         set_field(config, name, text)
+    _check_listed(overrides)
     return config
+
+
+_MORE = f"{PREFIX}byproduct.more"
+
+
+def _check_listed(overrides: Sequence[str]) -> None:
+    """A command line that lists the further byproducts gives fields to none but those, and behind the list.
+
+    A field before it would be lost, and one of another byproduct would add a head that the list does not name.
+    """
+    given = [override.partition("=")[::2] for override in overrides]
+    listed = max((place for place, (name, _) in enumerate(given) if name == _MORE), default=None)
+    if listed is None:
+        return
+    known = [name.strip() for name in given[listed][1].strip("()[] ").split(",")]
+    for place, (name, _) in enumerate(given):
+        if not name.startswith(f"{_MORE}."):
+            continue
+        key = name.removeprefix(f"{_MORE}.").partition(".")[0]
+        if key not in known:
+            wanted = ",".join([*filter(None, known), key])
+            raise UsageError(f"{name}: {_MORE}={given[listed][1]} does not list {key}; write {_MORE}={wanted}")
+        if place < listed:
+            raise UsageError(f"{name}: {_MORE} comes after it and would undo it; write {_MORE} first")
 
 
 def _from_file(path: str) -> Config:
