@@ -19,6 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from luab_jax.config.byproduct import nearest_target
 from luab_jax.config.experiment import Config
 from luab_jax.config.plain import flatten, from_dict
 from luab_jax.config.types import entry_of, read_value
@@ -149,7 +150,7 @@ def set_field(config: Config, name: str, text: str) -> None:
             holder = getattr(holder, group, None) if dataclasses.is_dataclass(holder) else None
     hints = typing.get_type_hints(type(holder)) if dataclasses.is_dataclass(holder) else {}
     if field not in hints:
-        near = nearest_field(name, list(known))
+        near = _nearest_in_entry(groups, field, list(hints)) or nearest_field(name, list(known))
         hint = f"did you mean {PREFIX}{near}?" if near else "--print_config lists them all"
         raise UsageError(f"{PREFIX}{name}: the config has no field {name!r}; {hint}")
     try:
@@ -175,6 +176,16 @@ def _entry(config: Config, groups: Sequence[str], key: str) -> Any:
         return None
     setattr(holder, last, (*entries, *made))
     return made[0] if made else None
+
+
+def _nearest_in_entry(groups: Sequence[str], field: str, fields: Sequence[str]) -> str | None:
+    """Of one of several byproducts: `fields` are its own, empty where its target is misspelt."""
+    *above, key = groups or [""]
+    if f"{PREFIX}{'.'.join(above)}" != _MORE:
+        return None
+    target = key if fields else nearest_target(key)
+    near = difflib.get_close_matches(field, fields, 1) if fields else [field]
+    return ".".join([*above, target, *near]) if target and near else None
 
 
 _NEAR = 0.72
