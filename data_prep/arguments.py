@@ -11,7 +11,7 @@ from data_prep.argument_types import columns, condition, num_bytes, positive, qu
 from data_prep.collect import commands as collect
 from data_prep.datasets.suites import NAMES as SUITE_NAMES
 from data_prep.downscale import DEFAULT_QUALITY
-from data_prep.own_suites import commands as own_suites
+from data_prep.own_suites import arguments as own_suites
 from data_prep.writing.workers import default_workers
 
 Commands = Any

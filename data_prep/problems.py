@@ -69,6 +69,7 @@ class Reason(enum.StrEnum):
     OBJECT_NO_CLASS = "instance of no class in the class list"
     OBJECT_WITHOUT_IMAGE = "instance without image"
     # The image is not in a suite that is made of a prepared split.
+    NO_LABEL = "image without a label"
     NO_OBJECT = "no object to cut out"
     OBJECT_OUTSIDE = "object lies outside of the image"
     OBJECT_TOO_LARGE = "object leaves too little background"

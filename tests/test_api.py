@@ -163,7 +163,8 @@ def test_results_are_returned_and_written_as_the_command_writes_them(
     results = luab_jax.run_suites(model, folder / "data", "imagenet,cocc,imagenet_a", out)
     assert luab_jax.read_results(out).suites == results.suites
     assert set(results.suites) == {"imagenet", "cocc"} and "imagenet_a" in results.missing
-    assert "imagenet_a" in str(results) and "top1" in str(results)
+    assert "imagenet_a" in str(results) and "top1" in str(results) and "compiled or loaded" in str(results)
+    assert "compiled" not in str(luab_jax.run_suites(model, folder / "data", "imagenet,cocc", out)), "nothing ran"
     with pytest.raises(UserError, match="imagenet_a: no result; it scores ImageNet's"):
         results["imagenet_a"]
     assert "| tiny top1 %" in luab_jax.write_report(out, format="markdown")

@@ -107,11 +107,13 @@ def find_photos(source: SplitSource, by: By | None, max_area: float, *, otherwis
     if not with_any or not counts[by]:
         raise DataError(_without_objects(source, len(objects), counts, by if with_any else None, otherwise))
     found = Found([], by)
-    for of_image in objects:
-        problem = _problem(source, of_image, by, max_area)
-        if problem is None:
-            found.photos.append(of_image.photo)
-        else:
+    with Progress("cut objects out", len(objects)) as progress:
+        for of_image in objects:
+            problem = _problem(source, of_image, by, max_area)
+            progress.advance(1)
+            if problem is None:
+                found.photos.append(of_image.photo)
+                continue
             found.problems.append(Skipped(file=of_image.photo.file_name, reason=problem.reason, detail=problem.detail))
     if not found.photos:
         first = found.problems[0]
@@ -132,13 +134,17 @@ def _without_objects(source: SplitSource, num_images: int, counts: Counter[By], 
     return f"{split} has {what} of its object; {hint}"
 
 
-def labelled(source: SplitSource) -> list[Photo]:
-    """All images with a label or a set of labels, in the order of their names. Raises `DataError` if there are none."""
-    photos = [of_image.photo for of_image in _objects(source)]
-    found = sorted((p for p in photos if p.label >= 0 or p.others), key=lambda photo: photo.file_name)
+def labelled(source: SplitSource) -> tuple[list[Photo], list[Skipped]]:
+    """All images with a label or a set of labels, in the order of their names, and those without, which are left out.
+
+    Raises `DataError` if none has any.
+    """
+    photos = sorted((of_image.photo for of_image in _objects(source)), key=lambda photo: photo.file_name)
+    found = [photo for photo in photos if photo.label >= 0 or photo.others]
     if not found:
         raise DataError(f"--from={source.directory}: no image of split {source.split!r} has a label")
-    return found
+    without = set(photos) - set(found)
+    return found, [Skipped(file=p.file_name, reason=Reason.NO_LABEL) for p in photos if p in without]
 
 
 def has_objects(source: SplitSource) -> bool:

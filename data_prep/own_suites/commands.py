@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
-from data_prep.argument_types import natural, positive, quality
-from data_prep.datasets.imagenet_c import JPEG_QUALITY, choose_kinds
+from data_prep.datasets.imagenet_c import JPEG_QUALITY, choose_kinds, frost_photos
 from data_prep.own_suites import backgrounds, changed, grids
 from data_prep.own_suites.foregrounds import By
-from data_prep.own_suites.prepare import Job, print_problems, write_set
+from data_prep.own_suites.prepare import Job, expected_bytes, print_left_out, write_set
 from data_prep.own_suites.splits import SplitSource
 from data_prep.problems import Reason
-from data_prep.writing.workers import default_workers
-from luab_jax.corruptions.frost_photos import packaged_photos, read_photos
-from luab_jax.corruptions.parameters import SEVERITIES
+from data_prep.writing.shards import Outcome
 from luab_jax.corruptions.parameters import VERSION as CORRUPTIONS_VERSION
-from luab_jax.data.dataset import Skipped
+from luab_jax.data.dataset import Manifest, Skipped
 from luab_jax.errors import DataError
 from luab_jax.io import storage
 from luab_jax.io.storage import Place
@@ -34,82 +31,6 @@ _SUITES = {
 """What scores a command's images, where these have one label, and where they have sets of labels."""
 
 
-def _area(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
-    return value
-
-
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Adds these commands to those of `data_prep`."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--from", required=True, metavar="DIR", help="prepared directory, by data_prep or by TFDS")
-    common.add_argument("--split", default="val", help="of that directory (default: val)")
-    common.add_argument("--out", required=True, help="folder of all prepared suites; this one goes to OUT/own_...")
-    common.add_argument("--seed", type=natural, default=0, help="of all that is drawn (default: 0)")
-    common.add_argument(
-        "--quality", type=quality, help="store JPEG of this quality (default: PNG, without loss; of corruptions 85)"
-    )
-    common.add_argument("--workers", type=positive, default=default_workers(), help="processes (default: all cores)")
-    common.add_argument("--shards", type=positive, help="number of shards of each split")
-    common.add_argument("--strict", action="store_true", help="fail if any image is left out")
-    common.add_argument("--per_class", type=positive, help="at most so many images of each class (default: all)")
-    of_backgrounds = commands.add_parser(
-        "backgrounds", parents=[common], help="a backgrounds challenge: objects on the backgrounds of others"
-    )
-    of_backgrounds.add_argument(
-        "--by",
-        choices=[by.value for by in By],
-        help="what cuts objects out (default: masks where half of the images have them, else boxes)",
-    )
-    of_backgrounds.add_argument(
-        "--sets",
-        help=f"only these, with commas between (default: {','.join(backgrounds.SETS)}; by boxes without no_fg)",
-    )
-    of_backgrounds.add_argument(
-        "--max_area",
-        type=_area,
-        default=0.9,
-        help="leave out images of which the object's rectangle covers more (default: 0.9)",
-    )
-    of_corruptions = commands.add_parser(
-        "corruptions", parents=[common], help="the 19 corruptions of ImageNet-C, at five severities"
-    )
-    of_corruptions.add_argument("--kinds", help="only these, with commas between (default: all 19)")
-    of_corruptions.add_argument(
-        "--severities", type=_severities, default=SEVERITIES, help="such as 1,3,5 (default: all)"
-    )
-    of_corruptions.add_argument(
-        "--side",
-        type=positive,
-        help="squares of so many pixels (default: images as they are where all have one size, else 224)",
-    )
-    of_corruptions.add_argument("--frost", help="folder of the photos of frost (default: package imagecorruptions)")
-    of_occlusions = commands.add_parser(
-        "occlusions", parents=[common], help="centre, cells of a grid, and object hidden"
-    )
-    of_occlusions.add_argument("--cells", type=positive, default=3, help="of the grid on each side (default: 3)")
-    of_occlusions.add_argument(
-        "--fill", choices=("mean", "black"), default="mean", help="mean colour of the image, or black"
-    )
-    of_grids = commands.add_parser(
-        "grids", parents=[common], help="objects at other sizes, places and angles, by masks"
-    )
-    of_grids.add_argument("--kinds", help=f"only these, with commas between (default: {','.join(grids.KINDS)})")
-    of_grids.add_argument("--places", type=positive, default=5, help="of the grid on each side (default: 5)")
-
-
-def _severities(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part in map(str, SEVERITIES) for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r}: severities are numbers from 1 to 5 with commas between")
-    return tuple(sorted({int(part) for part in parts}))
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Carries out one of the commands; raises `UserError`."""
     source = SplitSource.find(getattr(arguments, "from"), arguments.split)
@@ -123,7 +44,11 @@ def run(arguments: argparse.Namespace) -> None:
         strict=arguments.strict,
     )
     _COMMANDS[arguments.command](arguments, job)
-    names = ",".join(_SUITES[arguments.command][source.example(0).label < 0])
+    suites = _SUITES[arguments.command][source.example(0).label < 0]
+    if arguments.command == "grids":
+        written = _chosen_kinds(arguments.kinds)
+        suites = [suite for suite in suites if suite.removeprefix("own_").removesuffix("_of_sets") in written]
+    names = ",".join(suites)
     print(f"python -m luab_jax.evaluate --checkpoint=... --suites={names} --data={arguments.out} --out=results.json")
 
 
@@ -175,30 +100,32 @@ def _backgrounds(arguments: argparse.Namespace, job: Job) -> None:
     listed = {chosen[0]: found.problems}
     if first_mixed := next((name for name in chosen if name in backgrounds.MIXED), None):
         listed[first_mixed] = [*listed.get(first_mixed, ()), *alone]
+    written: list[Manifest] = []
     for name in chosen:
         items = backgrounds.list_composites(name, photos, arguments.seed, job.classes.ids)
         read = backgrounds.Compose(source, name, found.by, arguments.quality)
-        write_set(job, name, items, read, facts=facts, problems=listed.get(name, ()))
-    print_problems([*found.problems, *alone], job.out, list(listed))
+        written.append(write_set(job, name, items, read, facts=facts, problems=listed.get(name, ())))
+    print_left_out(written, job.out)
 
 
-def _all_photos(arguments: argparse.Namespace, source: SplitSource) -> list[backgrounds.Photo]:
-    photos = backgrounds.labelled(source)
+def _all_photos(arguments: argparse.Namespace, source: SplitSource) -> tuple[list[backgrounds.Photo], list[Skipped]]:
+    """Those that have a label, or so many of each class, and those left out because they have none."""
+    photos, problems = backgrounds.labelled(source)
     if arguments.per_class is not None:
         photos = backgrounds.at_most(photos, arguments.per_class, arguments.seed)
-    return photos
+    return photos, problems
 
 
 def _corruptions(arguments: argparse.Namespace, job: Job) -> None:
     kinds = choose_kinds(arguments.kinds, "--kinds")
     source = job.source
-    photos = _all_photos(arguments, source)
+    photos, problems = _all_photos(arguments, source)
     sizes = backgrounds.sizes_of(source)
     side = arguments.side or (None if len(sizes) == 1 else 224)
     frost, of_frost = None, {}
     if "frost" in kinds:
         frost = str(storage.absolute(storage.place(arguments.frost))) if arguments.frost else None
-        found = packaged_photos() if frost is None else read_photos(Path(frost))
+        found = frost_photos(frost, "--kinds")
         found.check_fit(side or max(sizes)[1], side or max(sizes)[0])
         of_frost = {"frost": found.digest}
     quality = arguments.quality or JPEG_QUALITY
@@ -216,20 +143,20 @@ def _corruptions(arguments: argparse.Namespace, job: Job) -> None:
     groups = [f"{kind},severity={severity}" for kind in kinds for severity in arguments.severities]
     print(f"{job.out}: {len(groups)} corruptions of {len(photos):,} images of {source}")
     read = changed.Corrupt(source, changed.Square(side), quality, frost)
-    write_set(job, "test", changed.list_changes(photos, groups), read, facts=facts)
-    write_set(job, changed.CLEAN, changed.list_changes(photos, [""]), read, facts=facts)
+    _write_changed(job, changed.list_changes(photos, groups), photos, read, facts, problems)
 
 
 def _occlusions(arguments: argparse.Namespace, job: Job) -> None:
     source = job.source
-    photos = _all_photos(arguments, source)
+    _check_cells(arguments.cells, source)
+    photos, problems = _all_photos(arguments, source)
     by = None
-    problems: list[Skipped] = []
     objects: list[backgrounds.Photo] = []
     if backgrounds.has_objects(source):
         found = backgrounds.find_photos(source, None, 1.0)
-        by, problems = found.by, found.problems
-        kept = {photo.index for photo in photos}
+        by = found.by
+        kept, names = {photo.index for photo in photos}, {photo.file_name for photo in photos}
+        problems += [problem for problem in found.problems if problem.file in names]
         objects = [photo for photo in found.photos if photo.index in kept]
     made_of = f"objects by {by}, of {source}" if by else f"of {source}, whose images have neither boxes nor masks"
     facts = {
@@ -246,11 +173,34 @@ def _occlusions(arguments: argparse.Namespace, job: Job) -> None:
     of_all = [group for group in groups if not group.startswith("object=")]
     items = changed.list_changes(photos, of_all)
     items += changed.list_changes(objects, [group for group in groups if group not in of_all])
-    print(f"{job.out}: {len(groups)} occlusions of {len(photos):,} images, {made_of}")
     read = changed.Occlude(source, arguments.cells, by, arguments.fill == "black", arguments.quality)
-    write_set(job, "test", items, read, facts=facts, problems=problems)
-    write_set(job, changed.CLEAN, changed.list_changes(photos, [""]), read, facts=facts)
-    print_problems(problems, job.out, ["test"])
+    print(f"{job.out}: {len(groups)} occlusions of {len(photos):,} images, {made_of}")
+    print(f"  to be written: {len(items):,} images, about {expected_bytes(items, read) / 1e6:,.1f} MB", flush=True)
+    _write_changed(job, items, photos, read, facts, problems)
+
+
+def _check_cells(cells: int, source: SplitSource) -> None:
+    """Raises `DataError` for cells that would hold no pixel."""
+    smallest = min(min(size) for size in backgrounds.sizes_of(source))
+    if cells > smallest:
+        raise DataError(
+            f"--cells={cells}: a side of {smallest} pixels, the smallest in split {source.split!r}, has no more cells"
+            f" than that, and every image is written {cells:,} x {cells:,} times; the default is 3"
+        )
+
+
+def _write_changed(
+    job: Job,
+    items: list[changed.Change],
+    photos: list[backgrounds.Photo],
+    read: Callable[[changed.Change], Outcome],
+    facts: Mapping[str, str | int | float | None],
+    problems: list[Skipped],
+) -> None:
+    """The changed images, and beside them the same ones without a change."""
+    test = write_set(job, "test", items, read, facts=facts, problems=problems)
+    clean = write_set(job, changed.CLEAN, changed.list_changes(photos, [""]), read, facts=facts)
+    print_left_out([test, clean], job.out)
 
 
 def _grids(arguments: argparse.Namespace, job: Job) -> None:
@@ -274,11 +224,13 @@ def _grids(arguments: argparse.Namespace, job: Job) -> None:
         "notes": f"of {source}",
     }
     print(f"{job.out}: objects of {len(photos):,} images of {source.opened().manifest.num_records:,}")
+    written: list[Manifest] = []
     for kind in kinds:
         items = grids.list_placed(kind, photos, arguments.places, arguments.seed)
         problems = found.problems if kind == kinds[0] else ()
-        write_set(job, kind, items, grids.Place(source, arguments.quality), facts=facts, problems=problems)
-    print_problems(found.problems, job.out, [kinds[0]])
+        read = grids.Place(source, arguments.quality)
+        written.append(write_set(job, kind, items, read, facts=facts, problems=problems))
+    print_left_out(written, job.out)
 
 
 def _chosen_kinds(text: str | None) -> tuple[str, ...]:

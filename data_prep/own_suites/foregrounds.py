@@ -73,7 +73,9 @@ def main_label(example: Example) -> int:
 
 
 def kinds(example: Example, label: int) -> frozenset[By]:
-    """What the image has of its object."""
+    """What the image has of its object; nothing where no class is the object's."""
+    if label < 0:
+        return frozenset()
     of_class = _of_class(example, label)
     masked = set(example.column("masks", "box").tolist())
     found: set[By] = set()

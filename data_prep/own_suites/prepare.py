@@ -15,6 +15,10 @@ from luab_jax.data.dataset import Manifest, Skipped
 from luab_jax.data.schema import SCHEMA_VERSION
 from luab_jax.io.console import format_seconds
 from luab_jax.io.storage import Place
+from luab_jax.io.wording import joined
+
+_NUM_TRIED = 24
+"""Images that are made to tell about how large all will be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +74,22 @@ def write_set(
     return manifest
 
 
-def print_problems(problems: Sequence[Skipped], out: Place, splits: Sequence[str]) -> None:
-    """By reason, with an example; `splits` are those whose manifests list them."""
-    by_reason: dict[str, list[Skipped]] = {}
-    for problem in problems:
-        by_reason.setdefault(problem.reason, []).append(problem)
-    for reason, of_reason in by_reason.items():
-        first = of_reason[0]
-        detail = f" ({first.detail})" if first.detail else ""
-        print(f"  left out: {len(of_reason):>7,}  {reason}, such as {first.file}{detail}")
-    if problems:
-        files = " and ".join(f"{split}.manifest.json" for split in splits)
-        print(f"  all that is left out stands in {files} of {out}")
+def print_left_out(manifests: Sequence[Manifest], out: Place) -> None:
+    """What each set leaves out by reason, with an example and the manifest that lists it."""
+    found = [manifest for manifest in manifests if manifest.skipped]
+    for manifest in found:
+        for reason in dict.fromkeys(problem.reason for problem in manifest.skipped):
+            first = next(problem for problem in manifest.skipped if problem.reason == reason)
+            detail = f" ({first.detail})" if first.detail else ""
+            count = manifest.counts[reason]
+            print(f"  left out of {manifest.split}: {count:>7,}  {reason}, such as {first.file}{detail}")
+    if found:
+        files = [f"{manifest.split}.manifest.json" for manifest in found]
+        print(f"  all that is left out is listed in {joined(files)} of {out}")
+
+
+def expected_bytes(items: Sequence[Any], read: Callable[[Any], Outcome]) -> int:
+    """Of all images to be written, from a few of them that are made."""
+    few = items[:: max(1, len(items) // _NUM_TRIED)]
+    sizes = [len(outcome.record.image) for outcome in map(read, few) if outcome.record is not None]
+    return sum(sizes) * len(items) // max(1, len(sizes))

@@ -12,6 +12,7 @@ On a command line the first is `--config.byproduct.target=...`, the others go by
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import enum
 import math
 from collections.abc import Iterator, Sequence
@@ -137,6 +138,11 @@ def named_entries(byproduct: ByproductConfig) -> Iterator[tuple[str, Byproduct]]
         yield "config.byproduct", byproduct
     for entry in byproduct.more:
         yield f"config.byproduct.more.{entry.target.value}", entry
+
+
+def nearest_target(name: str) -> str | None:
+    """The target that a misspelt one was probably meant as."""
+    return next(iter(difflib.get_close_matches(name, [target.value for target in Target], 1)), None)
 
 
 def settings_of(byproduct: ByproductConfig, **changes: Any) -> TargetSettings:

@@ -252,6 +252,11 @@ class Config:
         if self.data.cache:
             parse_cache(self.data.cache)
         self._check_numbers()
+        if self.loss_argument and not self.loss:
+            raise ConfigError(
+                f"config.loss_argument={self.loss_argument!r} is for a loss of one's own: name it by"
+                " config.loss=python:MODULE:FUNCTION, or empty the argument"
+            )
         if not 0 <= self.optim.ema_decay < 1:
             raise ConfigError(f"config.optim.ema_decay={self.optim.ema_decay} must lie in [0, 1); 0 keeps no average")
         for name in ("momentum", "beta1", "beta2"):

@@ -19,6 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from luab_jax.config.byproduct import nearest_target
 from luab_jax.config.experiment import Config
 from luab_jax.config.plain import flatten, from_dict
 from luab_jax.config.types import entry_of, read_value
@@ -53,7 +54,32 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         name, _, text = override.removeprefix(PREFIX).partition("=")
         set_field(config, name, text)
+    _check_listed(overrides)
     return config
+
+
+_MORE = f"{PREFIX}byproduct.more"
+
+
+def _check_listed(overrides: Sequence[str]) -> None:
+    """A command line that lists the further byproducts gives fields to none but those, and behind the list.
+
+    A field before it would be lost, and one of another byproduct would add a head that the list does not name.
+    """
+    given = [override.partition("=")[::2] for override in overrides]
+    listed = max((place for place, (name, _) in enumerate(given) if name == _MORE), default=None)
+    if listed is None:
+        return
+    known = [name.strip() for name in given[listed][1].strip("()[] ").split(",")]
+    for place, (name, _) in enumerate(given):
+        if not name.startswith(f"{_MORE}."):
+            continue
+        key = name.removeprefix(f"{_MORE}.").partition(".")[0]
+        if key not in known:
+            wanted = ",".join([*filter(None, known), key])
+            raise UsageError(f"{name}: {_MORE}={given[listed][1]} does not list {key}; write {_MORE}={wanted}")
+        if place < listed:
+            raise UsageError(f"{name}: {_MORE} comes after it and would undo it; write {_MORE} first")
 
 
 def _from_file(path: str) -> Config:
@@ -124,7 +150,7 @@ def set_field(config: Config, name: str, text: str) -> None:
             holder = getattr(holder, group, None) if dataclasses.is_dataclass(holder) else None
     hints = typing.get_type_hints(type(holder)) if dataclasses.is_dataclass(holder) else {}
     if field not in hints:
-        near = nearest_field(name, list(known))
+        near = _nearest_in_entry(groups, field, list(hints)) or nearest_field(name, list(known))
         hint = f"did you mean {PREFIX}{near}?" if near else "--print_config lists them all"
         raise UsageError(f"{PREFIX}{name}: the config has no field {name!r}; {hint}")
     try:
@@ -150,6 +176,16 @@ def _entry(config: Config, groups: Sequence[str], key: str) -> Any:
         return None
     setattr(holder, last, (*entries, *made))
     return made[0] if made else None
+
+
+def _nearest_in_entry(groups: Sequence[str], field: str, fields: Sequence[str]) -> str | None:
+    """Of one of several byproducts: `fields` are its own, empty where its target is misspelt."""
+    *above, key = groups or [""]
+    if f"{PREFIX}{'.'.join(above)}" != _MORE:
+        return None
+    target = key if fields else nearest_target(key)
+    near = difflib.get_close_matches(field, fields, 1) if fields else [field]
+    return ".".join([*above, target, *near]) if target and near else None
 
 
 _NEAR = 0.72

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from luab_jax.errors import CheckpointError, option
 from luab_jax.evaluation.accumulator import Evaluated
+from luab_jax.foreign.model import FunctionModel
 
 
 def check_finite(loaded: Evaluated, outputs: Float[np.ndarray, "n ..."], images: Sequence[str]) -> None:
@@ -24,11 +25,16 @@ def check_all(loaded: Evaluated, is_finite: Bool[np.ndarray, " n"], images: Sequ
     """The same, where no more of the outputs is known."""
     if is_finite.all():
         return
+    first = f"has outputs that are NaN or infinite, first for {images[int(np.argmin(is_finite))]}"
+    if isinstance(loaded, FunctionModel):
+        raise CheckpointError(
+            f"{loaded.name} {first}, and so no score here: see what it computes of that image (a division by 0, a"
+            " logarithm of 0, an overflow in its type)"
+        )
     step = loaded.identity.get("step")
     at, remedy = (
         ("", "") if step is None else (f", step {step},", f". Evaluate one from before that ({option('step')})")
     )
     raise CheckpointError(
-        f"the checkpoint {loaded.name}{at} has outputs that are NaN or infinite, first for"
-        f" {images[int(np.argmin(is_finite))]}: it diverged or overflows, and has no score here{remedy}"
+        f"the checkpoint {loaded.name}{at} {first}: it diverged or overflows, and has no score here{remedy}"
     )

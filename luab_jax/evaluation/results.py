@@ -54,6 +54,8 @@ class Results:
             command=list(sys.argv),
         )
         self._answers = Answers(identity)
+        self.has_computed = False
+        """Whether any suite ran; its compilations are those of an earlier evaluation otherwise."""
         if self._path is not None and _is_there(self._path) and not overwrite:
             self._continue(self._path, _read(self._path))
         facts = {
@@ -97,6 +99,7 @@ class Results:
     def note(self, name: str, value: Mapping[str, float | int]) -> None:
         """How the run went that computed something last."""
         assert name == COMPILATIONS
+        self.has_computed = True
         self.content.compilations = {fact: float(number) for fact, number in value.items()}
         self._write()
 

@@ -37,6 +37,8 @@ class SuiteResults:
     missing: Mapping[str, str] = field(default_factory=dict)
     """Suites that could not run, and why."""
     why_no_examples: str = ""
+    has_computed: bool = True
+    """Whether any suite ran, and is not from an earlier evaluation."""
     no_data: bool = False
     """Whether no suite for this model that has no result yet found its data."""
 
@@ -53,7 +55,7 @@ class SuiteResults:
 
     def __str__(self) -> str:
         lines = [line for name in self.asked if name in self.suites for line in suite_lines(name, self.suites[name])]
-        if self.file.compilations is not None:
+        if self.file.compilations is not None and self.has_computed:
             lines.append(compilation_line(self.file.compilations))
         lines += self.reasons
         if self.why_no_examples:
@@ -154,6 +156,7 @@ def _outcome(
         tuple(suite.name for suite in suites),
         {of_suite.suite.name: of_suite.reason for of_suite in missing},
         why_no_examples or "",
+        has_computed=member.results.has_computed,
         no_data=not any(of_suite.data_found for of_suite in missing)
         and any(of_suite.data_found is False for of_suite in missing),
     )

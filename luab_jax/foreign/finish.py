@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import UserError, option
@@ -41,7 +43,7 @@ def finish(
         stated_classes = model.classes
     side = model.preprocessing.image_size
     fed = model.feed(drawn_images(side))
-    outputs = rows_of(checkpoint, model.function, fed, model.batch_size)
+    outputs = _tried(model, fed, checkpoint, kind)
     asked = options.outputs or model.outputs
     check_outputs(checkpoint, outputs, asked, label_sets=model.label_sets)
     classes, columns = read_outputs(checkpoint, outputs.shape[1], stated_classes)
@@ -73,6 +75,25 @@ def finish(
         sides=model.sides | {side},
         stated_identity={"workdir": checkpoint, **identity},
     )
+
+
+def _tried(model: FunctionModel, fed: np.ndarray, checkpoint: str, kind: str) -> np.ndarray:
+    """The outputs for drawn images; an error says so where a user's function takes one image at a time."""
+    try:
+        return rows_of(checkpoint, model.function, fed, model.batch_size)
+    except UserError as e:
+        if kind != "python" or model.batch_size is not None or not _takes_one(model, fed[:1]):
+            raise
+        hint = "it takes one image at a time: return luab_jax.FunctionModel(function, preprocessing, batch_size=1)"
+        raise type(e)(f"{e}; {hint}") from e
+
+
+def _takes_one(model: FunctionModel, fed: np.ndarray) -> bool:
+    try:
+        rows_of(model.name, model.function, fed)
+    except UserError:
+        return False
+    return True
 
 
 def _input(stated: InputFormat, options: Options) -> InputFormat:

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from luab_jax.foreign.options import Options
 
 PYTHON = "python:"
 _NOT_OF_USERS = (Path(__file__).parents[1], Path(importlib.__file__).parent)
+_LIBRARIES = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
 
 
 def load_python(checkpoint: str, options: Options) -> FunctionModel:
@@ -81,7 +83,7 @@ def _import(place: str, stated: str) -> ModuleType:
     except UserError:
         raise
     except Exception as e:  # whatever the user's module raises when it is run
-        raise UserError(f"{stated}: {place} cannot be imported ({_told(e)})") from e
+        raise UserError(f"{stated}: {place} cannot be imported ({failure(e)})") from e
 
 
 def explained(checkpoint: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,17 +96,22 @@ def explained(checkpoint: str, function: Callable[..., Any]) -> Callable[..., An
             raise
         except Exception as e:  # whatever the user's function raises
             given = "".join(f" on {a.dtype} {a.shape}" for a in arguments[:1] if hasattr(a, "shape"))
-            raise CheckpointError(f"{option('checkpoint', checkpoint)}: failed{given} ({_told(e)})") from e
+            raise CheckpointError(f"{option('checkpoint', checkpoint)}: failed{given} ({failure(e)})") from e
 
     return call
 
 
-def _told(error: Exception) -> str:
-    """Type, message and line of an error of a user's code."""
+def failure(error: Exception) -> str:
+    """Type, message and line of an error of a user's code: the line that called a library, not the library's."""
     message = " ".join(str(error).split())[:300]
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_of_users(f.filename)]
-    where = f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
+    own = [f for f in frames if not _is_of_a_library(f.filename)] or frames
+    where = f", {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
     return f"{type(error).__name__}: {message}{where}"
+
+
+def _is_of_a_library(file: str) -> bool:
+    return any(Path(file).is_relative_to(folder) for folder in _LIBRARIES)
 
 
 def _is_of_users(file: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from luab_jax.foreign.options import Options
 from luab_jax.foreign.python_function import explained, find_function
 from luab_jax.io import storage
 from luab_jax.io.console import say
+from luab_jax.io.pickled import is_pickled
 
 TORCH = "torch:"
 _TIMM = "timm/"
@@ -72,12 +74,23 @@ def module_model(module: Any, preprocessing: Preprocessing, name: str, checkpoin
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             outputs = module(torch.from_numpy(images).to(device))
-        outputs = getattr(outputs, "logits", outputs)
-        return outputs.float().cpu().numpy()
+        return logits_of(outputs, checkpoint).float().cpu().numpy()
 
     as_input = InputFormat(dtype=_HALF if half else "float32", layout=Layout.NCHW)
     model = FunctionModel(explained(checkpoint, run), preprocessing, name, input=as_input)
     return with_activation_maps(model, module, device)
+
+
+def logits_of(outputs: Any, checkpoint: str) -> Any:
+    """The tensor that a module returned, or that of its outputs' field `logits`."""
+    logits = getattr(outputs, "logits", outputs)
+    if hasattr(logits, "float"):
+        return logits
+    held = f" of {', '.join(map(str, logits))}" if isinstance(logits, Mapping) else ""
+    raise CheckpointError(
+        f"{option('checkpoint', checkpoint)}: the module returned a {type(logits).__name__}{held}; expected one tensor"
+        " of logits [B, C]: wrap it in a module that returns that alone"
+    )
 
 
 def with_activation_maps(model: FunctionModel, module: Any, device: Any) -> FunctionModel:
@@ -132,6 +145,7 @@ def _maps(
 def read_state(path: str, options: Options) -> dict[str, Any]:
     """Weights by name. Pickled ones are read only if the user trusts them."""
     if not path.endswith(_SAFE) and not options.trust:
+        _check_pickled(path)
         raise CheckpointError(
             f"{path}: is pickled, and unpickling can run any code that it holds. Convert it where you trust it"
             f" (safetensors.torch.save_file of its state dict), or say {option('trust', True)} if the file is your own"
@@ -160,6 +174,16 @@ def read_state(path: str, options: Options) -> dict[str, Any]:
     return dict(found)
 
 
+def _check_pickled(path: str) -> None:
+    """Raises `CheckpointError` for what torch.save cannot have written."""
+    try:
+        start = storage.read_range(path, 0, 4)
+    except OSError as e:
+        raise CheckpointError(f"{path}: cannot be read ({e.strerror or e})") from e
+    if not is_pickled(start):
+        raise CheckpointError(f"{path}: no file of weights that is known here; name a {_SAFE} file")
+
+
 def _of_timm(checkpoint: str, options: Options) -> FunctionModel:
     try:
         import timm  # pyright: ignore[reportMissingImports]
@@ -167,7 +191,7 @@ def _of_timm(checkpoint: str, options: Options) -> FunctionModel:
         raise UserError(f"{option('checkpoint', checkpoint)}: needs timm; pip install 'luab_jax[torch]'") from e
     name, _, path = checkpoint.removeprefix(TORCH + _TIMM).partition(":")
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:3] if name else []
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise UserError(f"{option('checkpoint', checkpoint)}: timm has no model {name!r}{hint}")
     state = read_state(path, options) if path else {}

@@ -20,6 +20,7 @@ import safetensors.numpy
 from etils import epath
 
 from luab_jax.io.atomic import write_bytes
+from luab_jax.io.pickled import is_pickled
 from luab_jax.models import transfer
 from luab_jax.models.families import FAMILIES
 from luab_jax.models.functional import BatchStats, Model, Params, param_name
@@ -127,7 +128,7 @@ def read_weights(path: epath.PathLike) -> Weights:
     bfloat16 become float32 exactly. Integers are kept as they are: BatchNorm's counters, which nothing reads.
     """
     content = epath.Path(path).read_bytes()
-    if _is_pickled(content):
+    if is_pickled(content):
         raise ValueError(
             f"{path} is a file of torch.save: reading it unpickles, which can run any code, and is not done here."
             " Convert it where you trust it: safetensors.torch.save_file(torch.load(PATH, weights_only=True), OUT)"
@@ -156,11 +157,6 @@ def _array(entry: Mapping[str, Any]) -> np.ndarray:
     dtype = (_FLOATS if is_float else _INTEGERS)[entry["dtype"]]
     array = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     return array.astype(np.float32) if is_float else array
-
-
-def _is_pickled(content: bytes) -> bool:
-    """What torch.save writes: a zip file with a pickle in it, or, before torch 1.6, a bare pickle of protocol 2."""
-    return content.startswith((b"PK\x03\x04", b"\x80\x02"))
 
 
 WRAPPERS = {

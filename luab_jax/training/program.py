@@ -159,10 +159,15 @@ def _num_replicas(config: Config, mesh: Mesh) -> int:
     return max(1, at_once // config.model.batch_norm_images)
 
 
+def trace_train_step(program: Program) -> Any:
+    """The `jax.stages.Traced` of the config's batch, kept by jax for the compilation; a loss that fails fails here."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return program.train_step.trace(program.abstract_state, abstract_batch(program), key)
+
+
 def lower_train_step(program: Program, platform: str | None = None) -> jax.stages.Lowered:
     """The training step for the config's batch, ready to be compiled; by default for the program's own devices."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    traced = program.train_step.trace(program.abstract_state, abstract_batch(program), key)
+    traced = trace_train_step(program)
     return traced.lower() if platform is None else traced.lower(lowering_platforms=(platform,))
 
 

@@ -32,7 +32,7 @@ from luab_jax.models.config import BatchNorm
 from luab_jax.models.families import FAMILIES
 from luab_jax.training.gpu_decoding import check_decoder
 from luab_jax.training.host_data import HostData
-from luab_jax.training.program import Program, lower_train_step, make_checked_mesh, make_program
+from luab_jax.training.program import Program, lower_train_step, make_checked_mesh, make_program, trace_train_step
 from luab_jax.training.resumption import LENGTHS, REPLICAS, read_json, refuse_another, same_replicas
 from luab_jax.training.step import TrainState
 from luab_jax.training.target_check import check_targets
@@ -103,6 +103,8 @@ def set_up(config: Config, workdir: epath.PathLike) -> Run:
     )
     check_targets(config, train_split, eval_split, label_set_size(config, num_classes), settings)
     program = make_program(config, mesh, num_classes=num_classes, num_examples=num_examples, target_settings=settings)
+    if config.loss:
+        trace_train_step(program)  # refuses a loss of one's own before the workdir is claimed
 
     def keys() -> tuple[jax.Array, jax.Array]:
         """For the initial parameters, and for the randomness of the steps."""

@@ -25,7 +25,7 @@ from luab_jax.training import ema as ema_lib
 from luab_jax.training.accumulation import accumulate
 from luab_jax.training.byproduct_losses import eval_scores, regressed, train_loss, weighed_targets
 from luab_jax.training.losses import binary_cross_entropy, cross_entropy, mean_one, num_counted
-from luab_jax.training.own_loss import StepInputs, applied, find_loss
+from luab_jax.training.own_loss import StepInputs, find_loss
 
 
 class TrainState(NamedTuple):
@@ -168,6 +168,10 @@ def _train_top1(logits: Float[Array, "b c"], rows: TrainRows) -> Means:
     return {"top1_of_larger_share": masked_mean(top_k_correct(logits, heavier, 1), rows.mask)}
 
 
+_LOGGED = ("loss", "gradient_norm", "learning_rate", "top1", "top1_of_larger_share")
+"""Of every step, beside the losses of its config."""
+
+
 def make_train_step(
     config: Config,
     model: Model,
@@ -190,6 +194,7 @@ def make_train_step(
     preprocessing = config.data.preprocessing
     byproducts = regressed(config, model, steps_per_epoch)
     own_loss = find_loss(config)
+    logged_later = {*_LOGGED, *(f"byproduct_weight{one.suffix}" for one in byproducts)}
     groups = mixing_groups(config, processes)
 
     def loss_fn(
@@ -200,6 +205,7 @@ def make_train_step(
         counts: Sequence[Float[Array, ""]],
         weights: Sequence[float | Float[Array, ""]],
         number: Int[Array, ""],
+        reached: list[bool],
     ) -> tuple[Array, tuple[dict[str, Any], Means]]:
         if rows.plan is None:
             images = normalise(rows.images, preprocessing.mean, preprocessing.std)
@@ -227,7 +233,7 @@ def make_train_step(
             means |= logged
         if own_loss is not None:
             inputs = StepInputs(images, rows.labels, outputs, loss, params, number)
-            loss, logged = applied(own_loss, config.loss, inputs)
+            loss, logged = own_loss(inputs, taken={*means, *logged_later}, reached=reached)
             means |= logged
         means["loss"] = single(loss)
         return loss, (batch_stats, means)
@@ -239,8 +245,12 @@ def make_train_step(
         # The mean over microbatches of sums over this is the whole batch's sum over its valid targets.
         counts = [num_counted(targets.weights) / pieces for targets in rows.of_byproducts]
         weights = [one.weight_at(state.step) for one in byproducts]
-        gradient = jax.grad(functools.partial(loss_fn, counts=counts, weights=weights, number=state.step), has_aux=True)
+        reached: list[bool] = []  # filled while the gradient is traced
+        of_step = functools.partial(loss_fn, counts=counts, weights=weights, number=state.step, reached=reached)
+        gradient = jax.grad(of_step, has_aux=True)
         grads, (batch_stats, means) = accumulate(gradient, pieces)(state.params, state.batch_stats, rows, key)
+        if own_loss is not None:
+            own_loss.check_reached(reached)
         before = state.params
         if parts is not None:
             grads, before = (jax.lax.with_sharding_constraint(tree, parts) for tree in (grads, before))

@@ -72,6 +72,18 @@ def test_a_field_of_an_entry_that_is_not_there_makes_it() -> None:
     assert with_flags("more=box more=").byproduct.more == ()
 
 
+def test_fields_are_of_the_entries_that_the_same_command_line_lists() -> None:
+    told = r"more=time_to_click does not list box; write --config\.byproduct\.more=time_to_click,box"
+    with pytest.raises(UsageError, match=rf"more\.box\.weight: --config\.byproduct\.{told}"):
+        with_flags("more=time_to_click more.box.weight=3")
+    with pytest.raises(UsageError, match=r"more= does not list box; write --config\.byproduct\.more=box"):
+        with_flags("more.box.weight=3 more=")
+    with pytest.raises(
+        UsageError, match=r"more\.box\.weight: --config\.byproduct\.more comes after it and would undo it"
+    ):
+        with_flags("more.box.weight=3 more=box")
+
+
 def test_a_stored_config_comes_back_and_a_printed_one_is_its_flags() -> None:
     config = RECIPES["resnet18"]()
     config.byproduct = several(*THREE)

@@ -103,6 +103,8 @@ def test_a_field_takes_what_its_type_allows(override: str, field: str, value: ob
         ("batchsize=1", "did you mean --config.batch_size?"),
         ("optim.lerning_rate=1", "did you mean --config.optim.learning_rate?"),
         ("target=box", "did you mean --config.byproduct.target?"),
+        ("byproduct.more.bax.weight=2", "did you mean --config.byproduct.more.box.weight?"),
+        ("byproduct.more.box.wieght=2", "did you mean --config.byproduct.more.box.weight?"),
         ("nosuch=3", "no field 'nosuch'; --print_config lists them all"),
         ("seed.x=3", "no field 'seed.x'"),
         ("=3", "no field ''"),

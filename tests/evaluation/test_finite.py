@@ -15,6 +15,7 @@ from luab_jax.config import MeshConfig
 from luab_jax.data.dataset import open_split
 from luab_jax.data.features import Example
 from luab_jax.data.pipeline import Reading
+from luab_jax.data.transforms import Preprocessing
 from luab_jax.distributed import sharding
 from luab_jax.errors import CheckpointError
 from luab_jax.evaluation import procedures, runner
@@ -23,6 +24,7 @@ from luab_jax.evaluation.predictor import Predictor
 from luab_jax.evaluation.results import Results
 from luab_jax.evaluation.saved_predictions import SavedModel
 from luab_jax.evaluation.suite import Suite, View
+from luab_jax.foreign.model import FunctionModel
 from tools.miniatures import Miniatures, tiny_model
 
 NOT_HERE = {"byproduct", "coco", "coco_context", "imagenet_w_generated"}
@@ -100,6 +102,16 @@ def test_nor_has_one_of_sets_of_labels(loaded: LoadedModel, miniatures: Miniatur
     assert reasons.keys() == {"coco", "coco_context"}
     for reason in reasons.values():
         assert "has outputs that are NaN or infinite, first for COCO_val2014_0000000000" in reason
+
+
+def test_a_function_is_told_of_without_a_step() -> None:
+    def mine(images: np.ndarray) -> np.ndarray:
+        return images
+
+    model = FunctionModel(mine, Preprocessing(image_size=8, resize_side=8))
+    with pytest.raises(CheckpointError, match=r"^mine has outputs that are NaN .*, first for b, .* of that image") as e:
+        check_finite(model, np.asarray([[1.0], [np.nan]]), ["a", "b"])
+    assert "step" not in str(e.value) and "checkpoint" not in str(e.value)
 
 
 class OneIsInfinite(Predictor):

@@ -17,7 +17,7 @@ from luab_jax.data.class_lists import imagenet, readable_names
 from luab_jax.errors import CheckpointError, UserError, options_are_flags
 from luab_jax.foreign.hf_preprocessor import preprocessing_of
 from luab_jax.foreign.options import Options
-from luab_jax.foreign.torch_module import read_state
+from luab_jax.foreign.torch_module import logits_of, read_state
 from tests import tiny
 
 _TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
@@ -199,6 +199,19 @@ def test_files_that_are_not_there_or_broken_are_named(tmp_path: Path) -> None:
     assert "holds no weights (*.safetensors)" in told(checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        ({"out": 1, "aux": 2}, r"torch:m:f.*: the module returned a dict of out, aux; expected one tensor of logits"),
+        ((1, 2), "the module returned a tuple; expected one tensor"),
+    ],
+)
+def test_a_module_that_returns_no_tensor_is_refused_in_one_line(outputs: Any, said: str) -> None:
+    """Whether torch is there or not."""
+    with pytest.raises(CheckpointError, match=said):
+        logits_of(outputs, "torch:m:f")
+
+
 def test_what_is_pickled_is_not_read_unless_it_is_trusted(tmp_path: Path) -> None:
     """Whatever it holds, and whether torch is there or not."""
     checkpoint = write_folder(tmp_path)
@@ -206,8 +219,15 @@ def test_what_is_pickled_is_not_read_unless_it_is_trusted(tmp_path: Path) -> Non
     assert "pytorch_model.bin: is pickled, and unpickling can run any code" in told(checkpoint)
     with options_are_flags():
         assert "or say --trust if" in told(checkpoint)
+    weights = tmp_path / "w.pth"
+    with pytest.raises(CheckpointError, match=r"w\.pth: cannot be read \(No such file"):
+        read_state(str(weights), Options())
+    weights.write_bytes(b"\x80\x02.")
     with pytest.raises(CheckpointError, match=r"w\.pth: is pickled.* or say trust=True if the file is your own"):
-        read_state("w.pth", Options())
+        read_state(str(weights), Options())
+    weights.write_text("a note")
+    with pytest.raises(CheckpointError, match=r"w\.pth: no file of weights that is known here; name a \.safetensors"):
+        read_state(str(weights), Options())
 
 
 @pytest.mark.parametrize("checkpoint", ["torch:timm/resnet18", "torch:mine.models:tower", "hf:{folder}"])

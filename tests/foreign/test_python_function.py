@@ -56,6 +56,15 @@ def alone():
 def fails():
     return (lambda images: images @ images), PREPROCESSING
 
+def one_by_one():
+    return (lambda images: brightest(images)[:1]), PREPROCESSING
+
+def only_one():
+    def function(images):
+        assert len(images) == 1
+        return brightest(images)
+    return function, PREPROCESSING
+
 def raises():
     raise OSError("weights are not there")
 """
@@ -148,6 +157,11 @@ def test_a_changed_module_is_another_checkpoint(module: str, tmp_path: Path) -> 
         ("plain", r"has 3 outputs, ImageNet's classes are 1,000"),
         ("alone", r"returned a function; expected \(function, Preprocessing\)"),
         ("fails", r"failed on uint8 \(4, 16, 16, 3\) \(ValueError: .*of_users.py line"),
+        ("one_by_one", r"returned float32 \(1, 3\) for uint8 \(4, .*; it takes one image at a time: return luab_jax"),
+        (
+            "only_one",
+            r"failed.*AssertionError.*; it takes one image at a time: return luab_jax\.FunctionModel\(.*size=1",
+        ),
         ("raises", "failed.*OSError: weights are not there, of_users.py line"),
         ("no_such", "has no function no_such; it has .*brightest"),
         ("", "expected python:MODULE:FUNCTION"),

@@ -79,6 +79,7 @@ def test_pickled_weights_are_read_only_if_they_are_trusted(weights: Path, images
     ("checkpoint", "told"),
     [
         ("torch:timm/resnet18_none:{weights}", "timm has no model 'resnet18_none'"),
+        ("torch:timm/resnt18", "timm has no model 'resnt18'; did you mean resnet18"),
         ("torch:timm/resnet34.tv_in1k:{weights}", "timm cannot load it"),
         ("torch:timm/resnet18.tv_in1k:{weights}.none.safetensors", "cannot be read"),
         ("torch:tests.tiny:draw", "failed"),

@@ -19,11 +19,38 @@ from luab_jax.errors import ConfigError, DataError, ExitCode, UserError
 from luab_jax.metrics.history import read_metrics
 from luab_jax.models.config import Head
 from luab_jax.training.loop import train
+from luab_jax.training.setup import set_up
 from tests import tiny
 
 DENSE = Byproduct(target=Target.CLICK_LAST, weight=1.0, head=Head.DENSE)
 BOX = Byproduct(target=Target.BOX, weight=2.0)
 ANNOTATOR = Byproduct(target=Target.ANNOTATOR, weight=0.1)
+MISTAKES = """\
+def broken(config):
+    1 / 0
+def nothing(config): return 3
+def many(config): return lambda inputs: inputs.outputs.logits[:, 0]
+import jax, jax.numpy as jnp
+def misspelt(config):
+    def loss(inputs):
+        return inputs.outputs.logit.mean()
+    return loss
+def within_jax(config): return lambda inputs: jnp.dot(inputs.outputs.logits, inputs.outputs.logits[:2])
+def three(config): return lambda inputs: (inputs.loss, {}, 1)
+def listed(config): return lambda inputs: (inputs.loss, [1.0])
+def forgotten(config): return lambda inputs: None
+def mapping(config): return lambda inputs: {"loss": inputs.loss}
+def keys(config): return lambda inputs: (inputs.loss, {"a": 1.0, 1: 2.0})
+def top1(config): return lambda inputs: (inputs.loss, {"top1": 7.0})
+def loss(config): return lambda inputs: (inputs.loss, {"loss": 9.0})
+def own_byproduct(config): return lambda inputs: (inputs.loss, {"byproduct_loss": 9.0})
+def text(config): return lambda inputs: (inputs.loss, {"note": "x"})
+def constant(config): return lambda inputs: 1.5
+def stopped(config): return lambda inputs: jax.lax.stop_gradient(inputs.loss)
+def of_images(config): return lambda inputs: inputs.images.mean()
+def of_parameters(config):
+    return lambda inputs: sum(jnp.sum(p**2) for p in jax.tree.leaves(inputs.params))
+"""
 EXAMPLE = Path(__file__).parents[2] / "examples/distillation.py"
 
 
@@ -155,22 +182,49 @@ def test_the_example_distils_a_teacher(finished: Path, data: Path, tmp_path: Pat
         ("distil", "expected python:MODULE:FUNCTION"),
         ("python:nowhere.at_all:f", r"config\.loss=python:nowhere\.at_all:f: nowhere\.at_all cannot be imported"),
         ("python:FILE:absent", "has no function absent"),
-        ("python:FILE:broken", r"failed \(ZeroDivisionError"),
-        ("python:FILE:nothing", "returned a int; expected the loss"),
+        ("python:FILE:broken", r"failed \(ZeroDivisionError: division by zero, mine\.py line 2\)"),
+        ("python:FILE:nothing", "returned an int; expected the loss"),
         ("python:FILE:many", r"the loss is float32 \(8,\); expected one float, the mean over the images"),
+        ("python:FILE:misspelt", r"the loss failed \(AttributeError: .* 'logit'.*, mine\.py line 8\)"),
+        ("python:FILE:within_jax", r"the loss failed \(TypeError: .*, mine\.py line 10\)"),
+        ("python:FILE:three", r"the loss returned a tuple of .*, dict, int; expected one float, or \(float, \{name"),
+        ("python:FILE:listed", "the loss returned a tuple of .*, list; expected one float, or"),
+        ("python:FILE:forgotten", "the loss is None .is there a return.*; expected one float"),
+        ("python:FILE:mapping", "the loss returned a dict; expected one float, or"),
+        ("python:FILE:keys", "the loss logs under 1; expected a name"),
+        ("python:FILE:top1", "the loss logs 'top1', which training logs itself; rename it"),
+        ("python:FILE:loss", "the loss logs 'loss', which training logs itself; rename it"),
+        ("python:FILE:own_byproduct", "the loss logs 'byproduct_loss', which training logs itself"),
+        ("python:FILE:text", "note is a str; expected one float"),
+        ("python:FILE:constant", "the loss does not depend on the parameters, so nothing would be learnt"),
+        ("python:FILE:stopped", "the loss does not depend on the parameters"),
+        ("python:FILE:of_images", "the loss does not depend on the parameters"),
     ],
 )
 def test_a_loss_that_is_none_is_refused_in_one_line(loss: str, told: str, data: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    file.write_text(
-        "def broken(config):\n    1 / 0\n"
-        "def nothing(config):\n    return 3\n"
-        "def many(config):\n    return lambda inputs: inputs.outputs.logits[:, 0]\n"
-    )
+    file.write_text(MISTAKES)
     with pytest.raises(UserError, match=told) as error:
         train(experiment(data, BOX, loss=loss.replace("FILE", str(file))), tmp_path / "run")
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "run" / "config.json").exists() or "many" in loss
+    assert "\n" not in str(error.value) and (
+        loss in ("distil", "python:nowhere.at_all:f") or str(file) in str(error.value)
+    )
+    assert not (tmp_path / "run" / "config.json").exists()  # so that another loss can be named for the same workdir
+
+
+def test_a_loss_of_no_parameter_is_found_in_microbatches_too(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MISTAKES)
+    config = experiment(data, BOX, loss=f"python:{file}:constant", batch_size=16, accumulation_steps=2)
+    with pytest.raises(UserError, match="does not depend on the parameters"):
+        set_up(config, tmp_path / "run")
+    config.loss = f"python:{file}:of_parameters"
+    set_up(config, tmp_path / "run")
+
+
+def test_an_argument_without_a_loss_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.loss_argument='x' is for a loss of one's own: name it by config"):
+        train(experiment(data, BOX, loss_argument="x"), tmp_path / "run")
 
 
 def test_the_config_says_which_loss(data: Path) -> None:

@@ -28,7 +28,8 @@ class Drawn:
     index: int
     label: int
     kind: str = "mask"
-    """What is known of the object: mask, polygon, box, outside, or nothing."""
+    """What is known of the object: mask, polygon, box, outside, or nothing; `apart` is the mask of two distant
+    pixels."""
     box: tuple[int, int, int, int] = (6, 9, 14, 19)
     """Left, top, right, bottom in pixels; the object is this less its corner pixels."""
     labels: tuple[int, ...] = ()
@@ -41,6 +42,9 @@ class Drawn:
     def mask(self) -> np.ndarray:
         left, top, right, bottom = self.box
         mask = np.zeros((SIDE, SIDE), bool)
+        if self.kind == "apart":
+            mask[bottom - 1, left] = mask[top, right - 1] = True
+            return mask
         mask[top:bottom, left:right] = True
         mask[top, left] = mask[bottom - 1, right - 1] = False
         return mask
@@ -65,8 +69,8 @@ def draw(item: Drawn) -> Outcome:
     left, top, right, bottom = (v / SIDE for v in item.box)
     box = Box(x_min=left, y_min=top, x_max=right, y_max=bottom, label=item.label)
     masks: tuple[bytes, ...] = ()
-    boxes = (box,) if item.kind in ("box", "mask") else ()
-    if item.kind == "mask":
+    boxes = (box,) if item.kind in ("box", "mask", "apart") else ()
+    if item.kind in ("mask", "apart"):
         png = io.BytesIO()
         Image.fromarray(item.mask).save(png, "PNG")
         masks = (png.getvalue(),)

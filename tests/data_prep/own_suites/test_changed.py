@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from PIL import Image
 from data_prep.__main__ import main
 from data_prep.own_suites.backgrounds import Photo, labels_on
 from data_prep.own_suites.changed import cell_of, centre_of, half_of, list_changes
+from data_prep.own_suites.commands import FOLDERS
 from data_prep.own_suites.foregrounds import Rectangle
 from data_prep.own_suites.grids import Placed, groups, list_placed, placed
 from luab_jax.api import run_suites
+from luab_jax.corruptions import frost_photos
 from luab_jax.corruptions.corrupt import corrupt, image_keys
 from luab_jax.corruptions.frost_photos import NAMES
 from luab_jax.data.dataset import read_manifest
@@ -249,6 +252,63 @@ def test_a_grid_is_on_disk_and_scored_by_its_groups(source: Path, tmp_path: Path
                          preprocessing=AS_STORED, classes=CLASSES)  # fmt: skip
     assert len(results["own_position"].groups) == 9 and len(results["own_size"].groups) == 9
     assert "data_prep grids" in results.missing["own_rotation"] or "data_prep folder" in results.missing["own_rotation"]
+
+
+def test_what_leaves_the_image_is_counted_set_by_set_and_every_manifest_is_named(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    """An object of two distant pixels has none left where it is large, or where its corner is the image's centre."""
+    items = [*nine(), Drawn(9, 0, "nothing"), Drawn(10, 1, "apart")]
+    source = prepare_drawn(tmp_path, items)
+    for _ in range(2):  # a finished set says it again
+        assert run("grids", source, tmp_path, "--places=3", "--kinds=size,position") == ExitCode.DONE
+        told = capsys.readouterr().out
+        missing: dict[str, int] = {}
+        for kind in ("size", "position"):
+            manifest = read_manifest(tmp_path / "own_grids", kind)
+            missing[kind] = len(items[1:]) * 9 - manifest.num_records
+            lines = [line for line in told.splitlines() if f"left out of {kind}:" in line]
+            outside = [line for line in lines if "object lies outside of the image, such as" in line]
+            counts = [int(line.split(":")[1].split()[0]) for line in outside]
+            assert counts == ([missing[kind]] if missing[kind] else [])
+        assert "left out of size:       1  no object to cut out, such as red/009.png" in told
+        assert missing["size"] and missing["position"] and "size.manifest.json and position.manifest.json of " in told
+
+
+def test_an_image_without_a_label_is_listed(tmp_path: Path, capsys: Capture) -> None:
+    source = prepare_drawn(tmp_path, [*nine(), Drawn(9, -1)])
+    for command, flags in (("occlusions", ()), ("corruptions", ("--kinds=brightness", "--severities=1"))):
+        assert run(command, source, tmp_path, *flags) == ExitCode.DONE
+        told = capsys.readouterr().out
+        assert "left out of test:       1  image without a label, such as blue/009.png" in told
+        assert f"is listed in test.manifest.json of {tmp_path / FOLDERS[command]}" in told
+
+
+def test_cells_have_pixels_and_the_size_is_told_before_it_is_written(tmp_path: Path, capsys: Capture) -> None:
+    source = prepare_drawn(tmp_path, nine())
+    assert run("occlusions", source, tmp_path, "--cells=25") == ExitCode.FAILED
+    assert "--cells=25: a side of 24 pixels, the smallest in split 'val', has no more cells" in capsys.readouterr().err
+    assert run("occlusions", source, tmp_path, "--cells=2") == ExitCode.DONE
+    told = capsys.readouterr().out
+    found = float(re.search(r"to be written: 108 images, about ([\d.]+) MB", told).group(1))  # pyright: ignore
+    sizes = [len(example.image) for example in examples(tmp_path / "own_occlusions", "test").values()]
+    assert found == pytest.approx(sum(sizes) / 1e6, abs=0.06)
+
+
+def test_the_suites_named_are_those_that_were_written(tmp_path: Path, capsys: Capture) -> None:
+    source = prepare_drawn(tmp_path, nine())
+    assert run("grids", source, tmp_path, "--places=2", "--kinds=position") == ExitCode.DONE
+    assert "--suites=own_position --data" in capsys.readouterr().out
+
+
+def test_frost_without_photos_names_the_options(
+    source: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frost_photos, "PACKAGE", "no_such_package")
+    frost_photos.packaged_photos.cache_clear()
+    assert run("corruptions", source, tmp_path, "--kinds=frost") == ExitCode.FAILED
+    told = capsys.readouterr().err
+    assert "--frost=DIR" in told and "leave frost out of --kinds" in told
 
 
 def test_grids_need_masks(tmp_path: Path, capsys: Capture) -> None:
