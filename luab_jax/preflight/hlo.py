@@ -204,6 +204,9 @@ class _Walk:
             case "async-start":
                 for name in called(attributes, "calls"):
                     self.walk(name, times, fused=fused)
+            case "call-start":  # on a TPU's SparseCore, beside the core whose cycles are counted
+                for name in called(attributes, "to_apply"):
+                    self.walk(name, times, fused=True)
 
     def _trips(self, attributes: str) -> int | None:
         """Of a loop, as the compiler states it, or the constant that its counter is compared with.

@@ -193,6 +193,24 @@ def test_collectives_that_stand_for_themselves_count_each_though_a_shard_map_giv
     assert found == (Collective(kind="all-gather", num_bytes=48, group_size=2, count=1),) * 3
 
 
+def test_what_a_sparse_core_exchanges_counts_and_its_cycles_do_not() -> None:
+    """As libtpu writes it for TPU7x."""
+    scatter = (
+        "  ROOT %r = f32[2]{0} reduce-scatter(%a), channel_id=7, replica_groups={{0,1}}, dimensions={0}, to_apply=%add"
+    )
+    called = "%called (a: f32[4]) -> f32[2] {\n  %a = f32[4]{0} parameter(0)\n" + fusion("inner", 1000).replace(
+        "%p", "%a"
+    )
+    entry = (
+        fusion("first", 5)
+        + '\n  %s = ((f32[4]{0}), f32[2]{0}) call-start(%p), async_execution_thread="sparsecore", to_apply=%called'
+        + "\n  %d = f32[2]{0} call-done(%s)"
+    )
+    read = program(entry, f'{FUSED}{called}\n{scatter}\n}}, execution_thread="sparsecore"\n')
+    (found,) = read.collectives
+    assert (found.kind, found.num_bytes, found.group_size, read.cycles) == ("reduce-scatter", 16, 2, 5)
+
+
 def test_a_collective_in_a_loop_counts_as_often_as_the_loop_runs() -> None:
     reduce = "  %q = f32[4]{0} parameter(0)\n  %r = f32[4]{0} all-reduce(%q), channel_id=1, replica_groups=[1,8]<=[8]"
     (found,) = program(loop("body", 6), "%body (q: f32[4]) -> f32[4] {\n" + reduce + "\n}\n").collectives
