@@ -13,6 +13,7 @@ from data_prep.own_suites.splits import SplitSource
 from data_prep.problems import Reason
 from data_prep.writing.shards import Outcome
 from luab_jax.corruptions.parameters import VERSION as CORRUPTIONS_VERSION
+from luab_jax.data import dataset
 from luab_jax.data.dataset import Manifest, Skipped
 from luab_jax.errors import DataError
 from luab_jax.io import storage
@@ -22,13 +23,17 @@ FOLDERS = {name: f"own_{name}" for name in ("backgrounds", "corruptions", "occlu
 """Command to the folder below --out that it writes; the suite's data set has the same name."""
 _MASKS_ONLY = "grids cut objects out by masks alone (`data_prep folder --annotations` takes them as a column `mask`)"
 _SUITES = {
-    "backgrounds": (("own_backgrounds", "own_bgc_accuracy"), ("own_backgrounds_of_sets",)),
-    "corruptions": (("own_corruptions",), ("own_corruptions_of_sets",)),
-    "occlusions": (("own_occlusions",), ("own_occlusions_of_sets",)),
-    "grids": (("own_size", "own_position", "own_rotation"), ("own_size_of_sets", "own_position_of_sets",
-                                                             "own_rotation_of_sets")),
-}  # fmt: skip
-"""What scores a command's images, where these have one label, and where they have sets of labels."""
+    "own_backgrounds": ("backgrounds", ("mixed_same", "mixed_rand")),
+    "own_bgc_accuracy": ("backgrounds", ("original", "only_bg_t")),
+    "own_corruptions": ("corruptions", ()),
+    "own_occlusions": ("occlusions", ()),
+    "own_size": ("grids", ("size",)),
+    "own_position": ("grids", ("position",)),
+    "own_rotation": ("grids", ("rotation",)),
+}
+"""What scores a command's images, and the splits that it needs of them."""
+_OF_ONE_LABEL = ("own_bgc_accuracy",)
+"""Without a suite `..._of_sets` for sets of labels."""
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -44,12 +49,17 @@ def run(arguments: argparse.Namespace) -> None:
         strict=arguments.strict,
     )
     _COMMANDS[arguments.command](arguments, job)
-    suites = _SUITES[arguments.command][source.example(0).label < 0]
-    if arguments.command == "grids":
-        written = _chosen_kinds(arguments.kinds)
-        suites = [suite for suite in suites if suite.removeprefix("own_").removesuffix("_of_sets") in written]
-    names = ",".join(suites)
-    print(f"python -m luab_jax.evaluate --checkpoint=... --suites={names} --data={arguments.out} --out=results.json")
+    there, of_sets = set(dataset.splits(job.out)), source.example(0).label < 0
+    suites = [
+        f"{name}_of_sets" if of_sets else name
+        for name, (command, needed) in _SUITES.items()
+        if command == arguments.command and there.issuperset(needed) and not (of_sets and name in _OF_ONE_LABEL)
+    ]
+    if suites:
+        names = ",".join(suites)
+        print(
+            f"python -m luab_jax.evaluate --checkpoint=... --suites={names} --data={arguments.out} --out=results.json"
+        )
 
 
 def folder_of(arguments: argparse.Namespace) -> Place:

@@ -299,6 +299,12 @@ def test_the_suites_named_are_those_that_were_written(tmp_path: Path, capsys: Ca
     source = prepare_drawn(tmp_path, nine())
     assert run("grids", source, tmp_path, "--places=2", "--kinds=position") == ExitCode.DONE
     assert "--suites=own_position --data" in capsys.readouterr().out
+    assert run("backgrounds", source, tmp_path, "--sets=original,only_bg_t") == ExitCode.DONE
+    assert "--suites=own_bgc_accuracy --data" in capsys.readouterr().out
+    assert run("backgrounds", source, tmp_path, "--sets=mixed_same,mixed_rand") == ExitCode.DONE
+    assert "--suites=own_backgrounds,own_bgc_accuracy --data" in capsys.readouterr().out
+    assert run("backgrounds", source, tmp_path / "b", "--sets=only_fg") == ExitCode.DONE
+    assert "--suites" not in capsys.readouterr().out
 
 
 def test_frost_without_photos_names_the_options(
