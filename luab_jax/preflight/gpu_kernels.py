@@ -82,10 +82,10 @@ def _moved(instruction: Instruction, shapes: dict[str, str], computations: dict[
         return sum(read.values()) + written - _kept_by(instruction, alone)
     for name in called(instruction.attributes, "calls"):
         inner = {each.name: each for each in read_instructions(computations.get(name, []))}
-        for parameter in inner.values():
-            if parameter.opcode == "parameter":
-                operand = instruction.operands[int(parameter.arguments.strip("()"))]
-                read[operand] = min(read[operand], _read_of(parameter, inner))
+        parameters = {int(each.arguments.strip("()")): each for each in inner.values() if each.opcode == "parameter"}
+        for number, operand in enumerate(instruction.operands):
+            if number in parameters:
+                read[operand] = min(read[operand], _read_of(parameters[number], inner))
         written -= sum(_kept_by(root, inner) for root in list(inner.values())[-1:])
     return sum(read.values()) + written
 
