@@ -19,6 +19,7 @@ from luab_jax.foreign.model import FunctionModel
 from luab_jax.foreign.options import Options
 from luab_jax.foreign.torch_module import module_model, torch_library
 from luab_jax.io import storage
+from luab_jax.results.foreign import Foreign
 
 HF = "hf:"
 _SAFE = ".safetensors"
@@ -59,7 +60,7 @@ def load_hf(checkpoint: str, options: Options) -> FunctionModel:
         options = dataclasses.replace(options, classes=classes)
     facts = {"hf": folder.name, "type": str(config["model_type"])}
     own = {"workdir": str(storage.resolved(folder)), "weights_hash": _hash(folder)}
-    return finish(model, options, checkpoint, "hf", facts, own)
+    return finish(model, options, checkpoint, Foreign.HF, facts, own)
 
 
 def _network(checkpoint: str, folder: Path, class_name: str) -> Any:

@@ -20,6 +20,7 @@ from luab_jax.foreign.options import Options
 from luab_jax.foreign.python_function import explained, find_function
 from luab_jax.io import storage
 from luab_jax.io.console import say
+from luab_jax.results.foreign import Foreign
 
 TORCH = "torch:"
 _TIMM = "timm/"
@@ -48,7 +49,7 @@ def load_torch(checkpoint: str, options: Options) -> FunctionModel:
     own = {"weights_hash": _state_hash(made[0])}
     if source := getattr(module, "__file__", None):
         own["source_hash"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]
-    return finish(model, options, checkpoint, "torch", {"torch": checkpoint.removeprefix(TORCH)}, own)
+    return finish(model, options, checkpoint, Foreign.TORCH, {"torch": checkpoint.removeprefix(TORCH)}, own)
 
 
 def torch_library(checkpoint: str) -> Any:
@@ -189,7 +190,7 @@ def _of_timm(checkpoint: str, options: Options) -> FunctionModel:
     model = module_model(module, timm_preprocessing(name, stated), name, checkpoint)
     facts = {"torch": f"timm/{name}"} | ({"file": Path(path).name} if path else {})
     own = {"weights_hash": _state_hash(module)} | ({"workdir": str(storage.resolved(path))} if path else {})
-    return finish(model, options, checkpoint, "torch", facts, own)
+    return finish(model, options, checkpoint, Foreign.TORCH, facts, own)
 
 
 def timm_preprocessing(name: str, stated: Mapping[str, Any]) -> Preprocessing:
