@@ -17,6 +17,7 @@ from luab_jax.foreign.onnx_weights import external_files
 from luab_jax.foreign.options import Options
 from luab_jax.io import storage
 from luab_jax.io.console import say
+from luab_jax.io.wording import how_to_install
 from luab_jax.results.foreign import Foreign
 
 ONNX = "onnx:"
@@ -70,7 +71,7 @@ def _open(path: str) -> tuple[str, Any]:
     try:
         import onnxruntime
     except ImportError as e:
-        raise UserError(f"onnx:{path}: needs onnxruntime; pip install 'luab_jax[onnx]'") from e
+        raise UserError(f"onnx:{path}: needs onnxruntime; {how_to_install('onnx')}") from e
     try:
         content = storage.read_all(path)
     except OSError as e:

@@ -20,6 +20,7 @@ from luab_jax.foreign.options import Options
 from luab_jax.foreign.python_function import explained, find_function
 from luab_jax.io import storage
 from luab_jax.io.console import say
+from luab_jax.io.wording import how_to_install
 from luab_jax.results.foreign import Foreign
 
 TORCH = "torch:"
@@ -56,7 +57,7 @@ def torch_library(checkpoint: str) -> Any:
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError as e:
-        raise UserError(f"{option('checkpoint', checkpoint)}: needs torch; pip install 'luab_jax[torch]'") from e
+        raise UserError(f"{option('checkpoint', checkpoint)}: needs torch; {how_to_install('torch')}") from e
     return torch
 
 
@@ -165,7 +166,7 @@ def _of_timm(checkpoint: str, options: Options) -> FunctionModel:
     try:
         import timm  # pyright: ignore[reportMissingImports]
     except ImportError as e:
-        raise UserError(f"{option('checkpoint', checkpoint)}: needs timm; pip install 'luab_jax[torch]'") from e
+        raise UserError(f"{option('checkpoint', checkpoint)}: needs timm; {how_to_install('torch')}") from e
     name, _, path = checkpoint.removeprefix(TORCH + _TIMM).partition(":")
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:3] if name else []

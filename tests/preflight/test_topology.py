@@ -49,5 +49,5 @@ def test_local_are_the_devices_at_hand_of_which_a_cpu_states_no_figures() -> Non
 
 def test_without_the_compiler_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'luab_jax\[preflight\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[preflight\]' \(in a clone\), or pip install libtpu"):
         find("v5e:4x4")
