@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from data_prep.datasets.boxes import open_boxes, xml_path
 from data_prep.datasets.class_folders import class_root, find_root, list_images
 from data_prep.datasets.imagenet_ab import ReadImage
 from data_prep.datasets.listing import GIVE_CLASSES, IMAGE_SUFFIXES, Inputs, Listing
+from data_prep.datasets.published import published_coco, published_imagenet
 from data_prep.datasets.val_labels import ValLabels, read_val_labels
 from data_prep.downscale import Smaller
 from data_prep.sources.archive_tree import open_source
@@ -100,7 +102,7 @@ class Job:
     num_shards: int | None = None
     strict: bool = False
     expected: int | None = None
-    """The published count of a public set."""
+    """The published count of a public set; of ImageNet-AB and COCO-AB the listing tells."""
     beam_options: tuple[str, ...] | None = None
     """Flags of an Apache Beam pipeline that writes the shards; `None` for processes of this machine."""
     smaller: Smaller | None = None
@@ -129,6 +131,9 @@ def prepare_folders(inputs: Inputs, job: Job, *, min_match: float = 0.5, groups:
     """Prepares one split from class folders and prints its summary."""
     with kept_if_listed(inputs):
         listing = list_images(inputs, job.classes, min_match=min_match, groups=groups)
+    if job.dataset == "imagenet_ab":
+        published = published_imagenet(job.split, job.classes, len(listing.items))
+        job = dataclasses.replace(job, expected=published)
     manifest = prepare_listing(listing, inputs, job)
     inputs.discard()
     return manifest
@@ -142,6 +147,9 @@ def prepare_coco(
     inputs = Inputs(images=coco_ab.image_root(open_source(images, "--images", scratch=job.scratch)))
     with kept_if_listed(inputs):
         listing = coco_ab.list_images(inputs.images, instances, byproducts, job.classes, min_match=min_match)
+    if job.dataset == "coco_ab":
+        published = published_coco(job.split, job.classes, [item.file_name for item in listing.items])
+        job = dataclasses.replace(job, expected=published)
     source = {
         "layout": "coco_ab",
         "images": inputs.images.place,

@@ -94,7 +94,7 @@ ROOMS = {
     "data": {"byproducts", "errors", "io"},
     "config": {*DATA, "augmentation", "models"},
     "distributed": {"config", "errors", "io"},
-    "checkpoints": {*DATA, "config", "distributed", "models"},
+    "checkpoints": {*DATA, "config", "distributed", "models", "results"},
     "training": {
         *(*DATA, "augmentation", "checkpoints", "config", "distributed"),
         *("foreign", "metrics", "models"),
@@ -103,7 +103,7 @@ ROOMS = {
     "report": {"errors", "io", "results"},
     "report.__main__": {"cli", "errors", "report"},
     "evaluation": {*DATA, "checkpoints", "corruptions", "distributed", "foreign", "metrics", "models", "results"},
-    "foreign": DATA,
+    "foreign": {*DATA, "results"},
     "recipes": {*DATA, "augmentation", "config", "models"},
     "config.flags": {"config", "errors", "recipes"},
     "cli": {"config.flags", "errors", "io"},

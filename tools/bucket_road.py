@@ -63,6 +63,7 @@ class Done:
     code: int
     printed: str
     seconds: float
+    requests: int = 0
 
 
 @dataclass
@@ -74,6 +75,8 @@ class Road:
     scratch: Path
     """A folder of this machine."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    num_requests: Callable[[], int] = lambda: 0
+    """How many the bucket has had so far."""
     done: list[Done] = field(default_factory=list)
 
     def run(self, module: str, *arguments: str, code: int = 0) -> str:
@@ -83,16 +86,22 @@ class Road:
 
     def attempt(self, module: str, *arguments: str) -> Done:
         """A command in this process, however it ends; not counted as part of the road."""
-        start, out = time.monotonic(), io.StringIO()
+        start, before, out = time.monotonic(), self.num_requests(), io.StringIO()
         has_package = module in ("data_prep", "luab_jax.report")
         main: Callable[[list[str]], Any] = importlib.import_module(f"{module}.__main__" if has_package else module).main
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             ended = int(main(list(arguments)))
-        return Done(f"python -m {module} {' '.join(arguments)}", ended, out.getvalue(), time.monotonic() - start)
+        return Done(
+            f"python -m {module} {' '.join(arguments)}",
+            ended,
+            out.getvalue(),
+            time.monotonic() - start,
+            self.num_requests() - before,
+        )
 
     def start(self, *arguments: str, program: tuple[str, ...], num_hosts: int = 1, code: int = 0) -> str:
         """A training in processes of its own, of one device each but for a single one, which has two."""
-        start = time.monotonic()
+        start, before = time.monotonic(), self.num_requests()
         environment = os.environ | {
             "PYTHONPATH": str(REPOSITORY),
             "JAX_PLATFORMS": "cpu",
@@ -115,7 +124,8 @@ class Road:
         codes = {host.returncode for host in hosts}
         name = f"python -m luab_jax.main {' '.join(arguments)}{f' on {num_hosts} hosts' if num_hosts > 1 else ''}"
         ended = codes.pop() if len(codes) == 1 else 1
-        return self._add(Done(name, ended, "\n".join(printed), time.monotonic() - start), code)
+        seconds, requests = time.monotonic() - start, self.num_requests() - before
+        return self._add(Done(name, ended, "\n".join(printed), seconds, requests), code)
 
     def _add(self, done: Done, code: int) -> str:
         self.done.append(done)

@@ -24,6 +24,7 @@ from random import Random
 import numpy as np
 
 from data_prep.__main__ import main as data_prep
+from data_prep.argument_types import positive
 from data_prep.inspect.gallery.card import thumbnail
 from luab_jax.byproducts.records import ImageRecord
 from luab_jax.data.dataset import open_split
@@ -176,7 +177,7 @@ def campaign(source: Path, scratch: Path, count: int, seed: int, flags: list[str
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.damage", description=__doc__)
     parser.add_argument("--source", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--photos", type=int, default=1500)
+    parser.add_argument("--photos", type=positive, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--flags", default="", help="more flags of data_prep folder, such as --no_decode_check")
     arguments = parser.parse_args(argv)

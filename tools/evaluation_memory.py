@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from data_prep.argument_types import positive
 from tools.memory import Curve, trimmed_mb
 
 BATCH_SIZE = 8
@@ -58,8 +59,8 @@ def run(batches: int, every: int, suites: str) -> Curve:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--batches", type=int, default=500)
-    parser.add_argument("--every", type=int, default=50)
+    parser.add_argument("--batches", type=positive, default=500)
+    parser.add_argument("--every", type=positive, default=50)
     parser.add_argument("--suites", default="imagenet")
     options = parser.parse_args()
     curve = run(options.batches, options.every, options.suites)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.argument_types import positive
 from luab_jax.io.memory import release_freed
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -101,8 +102,8 @@ def run(steps: int, every: int, evaluations: int, saves: int, *, trace: bool) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Memory of a training, step by step.")
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--every", type=int, default=250)
+    parser.add_argument("--steps", type=positive, default=5000)
+    parser.add_argument("--every", type=positive, default=250)
     parser.add_argument("--evaluations", type=int, default=10)
     parser.add_argument("--saves", type=int, default=10)
     parser.add_argument("--trace", action="store_true", help="where Python's objects were made, slowly")

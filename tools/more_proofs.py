@@ -170,7 +170,6 @@ def _own_corruptions(seed: int) -> Pairs:
 
 ROWS: tuple[tuple[str, str, Callable[[int], Pairs]], ...] = (
     ("ImageNet-P flips, top-5 distance", "ranks of all classes, as ImageNet-P/test.py", _flips),
-    ("distance to the k-th neighbour", "scikit-learn NearestNeighbors", _neighbours),
     ("shape bias, consistency with people", "loop over categories, cohen_kappa_score", _cue_conflict),
     ("Hard ImageNet: top-1, rfs", "accuracy_score, recall_score, rfs.py's formula", _hard_imagenet),
     ("Hard ImageNet: tiles (levels)", "the authors' definition by coordinates", _tiles),
@@ -181,3 +180,7 @@ ROWS: tuple[tuple[str, str, Callable[[int], Pairs]], ...] = (
     ("own corruptions: top-1, loss", "loops over kinds and severities", _own_corruptions),
 )
 """Score, reference, and pairs of ours and the reference's from a seed."""
+IN_FLOAT32: tuple[tuple[str, str, Callable[[int], Pairs]], ...] = (
+    ("distance to the k-th neighbour", "scikit-learn NearestNeighbors", _neighbours),
+)
+"""The same of scores that are computed in float32."""

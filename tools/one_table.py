@@ -1,12 +1,13 @@
-"""Models of every kind through every suite's miniature, in one command: `python -m tools.one_table --out=DIR`.
+"""Models of every kind through every suite's miniature, in one command: `python -m tools.one_table`.
 
 The seven networks of ImageNet that are native, ConvNeXt-T and a ViT with registers (a run's workdir), an ONNX file, a
 network of torch, a function, and a ResNet of COCO's sets of labels, all with drawn weights and fed 32 pixels, are
 scored by one call of `luab_jax.evaluate`, including suites that need more than stored predictions. Printed are that
 call, a table of the suites' headline scores, and how often the images of each prepared split were decoded. Weights are
-drawn, so scores are near chance: what is shown is the road. The exit code is 1 if a model has no result, or if a suite
-did not run for another reason than that the model lacks what it needs, has other classes or labels, or that no
-miniature has its data. Needs torch, timm, onnx and onnxruntime beside the project's packages.
+drawn, so scores are near chance: what is shown is the road. The exit code, which the last line explains, is 1 if a
+model has no result, or if a suite did not run for another reason than that the model lacks what it needs, has other
+classes or labels, or that no miniature has its data. Needs torch, timm, onnx and onnxruntime beside the project's
+packages.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import functools
 import io
 import shlex
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -158,8 +160,9 @@ def is_expected(reason: str) -> bool:
     return reason.startswith(starts) or "prepared with a class list of " in reason
 
 
-def print_gaps(found: dict[str, SuiteResults | UserError]) -> int:
-    """Suites without a result and why, once for all models that share a reason; returns how many are a failure."""
+def print_gaps(found: dict[str, SuiteResults | UserError]) -> tuple[int, int]:
+    """Suites without a result and why, once for all models that share a reason; returns how many of them are expected,
+    and how many a failure."""
     gaps: dict[tuple[str, str], list[str]] = {}
     for name, outcome in found.items():
         of_one = {"all suites": f"error: {outcome}"} if isinstance(outcome, UserError) else outcome.missing
@@ -168,7 +171,18 @@ def print_gaps(found: dict[str, SuiteResults | UserError]) -> int:
     for (suite, reason), models in gaps.items():
         of = "all models" if len(models) == len(found) else ", ".join(models)
         print(f"{'not run' if is_expected(reason) else 'FAILED'}: {suite} ({of}): {reason}")
-    return sum(len(models) for (_, reason), models in gaps.items() if not is_expected(reason))
+    expected = sum(len(models) for (_, reason), models in gaps.items() if is_expected(reason))
+    return expected, sum(map(len, gaps.values())) - expected
+
+
+def print_verdict(num_models: int, num_scored: int, expected: int, failed: int) -> int:
+    """What the exit code is and why; returns it."""
+    code = int(bool(failed) or num_scored < num_models)
+    print(
+        f"exit code {code}: {num_scored} of {num_models} models have results; a suite and a model without a score:"
+        f" {expected} as expected (it lacks what the suite needs, or no miniature has the data), {failed} failed"
+    )
+    return code
 
 
 def headlines(results: File) -> dict[str, float]:
@@ -193,20 +207,26 @@ def print_table(found: dict[str, dict[str, float]]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="a folder; what is there is used again")
+    parser.add_argument("--out", type=Path, help="what is there is used again (default: a temporary folder)")
     parser.add_argument("--native", nargs="*", choices=NATIVE, default=list(NATIVE))
     parser.add_argument("--suites", default=",".join((*ALL, "imagenet_p")), help="imagenet_c_generated wants 224 px")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    data = arguments.out / "miniatures" / "data"
+    with tempfile.TemporaryDirectory(prefix="one_table_") as temporary:
+        sys.exit(run(arguments.out or Path(temporary), arguments.native, arguments.suites))
+
+
+def run(out: Path, native: list[str], suites: str) -> int:
+    """Returns the exit code."""
+    out.mkdir(parents=True, exist_ok=True)
+    data = out / "miniatures" / "data"
     if not data.exists():
         with contextlib.redirect_stdout(io.StringIO()):
             add_more(Miniatures(data.parent, tiny_model()), data.parent)
-    checkpoints = checkpoints_in(arguments.out / "models", arguments.native)
-    results = arguments.out / "results"
+    checkpoints = checkpoints_in(out / "models", native)
+    results = out / "results"
     asked = [f"--checkpoint={checkpoint}" for checkpoint in checkpoints]
     asked += [f"--image_size={SIDE}", f"--resize_side={SHORT}", "--filter=bicubic", "--maps=rise:50"]
-    asked += [f"--suites={arguments.suites}", f"--data={data}", f"--out={results}", "--batch_size=32", "--examples=0"]
+    asked += [f"--suites={suites}", f"--data={data}", f"--out={results}", "--batch_size=32", "--examples=0"]
     asked.append(f"--font={data.parent / FONT}")
     print("python -m luab_jax.evaluate", shlex.join(asked), flush=True)
     start = time.monotonic()
@@ -218,14 +238,15 @@ def main() -> None:
     read = {name: luab_jax.read_results(results / f"{name}.json") for name in done}
     rows = print_table({name: headlines(of_one) for name, of_one in read.items()})
     once = [split for split, times in passes.items() if times == 1]
-    print(f"exit code {code.value}, {time.monotonic() - start:.0f} s; {len(read)} of {len(names)} models, {rows} rows")
+    print(
+        f"{rows} rows in {time.monotonic() - start:.0f} s; evaluate ended with {code.value}, which is 1 if any suite is"
+        " not run"
+    )
     print(f"decoded once for all models: {', '.join(once)}")
     for split, times in passes.items():
         if times > 1:
             print(f"decoded {times} times: {split}")
-    # The command's own exit code is 1 for every suite that is named and not run, expected or not.
-    failed = print_gaps(found)
-    sys.exit(int(bool(failed) or len(read) < len(names)))
+    return print_verdict(len(names), len(read), *print_gaps(found))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Every score against an independent computation on random predictions: `python -m tools.proof`.
 
 The references are those of the tests beside this file, which hold them to these scores at every change; this prints by
-how much they differ at most.
+how much they differ at most. The exit code is 1 if that is more than the tolerance of a row. Needs the extra `test`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -34,10 +35,12 @@ from tests.evaluation.test_corruptions import by_hand, versions
 from tests.evaluation.test_detection import false_positives_at_95
 from tests.evaluation.test_localisation import SIDE, drawn_and_looped
 from tests.evaluation.test_scores import byproduct_by_loop, random_points
-from tools.more_proofs import ROWS
+from tools.more_proofs import IN_FLOAT32, ROWS
 
 Pairs = Iterable[tuple[float, float]]
 """Ours, and the reference's."""
+IN_FLOAT64 = 1e-12
+"""Tolerance of a score that is computed in float64; one that goes through float32 has a larger one."""
 
 
 class Proof(NamedTuple):
@@ -46,6 +49,7 @@ class Proof(NamedTuple):
     compare: Callable[[int], Pairs]
     """On predictions drawn from a seed."""
     num_seeds: int = 20
+    tolerance: float = IN_FLOAT64
 
 
 def _top_k(seed: int) -> Pairs:
@@ -194,7 +198,7 @@ PROOFS = (
     Proof("top-1, top-5", "scikit-learn top_k_accuracy_score", _top_k),
     Proof("calibration error (ece)", "loop over 15 bins", lambda seed: [
         (top_k(ARGMAX(given))["ece"], calibration_error_by_loop(given)) for given in [random_predictions(seed, n=300)]
-    ]),
+    ], tolerance=1e-7),
     Proof("ReaL top-1", "loop over the definition", _real),
     Proof("top-1 in the subset of 200", "loop, scikit-learn accuracy_score", _subset),
     Proof("backgrounds: sets, gap", "argmax by loop mapped to nine, accuracy_score", _nine),
@@ -207,21 +211,31 @@ PROOFS = (
     Proof("MaxBoxAccV2", "loop over thresholds for each IoU", _max_box, 5),
     Proof("V_min, V_avg, over pairs, by class", "loops over images and classes", _context),
     Proof("BGC-acc", "every foreground on every background", _bgc, 5),
-    Proof("byproduct distance, inside box", "loop, statistics.median", _byproduct),
+    Proof("byproduct distance, inside box", "loop, statistics.median", _byproduct, tolerance=1e-6),
     Proof("Wilson interval", "scipy.stats binomtest.proportion_ci", _wilson, 200),
     Proof("jackknife of mAP", "scikit-learn on the other images", _jackknife),
     Proof("paired accuracies: 0 excluded", "McNemar's test, scipy.stats chi2", _paired_shares, 200),
     *(Proof(*row) for row in ROWS),
+    *(Proof(*row, tolerance=1e-6) for row in IN_FLOAT32),
 )  # fmt: skip
 
 
-def main() -> None:
-    print(f"{'score':<36}{'independent reference':<54}{'values':>7}{'largest difference':>20}")
+def main() -> int:
+    print(f"{'score':<36}{'independent reference':<54}{'values':>7}{'largest difference':>20}{'tolerance':>11}")
+    beyond = []
     for proof in PROOFS:
         pairs = [pair for seed in range(proof.num_seeds) for pair in proof.compare(seed)]
         largest = np.max([abs(ours - theirs) for ours, theirs in pairs])  # NaN, if one is: `max` may pass over it
-        print(f"{proof.score:<36}{proof.reference:<54}{len(pairs):>7,}{largest:>20.1e}", flush=True)
+        print(
+            f"{proof.score:<36}{proof.reference:<54}{len(pairs):>7,}{largest:>20.1e}{proof.tolerance:>11.0e}",
+            flush=True,
+        )
+        if not largest <= proof.tolerance:
+            beyond.append(proof.score)
+    if beyond:
+        print(f"beyond the tolerance: {'; '.join(beyond)}")
+    return int(bool(beyond))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,7 +12,7 @@ from data_prep.collect.project import Project, now_ms, open_project
 from data_prep.collect.store import Store
 from luab_jax.errors import ExitCode, UserError
 from luab_jax.io import storage
-from luab_jax.io.wording import counted
+from luab_jax.io.wording import counted, how_to_install
 
 _OF_EXTRA = ("argon2", "itsdangerous", "starlette", "uvicorn")
 """Packages that the extra `collect` brings; a plain installation lacks them."""
@@ -157,8 +157,9 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     except ModuleNotFoundError as e:
         if e.name is None or e.name.partition(".")[0] not in _OF_EXTRA:
             raise
-        remedy = "pip install 'luab_jax[collect]' (in a clone: pip install '.[collect]')"
-        raise UserError(f"collect {arguments.collect_command} needs the package {e.name}: {remedy}") from e
+        raise UserError(
+            f"collect {arguments.collect_command} needs the package {e.name}: {how_to_install('collect')}"
+        ) from e
     return ExitCode.DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data_prep.datasets.suites import NAMES as PUBLIC_SUITES
 from luab_jax.data.dataset import DECODE_CHECK, Manifest
 from luab_jax.io.console import format_seconds
 
@@ -30,7 +31,7 @@ def _byproduct_rows(manifest: Manifest) -> Rows:
     """That none were given is said too, except of a public suite, which has none."""
     counts = manifest.counts
     if manifest.source.get("byproducts") is None:
-        return [] if manifest.expected_records is not None else [("byproducts", "none given")]
+        return [] if manifest.dataset in PUBLIC_SUITES else [("byproducts", "none given")]
     selected = counts.get("images_with_selected_byproduct", 0)
     unused = counts.get("byproduct_folders_without_images", 0)
     return [

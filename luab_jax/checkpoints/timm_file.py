@@ -26,6 +26,7 @@ from luab_jax.models.timm_weights import (
     read_weights,
     without_wrappers,
 )
+from luab_jax.results.foreign import Foreign
 
 TIMM = "timm:"
 
@@ -66,12 +67,12 @@ def load_timm_file(checkpoint: str, mesh: Mesh, size: TimmSize, called: str) -> 
         identity={
             "workdir": str(storage.resolved(path)),
             "step": 0,
-            "chosen": "timm",
+            "chosen": Foreign.TIMM.value,
             "dataset": "imagenet",
             "class_list_hash": class_list_hash,
             "weights_hash": hashlib.sha256(epath.Path(path).read_bytes()).hexdigest()[:12],
             "model": known.name,
-            "target": "timm",
+            "target": Foreign.TIMM.value,
             "weight": 0.0,
             "seed": 0,
             "experiment": {"timm": known.name, "file": epath.Path(path).name} | of_size,

@@ -27,7 +27,7 @@ from luab_jax.config.experiment import (
     warmup_steps,
 )
 from luab_jax.config.identity import VALUES_BEFORE, config_hash, differences, scientific_fields
-from luab_jax.config.plain import flatten, from_dict, to_dict
+from luab_jax.config.plain import entry_values, flatten, from_dict, to_dict
 
 __all__ = [
     "VALUES_BEFORE",
@@ -47,6 +47,7 @@ __all__ = [
     "WeightDecayMask",
     "config_hash",
     "differences",
+    "entry_values",
     "every_steps",
     "flatten",
     "from_dict",

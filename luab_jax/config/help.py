@@ -16,7 +16,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from luab_jax.config.plain import to_dict
+from luab_jax.config.plain import entry_values, to_dict
 from luab_jax.config.types import described
 
 _WIDTH = 100
@@ -45,14 +45,10 @@ def _lines(config: Any, default: Any, prefix: str) -> Iterator[str]:
 
 
 def _entries(entries: Sequence[Any], name: str, meaning: str) -> Iterator[str]:
-    """Several of one kind, known by their first fields."""
-    key = dataclasses.fields(entries[0])[0].name
+    """Several of one kind."""
     yield from textwrap.wrap(meaning, _WIDTH, initial_indent="# ", subsequent_indent="#   ")
-    keys = [to_dict(entry)[key] for entry in entries]
-    yield f"{name}={','.join(keys)}"
-    for entry, own in zip(entries, keys, strict=True):
-        changed = to_dict(entry).items() - to_dict(type(entry)()).items()
-        yield from (f"{name}.{own}.{field}={value}" for field, value in sorted(changed) if field != key)
+    values = entry_values(name, [to_dict(entry) for entry in entries], type(entries[0])())
+    yield from (f"{field}={value}" for field, value in values)
 
 
 def _meanings(cls: type) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import typing
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from luab_jax.config.byproduct import Byproduct, ByproductConfig, several
@@ -57,6 +58,18 @@ def _from_plain(hint: Any, value: Any) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return tuple(value) if isinstance(value, list) else value
+
+
+def entry_values(name: str, entries: Sequence[dict[str, Any]], default: Any) -> Iterator[tuple[str, Any]]:
+    """Fields and values, in the order of a command line, that make the list `name` what `entries` are: first their
+    targets, then what each has otherwise than `default`."""
+    usual = to_dict(default)
+    key = next(iter(usual))
+    yield name, ",".join(entry[key] for entry in entries)
+    for entry in entries:
+        for field, value in sorted(entry.items()):
+            if field != key and value != usual.get(field):
+                yield f"{name}.{entry[key]}.{field}", value
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -60,6 +60,7 @@ _PUBLISHED = {
     "siscore/location": {"test": 541_548},
     "siscore/rotation": {"test": 39_540},
     "coco/2014": {"train": 82_783, "validation": 40_504},
+    "coco/2017": {"train": 118_287, "validation": 5000},
 }
 """Images by split, of a data set or of one of its configs."""
 

@@ -23,6 +23,7 @@ from luab_jax.io.atomic import write_text
 from luab_jax.io.console import say
 from luab_jax.results.answers import Answered, Answers, Sample, answers_path, read_answers, write_answers
 from luab_jax.results.architecture import changes
+from luab_jax.results.foreign import Foreign
 from luab_jax.results.format import VERSION, File, Suite, to_json
 from luab_jax.results.read import read_results
 
@@ -133,7 +134,7 @@ def _read(path: epath.Path) -> File:
 
 def _with_defaults(identity: Mapping[str, Any]) -> dict[str, Any]:
     """With what older versions did not say: they evaluated timm's weights in float32, runs as they were trained."""
-    of_timm = identity.get("target") == "timm"
+    of_timm = identity.get("target") == Foreign.TIMM.value
     trained_in = identity.get("experiment", {}).get("model.compute_dtype", "bfloat16")
     return {"dtype": "float32" if of_timm else trained_in} | dict(identity)
 

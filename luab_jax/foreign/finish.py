@@ -17,10 +17,16 @@ from luab_jax.foreign.model import FunctionModel, Outputs, check_outputs, drawn_
 from luab_jax.foreign.options import Options
 from luab_jax.foreign.zero_shot import classifying
 from luab_jax.io.console import say
+from luab_jax.results.foreign import Foreign
 
 
 def finish(
-    model: FunctionModel, options: Options, checkpoint: str, kind: str, facts: Mapping[str, Any], own: Mapping[str, Any]
+    model: FunctionModel,
+    options: Options,
+    checkpoint: str,
+    kind: Foreign,
+    facts: Mapping[str, Any],
+    own: Mapping[str, Any],
 ) -> FunctionModel:
     """The model as it is scored.
 
@@ -28,7 +34,7 @@ def finish(
         model: As its file or its author states it; the classes of a list that is not ImageNet's are stated.
         options: What the user says instead.
         checkpoint: As the user wrote it.
-        kind: `onnx`, `python`, `torch` or `hf`.
+        kind: How it was given.
         facts: The experiment, as reports group runs: what was asked for.
         own: Of the identity, hashes above all.
 
@@ -52,11 +58,11 @@ def finish(
     changes = dict(options.preprocessing or {})
     identity = {
         "step": 0,
-        "chosen": kind,
+        "chosen": kind.value,
         "dataset": "imagenet" if classes.hash == imagenet().hash else "",
         "class_list_hash": classes.hash,
         "model": model.name,
-        "target": kind,
+        "target": kind.value,
         "weight": 0.0,
         "seed": 0,
         "experiment": dict(facts),

@@ -19,6 +19,8 @@ from luab_jax.foreign.model import FunctionModel
 from luab_jax.foreign.options import Options
 from luab_jax.foreign.torch_module import module_model, torch_library
 from luab_jax.io import storage
+from luab_jax.io.wording import how_to_install
+from luab_jax.results.foreign import Foreign
 
 HF = "hf:"
 _SAFE = ".safetensors"
@@ -59,7 +61,7 @@ def load_hf(checkpoint: str, options: Options) -> FunctionModel:
         options = dataclasses.replace(options, classes=classes)
     facts = {"hf": folder.name, "type": str(config["model_type"])}
     own = {"workdir": str(storage.resolved(folder)), "weights_hash": _hash(folder)}
-    return finish(model, options, checkpoint, "hf", facts, own)
+    return finish(model, options, checkpoint, Foreign.HF, facts, own)
 
 
 def _network(checkpoint: str, folder: Path, class_name: str) -> Any:
@@ -68,7 +70,7 @@ def _network(checkpoint: str, folder: Path, class_name: str) -> Any:
     try:
         import transformers  # pyright: ignore[reportMissingImports]
     except ImportError as e:
-        raise UserError(f"{option('checkpoint', checkpoint)}: needs transformers; pip install 'luab_jax[hf]'") from e
+        raise UserError(f"{option('checkpoint', checkpoint)}: needs transformers; {how_to_install('hf')}") from e
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:

@@ -16,6 +16,7 @@ from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.transforms import Preprocessing, Stored
 from luab_jax.errors import CheckpointError, UserError, option
 from luab_jax.foreign.inputs import InputFormat
+from luab_jax.results.foreign import Foreign
 
 Function = Callable[[np.ndarray], Any]
 """Images, as `InputFormat` says, to outputs `[B, C]`."""
@@ -78,11 +79,11 @@ class FunctionModel:
         return {
             "workdir": f"python:{module}:{self.name}",
             "step": 0,
-            "chosen": "function",
+            "chosen": Foreign.FUNCTION.value,
             "dataset": "imagenet" if self.class_list_hash == imagenet().hash else "",
             "class_list_hash": self.class_list_hash,
             "model": self.name,
-            "target": "function",
+            "target": Foreign.FUNCTION.value,
             "weight": 0.0,
             "seed": 0,
             "experiment": {"function": f"{module}:{self.name}"},

@@ -17,6 +17,8 @@ from luab_jax.foreign.onnx_weights import external_files
 from luab_jax.foreign.options import Options
 from luab_jax.io import storage
 from luab_jax.io.console import say
+from luab_jax.io.wording import how_to_install
+from luab_jax.results.foreign import Foreign
 
 ONNX = "onnx:"
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
@@ -61,7 +63,7 @@ def load_onnx(checkpoint: str, options: Options) -> FunctionModel:
     )
     facts = {"onnx": model.name, "file": Path(path).name}
     where = {"workdir": str(storage.resolved(path))}
-    return finish(model, options, checkpoint, "onnx", facts, {**where, "weights_hash": digest})
+    return finish(model, options, checkpoint, Foreign.ONNX, facts, {**where, "weights_hash": digest})
 
 
 def _open(path: str) -> tuple[str, Any]:
@@ -69,7 +71,7 @@ def _open(path: str) -> tuple[str, Any]:
     try:
         import onnxruntime
     except ImportError as e:
-        raise UserError(f"onnx:{path}: needs onnxruntime; pip install 'luab_jax[onnx]'") from e
+        raise UserError(f"onnx:{path}: needs onnxruntime; {how_to_install('onnx')}") from e
     try:
         content = storage.read_all(path)
     except OSError as e:

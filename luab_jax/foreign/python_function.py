@@ -19,6 +19,7 @@ from luab_jax.errors import CheckpointError, UserError, option
 from luab_jax.foreign.finish import finish
 from luab_jax.foreign.model import FunctionModel
 from luab_jax.foreign.options import Options
+from luab_jax.results.foreign import Foreign
 
 PYTHON = "python:"
 _NOT_OF_USERS = (Path(__file__).parents[1], Path(importlib.__file__).parent)
@@ -45,7 +46,7 @@ def load_python(checkpoint: str, options: Options) -> FunctionModel:
     source = getattr(module, "__file__", None)
     facts = {"python": checkpoint.removeprefix(PYTHON)}
     digest = "" if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]
-    return finish(model, options, checkpoint, "python", facts, {"source_hash": digest})
+    return finish(model, options, checkpoint, Foreign.PYTHON, facts, {"source_hash": digest})
 
 
 def find_function(checkpoint: str, prefix: str, called: str = "") -> tuple[ModuleType, Callable[..., Any]]:

@@ -22,6 +22,8 @@ from luab_jax.foreign.python_function import explained, find_function
 from luab_jax.io import storage
 from luab_jax.io.console import say
 from luab_jax.io.pickled import is_pickled
+from luab_jax.io.wording import how_to_install
+from luab_jax.results.foreign import Foreign
 
 TORCH = "torch:"
 _TIMM = "timm/"
@@ -50,14 +52,14 @@ def load_torch(checkpoint: str, options: Options) -> FunctionModel:
     own = {"weights_hash": _state_hash(made[0])}
     if source := getattr(module, "__file__", None):
         own["source_hash"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]
-    return finish(model, options, checkpoint, "torch", {"torch": checkpoint.removeprefix(TORCH)}, own)
+    return finish(model, options, checkpoint, Foreign.TORCH, {"torch": checkpoint.removeprefix(TORCH)}, own)
 
 
 def torch_library(checkpoint: str) -> Any:
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError as e:
-        raise UserError(f"{option('checkpoint', checkpoint)}: needs torch; pip install 'luab_jax[torch]'") from e
+        raise UserError(f"{option('checkpoint', checkpoint)}: needs torch; {how_to_install('torch')}") from e
     return torch
 
 
@@ -188,7 +190,7 @@ def _of_timm(checkpoint: str, options: Options) -> FunctionModel:
     try:
         import timm  # pyright: ignore[reportMissingImports]
     except ImportError as e:
-        raise UserError(f"{option('checkpoint', checkpoint)}: needs timm; pip install 'luab_jax[torch]'") from e
+        raise UserError(f"{option('checkpoint', checkpoint)}: needs timm; {how_to_install('torch')}") from e
     name, _, path = checkpoint.removeprefix(TORCH + _TIMM).partition(":")
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), 3)
@@ -213,7 +215,7 @@ def _of_timm(checkpoint: str, options: Options) -> FunctionModel:
     model = module_model(module, timm_preprocessing(name, stated), name, checkpoint)
     facts = {"torch": f"timm/{name}"} | ({"file": Path(path).name} if path else {})
     own = {"weights_hash": _state_hash(module)} | ({"workdir": str(storage.resolved(path))} if path else {})
-    return finish(model, options, checkpoint, "torch", facts, own)
+    return finish(model, options, checkpoint, Foreign.TORCH, facts, own)
 
 
 def timm_preprocessing(name: str, stated: Mapping[str, Any]) -> Preprocessing:

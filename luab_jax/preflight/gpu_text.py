@@ -8,17 +8,19 @@ from typing import Any
 
 from luab_jax.config import to_dict
 from luab_jax.errors import UserError
+from luab_jax.io.wording import how_to_install
 from luab_jax.preflight.facts import versions
 from luab_jax.preflight.gpu_experiment import GpuPreflight
 from luab_jax.preflight.hints import of_state
 from luab_jax.preflight.layout import as_bytes, columns, ms, rows
 
-LABEL = """\
+LABEL = f"""\
 This is a roofline: nothing was compiled or run. A step takes at least as long as its products at peak, or as reading
 and writing their arrays once, whichever is longer, and then the ring bound of the gradient in float32. Elementwise
 work, normalisation and what attention keeps on the chip are not counted. Steps that were measured on one H100 took
 longer by the factors in docs/devices.md. Memory is the state alone; activations are not estimated.
-For memory and time of the compiled step: pip install 'luab_jax[cuda13]' (jax's CUDA plugin; no GPU is needed)."""
+For memory and time of the compiled step: {how_to_install("cuda13")}.
+That is jax's CUDA plugin, which needs no GPU."""
 """How far to trust the figures."""
 
 

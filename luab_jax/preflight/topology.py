@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luab_jax.errors import UserError
+from luab_jax.io.wording import how_to_install
 from luab_jax.preflight.chips import CHIPS, Chip, of_device_kind
 from luab_jax.preflight.gpus import GPUS, GpuCluster, parse_gpus, target_config
 
@@ -108,7 +109,7 @@ def _prepare_environment() -> None:
     """Must come before jax loads libtpu; raises `UserError` where that is not installed."""
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            "compiling for a TPU that is not here needs the TPU compiler: pip install 'luab_jax[preflight]' (libtpu);"
+            f"compiling for a TPU that is not here needs the TPU compiler: {how_to_install('preflight')};"
             " --topology=local needs nothing"
         )
     os.environ.update(

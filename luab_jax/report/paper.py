@@ -9,6 +9,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from luab_jax.report.runs import Experiment, Run
+from luab_jax.results.foreign import Foreign
 from luab_jax.results.format import Checkpoint, File
 
 SOURCE = (
@@ -64,8 +65,8 @@ _MODELS = {
     "vit_s": "ViT-S",
     "vit_b": "ViT-B",
 }
-_METHODS = {"none": "baseline", "random": "matched Rand", "random_in_image": "Rand", "timm": "baseline"}
-"""By target, LUAB for any other. The paper has no row of a control that is matched to the clicks."""
+_METHODS = {"none": "baseline", "random": "matched Rand", "random_in_image": "Rand", Foreign.TIMM.value: "baseline"}
+"""By target, LUAB for any other experiment. The paper has no row of a control that is matched to the clicks."""
 
 Row = tuple[str, str, str]
 """Data set, model and method, as the paper writes them."""
@@ -113,10 +114,12 @@ def paper_rows(experiments: Sequence[Experiment]) -> tuple[dict[int, Reported], 
 
 
 def counterpart(checkpoint: Checkpoint) -> Row | None:
-    """The paper's row of this model by name, data set and method; None for a model of other classes.
+    """The paper's row of this model by name, data set and method; None for a model of other classes or of others.
 
     timm's weights, which were trained by another recipe, stand beside the paper's baseline.
     """
+    if checkpoint.is_foreign and checkpoint.target not in _METHODS:
+        return None
     name = checkpoint.model.partition(".")[0]
     model = _MODELS.get(name) or _MODELS.get(_of_timm(name))
     if checkpoint.class_list_hash == IMAGENET_HASH:

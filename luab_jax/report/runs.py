@@ -17,7 +17,6 @@ from luab_jax.results.read import FILE_NAME, read_results
 from luab_jax.results.text import printable, title
 
 NO_TARGET = "none"
-TIMM, FUNCTION = "timm", "function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +144,13 @@ _CONTROLS = {"random": "matched Rand", "random_in_image": "Rand"}
 
 
 def experiment_name(checkpoint: Checkpoint) -> str:
-    """`baseline`, `Rand`, or `LUAB click_last`, as in the paper's tables; with λ where there is one."""
+    """`baseline`, `Rand`, or `LUAB click_last`, as in the paper's tables, with λ where there is one; `onnx` and so on
+    for a model that is not an experiment."""
     weighting = checkpoint.experiment.get("byproduct.sample_weight")
     suffix = f" weighted by {weighting}" if weighting else ""
     if checkpoint.target == NO_TARGET:
         return f"baseline{suffix}"
-    if checkpoint.target in (TIMM, FUNCTION):
+    if checkpoint.is_foreign:
         return checkpoint.target
     weight = f"λ={checkpoint.weight:g}"
     name = _CONTROLS.get(checkpoint.target, f"LUAB {checkpoint.target}")

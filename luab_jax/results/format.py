@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from luab_jax.results.foreign import FOREIGN
 from luab_jax.results.score import FRACTION, NUMBER, Direction, Role
 
 VERSION = 2
@@ -157,6 +158,11 @@ class Checkpoint(msgspec.Struct, kw_only=True):
         # Until `random` was matched to the clicks it meant what `random_in_image` means now, as in `config.versions`.
         if self.target == "random" and "byproduct.random_point" not in self.experiment:
             self.target = "random_in_image"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is no experiment, so that it has no byproduct, λ, training curves or row of the paper."""
+        return self.target in FOREIGN
 
 
 class File(msgspec.Struct, kw_only=True):

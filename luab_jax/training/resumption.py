@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from luab_jax import config as config_lib
-from luab_jax.config import Config
+from luab_jax.config import Byproduct, Config
 from luab_jax.config.versions import as_begun, from_stored, updated
 from luab_jax.errors import CheckpointError, ConfigError, UserError, option
 from luab_jax.io.wording import counted
@@ -18,6 +20,7 @@ from luab_jax.training.optim import schedule_of
 
 LENGTHS = ("epochs", "total_steps")
 """Fields that an extension changes."""
+_MORE = "byproduct.more"
 
 
 def read_json(path: epath.Path) -> Any:
@@ -92,8 +95,11 @@ def latest_step(workdir: epath.Path) -> int | None:
     return max(steps, default=None)
 
 
-def refuse_another(workdir: epath.Path, changed: dict[str, tuple[Any, Any]]) -> None:
-    """Raises `UserError` if a run differs from the one in its workdir, saying in what and how to resume that one."""
+def refuse_another(workdir: epath.Path, changed: dict[str, tuple[Any, Any]], stored: dict[str, Any]) -> None:
+    """Raises `UserError` if a run differs from the one in its workdir, saying in what and how to resume that one.
+
+    stored: The config of the run in the workdir, as this version would have written it.
+    """
     if not changed:
         return
     other = f"choose another {option('workdir')}"
@@ -105,10 +111,10 @@ def refuse_another(workdir: epath.Path, changed: dict[str, tuple[Any, Any]]) -> 
         )
         raise UserError("\n".join([head, *lines]))
     head = f"{workdir}: holds a run of another config or other data; {other}. They differ in"
-    raise UserError("\n".join([head, *lines, *_remedy(changed)]))
+    raise UserError("\n".join([head, *lines, *_remedy(changed, stored)]))
 
 
-def _remedy(changed: dict[str, tuple[Any, Any]]) -> list[str]:
+def _remedy(changed: dict[str, tuple[Any, Any]], stored: dict[str, Any]) -> list[str]:
     if changed.keys() <= set(LENGTHS):
         return [
             f"Another length is another schedule. {option('extend', True)} continues this run for more epochs;"
@@ -116,13 +122,24 @@ def _remedy(changed: dict[str, tuple[Any, Any]]) -> list[str]:
         ]
     if any(name.startswith("data ") for name in changed):
         return []
-    return ["To resume the run that is there:", "  " + " ".join(_flag(name, old) for name, (old, _) in changed.items())]
+    return ["To resume the run that is there:", "  " + " ".join(_flag(*each) for each in _as_stored(changed, stored))]
+
+
+def _as_stored(changed: Iterable[str], stored: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The changed fields with their values there, in the order of a command line."""
+    there = config_lib.flatten(stored)
+    listed = {name for name in changed if name.startswith(f"{_MORE}.")}
+    other_list = any(name.endswith(".target") for name in listed)
+    for name in changed:
+        if name in there and not (other_list and name in listed):
+            yield name, there[name]  # the difference itself has None for a field without effect there
+    if other_list:
+        yield from config_lib.entry_values(_MORE, stored["byproduct"]["more"], Byproduct())
 
 
 def _flag(name: str, value: Any) -> str:
     text = f"({', '.join(map(str, value))}{',' if len(value) == 1 else ''})" if isinstance(value, list) else str(value)
-    field = option(f"config.{name}")
-    return f"{field}='{text}'" if isinstance(value, list) else f"{field}={text}"
+    return f"{option(f'config.{name}')}={shlex.quote(text) if text else ''}"
 
 
 def same_replicas(old: dict[str, Any], replicas: int | None) -> None:

@@ -184,8 +184,9 @@ def claim(run: Run, *, extends: bool = False) -> None:
     files = {run.workdir / "config.json": config, run.workdir / "data.json": data}
     found = {path.name: read_json(path) for path in files if path.exists()}
     changed: dict[str, tuple[Any, Any]] = {}
+    stored = updated(found.get("config.json", {}))
     if "config.json" in found:
-        changed |= config_lib.differences(updated(found["config.json"]), config)
+        changed |= config_lib.differences(stored, config)
     if extends:
         changed = {name: values for name, values in changed.items() if name not in (*LENGTHS, "extended_at")}
     if "data.json" in found:
@@ -193,7 +194,7 @@ def claim(run: Run, *, extends: bool = False) -> None:
         old, new = config_lib.flatten(found["data.json"]), config_lib.flatten(data)
         names = sorted((old.keys() | new.keys()) - {REPLICAS})
         changed |= {f"data {k}": (old.get(k), new.get(k)) for k in names if old.get(k) != new.get(k)}
-    refuse_another(run.workdir, changed)
+    refuse_another(run.workdir, changed, stored)
     facts = {"workdir": str(run.workdir), "config": config_lib.config_hash(run.config), "data": json.dumps(data)}
     sharding.agree(facts)
     if run.is_first_process:

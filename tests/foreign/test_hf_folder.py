@@ -236,7 +236,9 @@ def test_where_torch_is_missing_the_extra_is_named(
 ) -> None:
     write_folder(tmp_path)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "needs torch; pip install 'luab_jax[" in told(checkpoint.format(folder=tmp_path))
+    assert "needs torch; pip install '.[torch]' (in a clone), or pip install timm torch" in told(
+        checkpoint.format(folder=tmp_path)
+    )
 
 
 @pytest.mark.parametrize("kind", SMALL)

@@ -126,7 +126,7 @@ def test_the_command_without_the_compiler(
     assert main(asked) == 0
     out = capsys.readouterr().out
     assert [line.split()[:3] for line in out.splitlines()[2:4]] == [["vit_ti", "8", "1024"], ["resnet18", "8", "1024"]]
-    assert "pip install 'luab_jax[cuda13]'" in out
+    assert "pip install '.[cuda13]' (in a clone), or pip install 'jax[cuda13]'" in out
     assert [entry["method"] for entry in json.loads((tmp_path / "a.json").read_text())] == ["roofline"] * 2
     assert main(["--config=vit_s", "--topology=h100:8", "--price_per_chip_hour=2"]) == 2
     assert "a roofline is a lower bound" in capsys.readouterr().err

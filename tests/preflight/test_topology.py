@@ -86,5 +86,5 @@ def test_a_compiler_for_gpus_that_fails_is_one_line_with_the_way_around_it(monke
 
 def test_without_the_compiler_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'luab_jax\[preflight\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[preflight\]' \(in a clone\), or pip install libtpu"):
         find("v5e:4x4")

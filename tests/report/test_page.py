@@ -17,6 +17,7 @@ from luab_jax.report.page.training import training_curves
 from luab_jax.report.page.write import page
 from luab_jax.report.paper import paper_results
 from luab_jax.report.runs import Run, compare
+from luab_jax.results.foreign import Foreign
 from luab_jax.results.text import printable
 from tests.report import made
 from tests.report.test_paper import whole
@@ -208,6 +209,12 @@ def test_a_workdir_in_a_bucket_that_cannot_be_read_costs_the_curves_only(monkeyp
     monkeypatch.setattr("luab_jax.report.page.training.storage.facts", no_plugin)
     text = Read(page_of([made.run("none", workdir="gs://x/y"), made.run("none", 1, workdir="gs://x/y")])).text
     assert text.count("pip install gcsfs") == 1 and "No training curves" in text
+
+
+@pytest.mark.parametrize("kind", Foreign)
+def test_curves_of_what_was_trained_elsewhere_are_not_missed(kind: Foreign) -> None:
+    shown = training_curves(compare([made.run(kind.value, workdir=f"{kind.value}:x")]).experiments)
+    assert not shown.figures and not shown.notes
 
 
 def test_imagenet_is_the_list_of_its_hash() -> None:

@@ -17,6 +17,7 @@ from luab_jax.report.layout import headings
 from luab_jax.report.paper import COLUMNS, counterpart, paper_results, paper_rows
 from luab_jax.report.runs import Run, compare
 from luab_jax.results.architecture import changes
+from luab_jax.results.foreign import Foreign
 from luab_jax.results.format import Data, Suite
 from luab_jax.results.score import COUNT, Direction, Role
 from tests.report import made
@@ -40,6 +41,7 @@ def whole(model: str, target: str, **changed: object) -> Run:
         ("vit_s", "click_last", ("ImageNet-AB", "ViT-S", "LUAB")),
         ("resnet50.tv_in1k", "timm", ("ImageNet-AB", "R50", "baseline")),
         ("deit_small_patch16_224", "timm", ("ImageNet-AB", "ViT-S", "baseline")),
+        *(("resnet50", kind.value, None) for kind in Foreign if kind is not Foreign.TIMM),
         ("vit_s", "random_in_image", None),  # no such row on ImageNet
         ("resnet34", "none", None),
     ],

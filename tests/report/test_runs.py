@@ -12,6 +12,7 @@ import pytest
 from luab_jax.errors import UserError
 from luab_jax.report.runs import compare, experiment_name, read_run
 from luab_jax.results.answers import Answered, Answers, Kind, Sample, answers_path, write_answers
+from luab_jax.results.foreign import Foreign
 from luab_jax.results.format import to_json
 from tests.report import made
 
@@ -74,6 +75,11 @@ def test_what_is_ambiguous_is_said() -> None:
 )
 def test_experiments_are_called_as_in_the_paper(target: str, weight: float, name: str) -> None:
     assert experiment_name(made.run(target, weight=weight).checkpoint) == name
+
+
+@pytest.mark.parametrize("kind", Foreign)
+def test_what_was_trained_elsewhere_is_named_by_how_it_was_given(kind: Foreign) -> None:
+    assert experiment_name(made.run(kind.value, weight=0.0).checkpoint) == kind.value
 
 
 def test_random_is_named_by_what_it_meant_when_the_run_was_evaluated() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tools.faults import outputs, surroundings
+from tools.faults.__main__ import main
 from tools.faults.kills import kill_often
 from tools.faults.runs import Training, difference
 from tools.faults.several import order_hash
@@ -33,6 +34,13 @@ def test_kills_lose_nothing(training: Training, reference: Path) -> None:
     killed = kill_often(training, reference, start_s=5.0, kills=2, seed=3)
     assert sum(killed.hits.values()) == 2 and killed.runs >= 1
     assert not killed.differences
+
+
+@pytest.mark.parametrize("kills", ["-1", "0", "many"])
+def test_nothing_is_no_number_of_kills(kills: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([f"--kills={kills}", "--groups=kills"])
+    assert "is not a whole number of at least 1" in capsys.readouterr().err
 
 
 def test_sigterm_saves_and_loses_nothing(training: Training, reference: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,26 @@ from etils import epath
 
 from luab_jax.augmentation.config import AugmentationConfig
 from luab_jax.byproducts.targets import Target
-from luab_jax.config import ByproductConfig, Config, MeshConfig, OptimConfig, config_hash, differences, to_dict
+from luab_jax.config import (
+    Byproduct,
+    ByproductConfig,
+    Config,
+    MeshConfig,
+    OptimConfig,
+    config_hash,
+    differences,
+    several,
+    to_dict,
+)
+from luab_jax.config.flags import set_field
 from luab_jax.config.versions import as_begun, from_stored, updated
 from luab_jax.distributed.stop import StopSignal
 from luab_jax.errors import ConfigError, ExitCode, ShardError, UserError, options_are_flags
 from luab_jax.metrics.history import read_metrics
-from luab_jax.models.config import BatchNorm
+from luab_jax.models.config import BatchNorm, Head
 from luab_jax.training.loop import train
 from luab_jax.training.optim import schedule_of
-from luab_jax.training.resumption import extended_config, resumed_config, same_replicas
+from luab_jax.training.resumption import extended_config, refuse_another, resumed_config, same_replicas
 from tests import tiny
 from tests.training.test_loop import assert_same_bits, parameters
 
@@ -86,6 +99,65 @@ def test_a_refusal_says_how_to_resume_what_is_there(data: Path, tmp_path: Path) 
         train(config, tmp_path)
     assert "data.crop_scale: [0.25, 1.0] there, [0.5, 1.0] here" in str(error.value)
     assert "To resume the run that is there:\n  --config.data.crop_scale='(0.25, 1.0)'" in str(error.value)
+
+
+CLICK, HEAT = Byproduct(), Byproduct(target=Target.TRACE_HEAT_MAP)
+HEAVY_BOX = Byproduct(target=Target.BOX, weight=3.0, head=Head.DENSE, heat_sigma=0.05)
+
+
+@pytest.mark.parametrize(
+    ("stored", "now", "printed"),
+    [
+        ((CLICK, HEAT), (CLICK, Byproduct(target=Target.BOX)), ["--config.byproduct.more=trace_heat_map"]),
+        ((CLICK, HEAT), (CLICK,), ["--config.byproduct.more=trace_heat_map"]),
+        ((CLICK,), (CLICK, HEAVY_BOX), ["--config.byproduct.more="]),
+        ((), (CLICK, HEAT), ["--config.byproduct.target=none", "--config.byproduct.more="]),
+        (
+            (CLICK, HEAVY_BOX, HEAT),
+            (CLICK, HEAVY_BOX),
+            [
+                "--config.byproduct.more=box,trace_heat_map",
+                "--config.byproduct.more.box.head=dense",
+                "--config.byproduct.more.box.heat_sigma=0.05",
+                "--config.byproduct.more.box.weight=3.0",
+            ],
+        ),
+        (
+            (CLICK, HEAVY_BOX),
+            (CLICK, dataclasses.replace(HEAVY_BOX, weight=1.0)),
+            ["--config.byproduct.more.box.weight=3.0"],
+        ),
+        (
+            (CLICK,),
+            (Byproduct(target=Target.RANDOM),),
+            ["--config.byproduct.random_point=per_image", "--config.byproduct.target=click_last"],
+        ),
+    ],
+)
+def test_what_a_refusal_prints_gives_the_config_that_is_there_when_it_is_pasted(
+    stored: tuple[Byproduct, ...], now: tuple[Byproduct, ...], printed: list[str], tmp_path: Path
+) -> None:
+    there, here = (dataclasses.replace(Config(), byproduct=several(*entries)) for entries in (stored, now))
+    assert pasted(there, here, tmp_path) == printed
+
+
+def test_other_values_are_pasted_too(tmp_path: Path) -> None:
+    there = Config(loss="python:my losses.py:fn", augmentation=AugmentationConfig(mixup=0.5))
+    assert "--config.loss=python:my losses.py:fn" in pasted(there, Config(init_from="RUNS/a"), tmp_path)
+
+
+def pasted(there: Config, here: Config, workdir: Path) -> list[str]:
+    """What is printed where `there` is repeated as `here`, as a shell reads it."""
+    (workdir / "checkpoints" / "3").mkdir(parents=True)
+    old = json.loads(json.dumps(to_dict(there)))
+    with pytest.raises(UserError, match="To resume the run that is there:") as error, options_are_flags():
+        refuse_another(epath.Path(workdir), differences(old, here), old)
+    words = shlex.split(str(error.value).rpartition("To resume the run that is there:\n")[2])
+    again = copy.deepcopy(here)
+    for word in words:
+        set_field(again, *word.removeprefix("--config.").split("=", 1))
+    assert again == there
+    return words
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_is_no_run_to_resume_or_extend(data: Path, tmp_path: Path) -> None:

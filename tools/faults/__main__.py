@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_prep.argument_types import positive
 from tools.faults import hosts, outputs, several, single, surroundings
 from tools.faults.kills import kill_often
 from tools.faults.runs import Training
@@ -66,7 +67,7 @@ def _rows(groups: list[str], folder: Path, kills: int, seed: int) -> Iterator[Ro
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.faults", description=__doc__)
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=positive, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--groups", default=",".join(GROUPS), help=f"some of {','.join(GROUPS)}")
     parser.add_argument("--folder", help="where the runs go; otherwise a temporary one")

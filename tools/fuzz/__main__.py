@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from data_prep.argument_types import positive
 from luab_jax.errors import UserError
 from tools.fuzz.workers import HEADER, fuzz, rng_of
 
@@ -55,10 +56,10 @@ def main(argv: list[str] | None = None) -> int:
     from tools.fuzz.readers import READERS
 
     parser = argparse.ArgumentParser(prog="python -m tools.fuzz", description=__doc__)
-    parser.add_argument("--inputs", type=int, default=100_000, help="in total, shared out among the readers")
+    parser.add_argument("--inputs", type=positive, default=100_000, help="in total, shared out among the readers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--readers", default=",".join(READERS), help=f"some of {','.join(READERS)}")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--workers", type=positive, default=1, help="processes")
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds for one input")
     parser.add_argument("--replay", metavar="READER:INDEX", help="one input again, with its traceback")
     parser.add_argument("--save", metavar="FILE", help="with --replay: where the input is written")

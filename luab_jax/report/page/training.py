@@ -11,7 +11,7 @@ from luab_jax.errors import UserError
 from luab_jax.io import storage
 from luab_jax.report.page.figures import Figure
 from luab_jax.report.page.plots import Line, Point, line_plot
-from luab_jax.report.runs import TIMM, Experiment
+from luab_jax.report.runs import Experiment
 from luab_jax.results.score import FRACTION, NUMBER
 from luab_jax.results.text import printable
 
@@ -55,7 +55,7 @@ def training_curves(experiments: Sequence[Experiment], smoothing: int = 1) -> Cu
     for place, experiment in enumerate(experiments):
         for run in experiment.runs:
             checkpoint = run.checkpoint
-            if checkpoint.target == TIMM:
+            if checkpoint.is_foreign:
                 continue
             try:
                 lines = _read(checkpoint.workdir)

@@ -109,7 +109,7 @@ def test_a_plain_installation_is_told_the_extra_that_it_lacks(
     monkeypatch.setitem(sys.modules, "argon2", None)
     assert init(tmp_path / "p", "--task=imagenet", f"--images={pictures}") == ExitCode.FAILED
     message = capsys.readouterr().err
-    assert message.startswith("error: collect init needs the package argon2: pip install 'luab_jax[collect]'")
+    assert message.startswith("error: collect init needs the package argon2: pip install '.[collect]' (in a clone)")
     assert len(message.splitlines()) == 1 and not (tmp_path / "p").exists()
 
 
