@@ -83,12 +83,12 @@ def finish(
     )
 
 
-def _tried(model: FunctionModel, fed: np.ndarray, checkpoint: str, kind: str) -> np.ndarray:
+def _tried(model: FunctionModel, fed: np.ndarray, checkpoint: str, kind: Foreign) -> np.ndarray:
     """The outputs for drawn images; an error says so where a user's function takes one image at a time."""
     try:
         return rows_of(checkpoint, model.function, fed, model.batch_size)
     except UserError as e:
-        if kind != "python" or model.batch_size is not None or not _takes_one(model, fed[:1]):
+        if kind is not Foreign.PYTHON or model.batch_size is not None or not _takes_one(model, fed[:1]):
             raise
         hint = "it takes one image at a time: return luab_jax.FunctionModel(function, preprocessing, batch_size=1)"
         raise type(e)(f"{e}; {hint}") from e
