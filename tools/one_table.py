@@ -179,8 +179,8 @@ def print_verdict(num_models: int, num_scored: int, expected: int, failed: int) 
     """What the exit code is and why; returns it."""
     code = int(bool(failed) or num_scored < num_models)
     print(
-        f"exit code {code}: {num_scored} of {num_models} models have results; a suite and a model without a score:"
-        f" {expected} as expected (it lacks what the suite needs, or no miniature has the data), {failed} failed"
+        f"exit code {code}: {num_scored} of {num_models} models have results; pairs of suite and model without a score:"
+        f" {expected} as expected (the model lacks what the suite needs, or no miniature has the data), {failed} failed"
     )
     return code
 
