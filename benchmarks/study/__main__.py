@@ -6,31 +6,31 @@ run would not end within the budget. Interrupted, or started again with a furthe
 are kept, and the number of epochs stays what the first start set.
 
 --photos  a folder in the layout of imagenet_ab_40 (real photos and boxes, simulated clicks)
+--jobs=N  N runs at a time, each on its share of the cores: on CPUs, one for each core is fastest
 --plan    prints the runs in their order, and runs nothing
 --report  writes table and report of what is there, and runs nothing
+--run     this run of the plan alone, in a study that has begun; --weight is λ of arms that state none
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.study import arms, photos, plan
-from benchmarks.study.plan import Run
+from benchmarks.study.schedule import Finished, Schedule
 from luab_jax.errors import ExitCode, UserError
 
 BUDGETS = {"cpu-1h": 3600.0, "cpu-8h": 8 * 3600.0, "gpu-10min": 600.0}
+SETTINGS = "study.json"
 _MAX_EPOCHS = 30.0
 _HEADLINE_SHARE = 0.5
 """Of the budget, which three seeds of the headline may take for the ResNet: what the number of epochs follows from."""
-
-
-Finished = Callable[[str, dict[str, float]], None]
-"""Told the name of a run that has ended and what stands in its `seconds.json`."""
 
 
 def main(argv: list[str] | None = None, finished: Finished | None = None) -> ExitCode:
@@ -42,8 +42,13 @@ def main(argv: list[str] | None = None, finished: Finished | None = None) -> Exi
             print(f"{place:3d}  {run.name:<28} {run.arm.about}")
         return ExitCode.DONE
     try:
+        if arguments.run:
+            _run_one(out, arguments.run, arguments.weight)
+            return ExitCode.DONE
         if not arguments.report:
-            _run(Path(arguments.photos), out, _seconds(arguments.budget), arguments.epochs, finished)
+            schedule = _begin(Path(arguments.photos), out, _seconds(arguments.budget), arguments.epochs)
+            schedule.jobs, schedule.finished = _jobs(arguments.jobs), finished
+            _run(schedule)
         from benchmarks.study.report import write
 
         print(write(out))
@@ -62,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True)
     parser.add_argument("--budget", default="cpu-1h", help="cpu-1h, cpu-8h, gpu-10min, or seconds")
     parser.add_argument("--epochs", type=float, help="instead of what the probe gives")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N")
+    parser.add_argument("--run", metavar="MODEL/ARM-seedN")
+    parser.add_argument("--weight", type=float, default=arms.DEFAULT_LAMBDA, metavar="λ")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--report", action="store_true")
     return parser
@@ -74,25 +82,45 @@ def _seconds(budget: str) -> float:
         raise UserError(f"--budget={budget}: expected {', '.join(BUDGETS)}, or seconds") from e
 
 
-def _run(source: Path, out: Path, budget: float, epochs: float | None, finished: Finished | None) -> None:
+def _jobs(wanted: int) -> int:
+    cores = len(os.sched_getaffinity(0))
+    if not 1 <= wanted <= cores:
+        raise UserError(f"--jobs={wanted}: expected 1 to {cores}, the cores of this machine")
+    return wanted
+
+
+def _begin(source: Path, out: Path, budget: float, epochs: float | None) -> Schedule:
     clicks = {run.arm.clicks for run in plan.ordered()}
     photos.prepare(source, out, sorted(clicks, key=lambda of: of.name))
-    start = time.monotonic()
-    study = _settings(out, budget, epochs)
-    for run in plan.choosing():
-        _carry_out(run, out, study, arms.DEFAULT_LAMBDA, start + budget, finished)
-    weight = _choose(out)
-    for run in plan.ordered():
-        if not _carry_out(run.at(weight), out, study, weight, start + budget, finished):
-            print(f"the budget is used up: {run.name} and what comes after it are left for another time")
-            return
+    start = time.monotonic()  # the probe is part of the budget
+    return Schedule(out, _settings(out, budget, epochs), start + budget)
+
+
+def _run(schedule: Schedule) -> None:
+    left = schedule.carry_out(plan.choosing(), arms.DEFAULT_LAMBDA)
+    if not left:
+        weight = _choose(schedule.out)
+        left = schedule.carry_out([run.at(weight) for run in plan.ordered()], weight)
+    if left:
+        print(f"the budget is used up: {len(left)} runs, from {left[0].name} on, are left for another time")
+
+
+def _run_one(out: Path, name: str, weight: float) -> None:
+    planned = [*plan.choosing(), *plan.ordered()]
+    known = {run.name: run for run in [*planned, *(run.at(weight) for run in planned)]}
+    if name not in known:
+        raise UserError(f"--run={name}: not in the plan; --plan prints it")
+    if not (out / SETTINGS).exists():
+        raise UserError(f"--out={out}: no study has begun there; start it without --run")
+    if Schedule(out, _settings(out, 0.0, None), math.inf).carry_out([known[name]], weight):
+        raise UserError(f"--run={name}: it did not finish")
 
 
 def _settings(out: Path, budget: float, epochs: float | None) -> float:
     """The study's epochs: those of its first start."""
     from benchmarks.study.probe import epoch_seconds
 
-    path = out / "study.json"
+    path = out / SETTINGS
     if path.exists():
         return float(json.loads(path.read_text())["epochs"])
     if epochs is None:
@@ -104,43 +132,11 @@ def _settings(out: Path, budget: float, epochs: float | None) -> float:
     return round(epochs, 2)
 
 
-def _carry_out(run: Run, out: Path, epochs: float, weight: float, end: float, finished: Finished | None) -> bool:
-    """Whether there was time for it."""
-    from benchmarks.study import runs
-
-    if runs.is_finished(out, run):
-        return True
-    expected = _expected(out, run)
-    if expected is not None and time.monotonic() + expected > end:
-        return False
-    try:
-        seconds = runs.carry_out(run, out, weight=weight, epochs=epochs)
-    except runs.StoppedError as e:
-        raise KeyboardInterrupt from e
-    print(f"{run.name:<28} {seconds:6.0f} s", flush=True)
-    if finished is not None:
-        finished(run.name, json.loads((out / "runs" / run.name / runs.SECONDS).read_text()))
-    return True
-
-
-def _expected(out: Path, run: Run) -> float | None:
-    """Seconds, by the run of this model that was slowest for its length."""
-    from benchmarks.study.runs import SECONDS
-
-    known = [json.loads(path.read_text()) for path in (out / "runs" / run.model).glob(f"*/{SECONDS}")]
-    rates = [facts["seconds"] / facts.get("length", 1) for facts in known]
-    return max(rates) * run.arm.length if rates else None
-
-
 def _choose(out: Path) -> float:
     """λ with the highest top-1 on `choose`; the smaller of equals."""
     from benchmarks.study.report import value_of
-    from benchmarks.study.runs import is_finished
 
-    runs = [run for run in plan.choosing() if is_finished(out, run)]
-    if not runs:
-        return arms.DEFAULT_LAMBDA
-    best = max(runs, key=lambda run: value_of(out, run, "photos_to_choose", "top1"))
+    best = max(plan.choosing(), key=lambda run: value_of(out, run, "photos_to_choose", "top1"))
     assert best.arm.weight is not None
     print(f"λ = {best.arm.weight:g}, chosen on training photos that no run trained on")
     return best.arm.weight

@@ -117,8 +117,11 @@ def best_ious(image: Located) -> Float[np.ndarray, " t"]:
     levels = as_levels(image.scores)
     cuts = (THRESHOLDS * int(levels.max())).astype(np.int64)
     distinct, of_threshold = np.unique(cuts, return_inverse=True)
-    found = [float(_ious(boxes_above(levels, int(cut)), true).max()) for cut in distinct]
-    return np.asarray(found)[of_threshold]
+    boxes = [_boxes_above(levels, int(cut)) for cut in distinct]
+    # All cuts in one array: most have one or two boxes, and NumPy takes as long for these as for hundreds.
+    of_box = _ious(np.asarray([box for of_cut in boxes for box in of_cut], np.int64), true).max(axis=1)
+    starts = np.cumsum([0, *map(len, boxes[:-1])])
+    return np.maximum.reduceat(of_box, starts)[of_threshold]
 
 
 def as_levels(scores: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
@@ -131,17 +134,22 @@ def as_levels(scores: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
 def boxes_above(levels: UInt8[np.ndarray, "h w"], cut: int) -> Int[np.ndarray, "n 4"]:
     """Boxes around every outline of what lies above `cut`, holes among them; one at the origin if nothing does."""
+    return np.asarray(_boxes_above(levels, cut), np.int64)
+
+
+def _boxes_above(levels: UInt8[np.ndarray, "h w"], cut: int) -> list[tuple[int, int, int, int]]:
     height, width = levels.shape
-    outlines = cv2.findContours((levels > cut).astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[-2]
+    above = (levels > cut).view(np.uint8)
+    outlines = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)[-2]
     boxes = [cv2.boundingRect(outline) for outline in outlines]
-    corners = [(x, y, min(x + w, width - 1), min(y + h, height - 1)) for x, y, w, h in boxes]
-    return np.asarray(corners or [(0, 0, 0, 0)], np.int64)
+    return [(x, y, min(x + w, width - 1), min(y + h, height - 1)) for x, y, w, h in boxes] or [(0, 0, 0, 0)]
 
 
 def _ious(first: Int[np.ndarray, "a 4"], second: Int[np.ndarray, "b 4"]) -> Float[np.ndarray, "a b"]:
     """Both corners belong to a box."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.prod(np.maximum(high - low + 1, 0), axis=-1)
+    sides = np.maximum(high - low + 1, 0)
+    shared = sides[..., 0] * sides[..., 1]
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=-1) for boxes in (first, second)]
     return shared / (areas[0][:, None] + areas[1][None, :] - shared)
