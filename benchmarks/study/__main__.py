@@ -46,8 +46,9 @@ def main(argv: list[str] | None = None, finished: Finished | None = None) -> Exi
             _run_one(out, arguments.run, arguments.weight)
             return ExitCode.DONE
         if not arguments.report:
-            schedule = _begin(Path(arguments.photos), out, _seconds(arguments.budget), arguments.epochs)
-            schedule.jobs, schedule.finished = _jobs(arguments.jobs), finished
+            jobs, budget = _jobs(arguments.jobs), _seconds(arguments.budget)
+            schedule = _begin(Path(arguments.photos), out, budget, arguments.epochs)
+            schedule.jobs, schedule.finished = jobs, finished
             _run(schedule)
         from benchmarks.study.report import write
 

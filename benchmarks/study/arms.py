@@ -27,7 +27,7 @@ from luab_jax.models.config import Dtype, ModelConfig, Stem
 SIDE = 48
 LAMBDAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 DEFAULT_LAMBDA = 10.0
-"""Until `choose` has chosen another."""
+"""Until `choose` has chosen another; and where the length is asked for, since a small λ teaches the head little."""
 
 MODELS: dict[str, ModelConfig] = {
     "resnet": ModelConfig(
@@ -78,7 +78,8 @@ def click_at(weight: float) -> Arm:
 
 WEIGHTS = tuple(click_at(weight) for weight in LAMBDAS)
 LONGER = tuple(
-    replace(arm, name=f"{arm.name}-x3", about=f"{arm.about}; three times as long", length=3.0) for arm in (NONE, CLICK)
+    replace(arm, name=f"{arm.name}-x3", about=f"{arm.about}; three times as long", length=3.0)
+    for arm in (NONE, click_at(DEFAULT_LAMBDA), CLICK)
 )
 ARMS = {arm.name: arm for arm in (NONE, CLICK, RANDOM, DENSE, BOX, CENTRE, JITTER, *FEWER, *WEIGHTS, *LONGER)}
 

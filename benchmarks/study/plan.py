@@ -55,7 +55,7 @@ QUESTIONS = (
     Question("head", "A dense head on the last feature map", (arms.DENSE,), arms.NONE, OTHER_SEEDS),
     Question("noise", "The click's noise", (arms.CENTRE, arms.JITTER, arms.BOX), arms.CLICK, OTHER_SEEDS, ("resnet",)),
     Question("clicks", "The number of clicks", arms.FEWER, arms.CLICK, OTHER_SEEDS, ("resnet",)),
-    Question("length", "Three times as long", (arms.LONGER[1],), arms.LONGER[0], OTHER_SEEDS, ("resnet",)),
+    Question("length", "Three times as long", arms.LONGER[1:], arms.LONGER[0], OTHER_SEEDS, ("resnet",)),
     Question("lambda", "λ", arms.WEIGHTS, arms.NONE, OTHER_SEEDS, ("resnet",)),
 )
 

@@ -59,7 +59,7 @@ class Schedule:
                 try:
                     for part in parts:
                         part.result()
-                except BaseException:  # a run failed, or Ctrl-C: the others end the run that they are at
+                except KeyboardInterrupt:  # which the processes have got, too
                     self._stopping.set()
                     raise
         return [run for run in wanted if not runs.is_finished(self.out, run)]
@@ -88,7 +88,11 @@ class Schedule:
     def _on_cores(self, place: int, left: deque[Run], weight: float) -> None:
         """On every `jobs`-th core. What a thread may run on, its child processes inherit, and no other thread."""
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[place :: self.jobs])
-        self._work(left, lambda run: self._in_a_process(run, weight))
+        try:
+            self._work(left, lambda run: self._in_a_process(run, weight))
+        except BaseException:  # the others end the run that they are at
+            self._stopping.set()
+            raise
 
     def _in_a_process(self, run: Run, weight: float) -> float:
         command = [sys.executable, "-m", "benchmarks.study", f"--out={self.out}", f"--run={run.name}"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +23,7 @@ from luab_jax.evaluation.scores.localisation import (
 SIDE = 40
 
 
-def image_of(scores: np.ndarray, *boxes: tuple[int, int, int, int]) -> Located:
+def image_of(scores: np.ndarray, *boxes: Sequence[int] | np.ndarray) -> Located:
     return Located("a.JPEG", scores.astype(np.float32), np.asarray(boxes, np.float32).reshape(-1, 4) / SIDE)
 
 
@@ -69,6 +72,34 @@ def drawn_and_looped(seed: int) -> tuple[np.ndarray, list[float]]:
 @given(st.integers(0, 10_000))
 def test_it_is_the_definition_on_drawn_rectangles(seed: int) -> None:
     np.testing.assert_allclose(*drawn_and_looped(seed), atol=1e-12)
+
+
+def by_thresholds(scores: np.ndarray, truth: np.ndarray) -> list[float]:
+    """As the official evaluation goes about it: every threshold by itself, its outlines with their hierarchy."""
+    levels = ((scores - scores.min()) / (scores.max() - scores.min()) * 255).astype(np.uint8)
+    found = []
+    for threshold in THRESHOLDS:
+        cut = cv2.threshold(levels, int(threshold * levels.max()), 255, cv2.THRESH_BINARY)[1]
+        outlines = cv2.findContours(cut, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[-2]
+        rectangles = [cv2.boundingRect(outline) for outline in outlines] or [(0, 0, 0, 0)]
+        corners = [(x, y, min(x + w, SIDE - 1), min(y + h, SIDE - 1)) for x, y, w, h in rectangles]
+        found.append(max(iou(a, b) for a in corners for b in truth))
+    return found
+
+
+def iou(a: Sequence[int] | np.ndarray, b: Sequence[int] | np.ndarray) -> float:
+    width, height = (max(min(a[i + 2], b[i + 2]) - max(a[i], b[i]) + 1, 0) for i in (0, 1))
+    areas = [(box[2] - box[0] + 1) * (box[3] - box[1] + 1) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([3, 8, SIDE]))
+def test_maps_with_holes_and_islands_score_as_by_the_official_steps(seed: int, cells: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = cv2.resize(rng.normal(size=(cells, cells)).astype(np.float32), (SIDE, SIDE))
+    truth = np.sort(rng.integers(0, SIDE, (2, 2, 2)), axis=1).reshape(2, 4)
+    np.testing.assert_allclose(best_ious(image_of(scores, *truth)), by_thresholds(scores, truth), atol=1e-12)
 
 
 def test_thresholds_are_chosen_over_the_set_and_for_each_iou() -> None:
