@@ -27,7 +27,7 @@ from luab_jax.models.config import Dtype, ModelConfig, Stem
 SIDE = 48
 LAMBDAS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 DEFAULT_LAMBDA = 10.0
-"""Until `choose` has chosen another; and where the length is asked for, since a small λ teaches the head little."""
+"""Until `choose` has chosen another; and of arms that ask why, since at a small λ the head learns little of a place."""
 
 MODELS: dict[str, ModelConfig] = {
     "resnet": ModelConfig(
@@ -61,12 +61,23 @@ class Arm:
 NONE = Arm("none", "no byproduct: the baseline", Target.NONE)
 CLICK = Arm("click", "LUAB: the last click")
 RANDOM = Arm("random", "a random point wherever the click counts", Target.RANDOM)
-BOX = Arm("box", "the real box: costs more, an upper bound", Target.BOX)
-CENTRE = Arm("centre", "the centre of the real box: a click without noise", Target.BOX_CENTRE)
-JITTER = Arm("jitter", "the click moved by a normal of 20 % of the side", clicks=Clicks(jitter=0.2))
+BOX = Arm("box", "the real box, λ = 10: costs more, an upper bound", Target.BOX, DEFAULT_LAMBDA)
+CENTRE = Arm("centre", "the centre of the real box, λ = 10: a click without noise", Target.BOX_CENTRE, DEFAULT_LAMBDA)
+JITTER = Arm(
+    "jitter",
+    "the click moved by a normal of 20 % of the side, λ = 10",
+    weight=DEFAULT_LAMBDA,
+    clicks=Clicks(jitter=0.2),
+)
+NO_PLACE = Arm("random-10", "a random point wherever the click counts, λ = 10", Target.RANDOM, DEFAULT_LAMBDA)
 DENSE = Arm("dense", "a heat map of the last click, drawn on the last feature map", weight=1.0, head=Head.DENSE)
 FEWER = tuple(
-    Arm(f"clicks-{round(100 * share)}", f"clicks of {100 * share:.0f} % of the photos", clicks=Clicks(share))
+    Arm(
+        f"clicks-{round(100 * share)}",
+        f"clicks of {100 * share:.0f} % of the photos, λ = 10",
+        weight=DEFAULT_LAMBDA,
+        clicks=Clicks(share),
+    )
     for share in (0.3, 0.1)
 )
 
@@ -77,11 +88,12 @@ def click_at(weight: float) -> Arm:
 
 
 WEIGHTS = tuple(click_at(weight) for weight in LAMBDAS)
+AT_TEN = next(arm for arm in WEIGHTS if arm.weight == DEFAULT_LAMBDA)
 LONGER = tuple(
     replace(arm, name=f"{arm.name}-x3", about=f"{arm.about}; three times as long", length=3.0)
-    for arm in (NONE, click_at(DEFAULT_LAMBDA), CLICK)
+    for arm in (NONE, AT_TEN, CLICK)
 )
-ARMS = {arm.name: arm for arm in (NONE, CLICK, RANDOM, DENSE, BOX, CENTRE, JITTER, *FEWER, *WEIGHTS, *LONGER)}
+ARMS = {arm.name: arm for arm in (NONE, CLICK, RANDOM, DENSE, BOX, CENTRE, JITTER, NO_PLACE, *FEWER, *WEIGHTS, *LONGER)}
 
 
 def config(model: str, arm: Arm, seed: int, *, weight: float, epochs: float, data: str) -> Config:

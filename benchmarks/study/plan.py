@@ -53,8 +53,15 @@ QUESTIONS = (
     Question("headline", "Does LUAB change anything?", (arms.CLICK, arms.RANDOM), arms.NONE, HEADLINE_SEEDS),
     Question("place", "Is it the place? The click against random points", (arms.CLICK,), arms.RANDOM, HEADLINE_SEEDS),
     Question("head", "A dense head on the last feature map", (arms.DENSE,), arms.NONE, OTHER_SEEDS),
-    Question("noise", "The click's noise", (arms.CENTRE, arms.JITTER, arms.BOX), arms.CLICK, OTHER_SEEDS, ("resnet",)),
-    Question("clicks", "The number of clicks", arms.FEWER, arms.CLICK, OTHER_SEEDS, ("resnet",)),
+    Question(
+        "noise",
+        "The click's noise, at λ = 10",
+        (arms.CENTRE, arms.BOX, arms.JITTER, arms.NO_PLACE),
+        arms.AT_TEN,
+        OTHER_SEEDS,
+        ("resnet",),
+    ),
+    Question("clicks", "The number of clicks, at λ = 10", arms.FEWER, arms.AT_TEN, OTHER_SEEDS, ("resnet",)),
     Question("length", "Three times as long", arms.LONGER[1:], arms.LONGER[0], OTHER_SEEDS, ("resnet",)),
     Question("lambda", "λ", arms.WEIGHTS, arms.NONE, OTHER_SEEDS, ("resnet",)),
 )
