@@ -90,8 +90,7 @@ def click_at(weight: float) -> Arm:
 WEIGHTS = tuple(click_at(weight) for weight in LAMBDAS)
 AT_TEN = next(arm for arm in WEIGHTS if arm.weight == DEFAULT_LAMBDA)
 LONGER = tuple(
-    replace(arm, name=f"{arm.name}-x3", about=f"{arm.about}; three times as long", length=3.0)
-    for arm in (NONE, AT_TEN, CLICK)
+    replace(arm, name=f"{arm.name}-x3", about=f"{arm.about}; three times as long", length=3.0) for arm in (NONE, AT_TEN)
 )
 ARMS = {arm.name: arm for arm in (NONE, CLICK, RANDOM, DENSE, BOX, CENTRE, JITTER, NO_PLACE, *FEWER, *WEIGHTS, *LONGER)}
 

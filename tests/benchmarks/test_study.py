@@ -54,7 +54,7 @@ def test_the_headline_comes_first_and_no_run_twice() -> None:
     assert not set(runs) & set(plan.choosing())
     headline = {(run.model, run.seed) for run in runs[:24]}
     assert headline == {("resnet", seed) for seed in range(5)} | {("vit", seed) for seed in range(3)}
-    assert {(run.model, run.seed) for run in runs[-6:]} == {("vit", 3), ("vit", 4)}
+    assert [run.model for run in runs[24:]] == ["resnet"] * (len(runs) - 33) + ["vit"] * 9
 
 
 def test_the_click_is_trained_once_at_the_chosen_weight() -> None:
