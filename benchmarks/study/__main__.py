@@ -84,7 +84,9 @@ def _seconds(budget: str) -> float:
 
 
 def _jobs(wanted: int) -> int:
-    cores = len(os.sched_getaffinity(0))
+    if wanted > 1 and not hasattr(os, "sched_setaffinity"):
+        raise UserError(f"--jobs={wanted}: runs are bound to cores, which only Linux lets a process do")
+    cores = len(os.sched_getaffinity(0)) if wanted != 1 else 1
     if not 1 <= wanted <= cores:
         raise UserError(f"--jobs={wanted}: expected 1 to {cores}, the cores of this machine")
     return wanted
