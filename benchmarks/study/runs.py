@@ -20,6 +20,7 @@ from luab_jax.evaluation.procedures import localisation
 from luab_jax.evaluation.scores.byproduct import byproduct_error
 from luab_jax.evaluation.scores.classification import top_k
 from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite
+from luab_jax.io.atomic import atomic_file
 
 SECONDS = "seconds.json"
 """What a run took, beside its results."""
@@ -86,8 +87,14 @@ def carry_out(run: Run, out: Path, *, weight: float, epochs: float) -> float:
         luab_jax.run_suites(workdir, str(data), list(suites), out=results_path(out, run), examples=0)
     seconds = time.monotonic() - start
     facts = {"seconds": seconds, "epochs": epochs, "length": run.arm.length, "lambda": weight}
-    (workdir / SECONDS).write_text(json.dumps(facts))
+    write_facts(workdir, facts)
     return seconds
+
+
+def write_facts(workdir: Path, facts: dict[str, float]) -> None:
+    """In one move: it is there when the run is finished, and others look for it meanwhile."""
+    with atomic_file(workdir / SECONDS) as path:
+        path.write_text(json.dumps(facts))
 
 
 @contextlib.contextmanager

@@ -54,8 +54,9 @@ class Schedule:
         if self.jobs == 1:
             self._work(left, lambda run: self._here(run, weight))
         else:
+            cores = sorted(os.sched_getaffinity(0))
             with ThreadPoolExecutor(self.jobs) as pool:
-                parts = [pool.submit(self._on_cores, i, left, weight) for i in range(self.jobs)]
+                parts = [pool.submit(self._on_cores, cores[i :: self.jobs], left, weight) for i in range(self.jobs)]
                 try:
                     for part in parts:
                         part.result()
@@ -85,9 +86,9 @@ class Schedule:
         except runs.StoppedError as e:
             raise KeyboardInterrupt from e
 
-    def _on_cores(self, place: int, left: deque[Run], weight: float) -> None:
-        """On every `jobs`-th core. What a thread may run on, its child processes inherit, and no other thread."""
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[place :: self.jobs])
+    def _on_cores(self, cores: list[int], left: deque[Run], weight: float) -> None:
+        """What a thread may run on, its child processes inherit, and no other thread."""
+        os.sched_setaffinity(0, cores)
         try:
             self._work(left, lambda run: self._in_a_process(run, weight))
         except BaseException:  # the others end the run that they are at
