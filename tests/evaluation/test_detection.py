@@ -10,7 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from luab_jax.errors import DataError
 from luab_jax.evaluation.answers import Doubts
-from luab_jax.evaluation.scores.detection import detection, detection_scores
+from luab_jax.evaluation.scores import intervals
+from luab_jax.evaluation.scores.detection import detection, detection_scores, scores_with_intervals
 
 scores = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
 
@@ -61,3 +62,17 @@ def test_what_cannot_be_detected_is_an_error() -> None:
         detection({"out": Doubts(np.zeros(2)), "in": Doubts(np.zeros(0))})
     with pytest.raises(DataError, match="not finite"):
         detection({"out": Doubts(np.array([np.nan])), "in": Doubts(np.zeros(1))})
+
+
+@pytest.mark.parametrize(("n", "m", "decimals"), [(60, 200, 6), (60, 200, 1), (1, 4, 6)])
+def test_resamples_of_fpr95_are_those_of_images_drawn_and_sorted_anew(n: int, m: int, decimals: int) -> None:
+    """To the bits, also where scores are tied."""
+    rng = np.random.default_rng(n)
+    out, known = rng.normal(0.5, 1, n).round(decimals), rng.normal(0, 1, m).round(decimals)
+
+    def anew(rng: np.random.Generator) -> float:
+        return detection_scores(*(rng.choice(values, len(values)) for values in (out, known)))["fpr95"]
+
+    sample = scores_with_intervals(out, known, ["fpr95"])["fpr95"].sample
+    assert sample is not None
+    np.testing.assert_array_equal(sample.values, intervals.resampled(anew))

@@ -69,8 +69,13 @@ def _auroc(score: float, out: Float[np.ndarray, " n"], known: Float[np.ndarray, 
 def _fpr95(score: float, out: Float[np.ndarray, " n"], known: Float[np.ndarray, " m"]) -> Score:
     """It goes by one threshold, for which no jackknife holds."""
 
+    # Where an image stands in the order does not change when it is drawn again, so they are sorted once.
+    _, place = np.unique(-np.concatenate([out, known]), return_inverse=True)
+    of_kinds, num_places = (place[: len(out)], place[len(out) :]), int(place.max()) + 1
+
     def again(rng: np.random.Generator) -> float:
-        return detection_scores(*(rng.choice(values, len(values)) for values in (out, known)))["fpr95"]
+        drawn = (np.bincount(rng.choice(places, len(places)), minlength=num_places) for places in of_kinds)
+        return _false_rate(*(np.cumsum(counts) for counts in drawn))
 
     replicates = intervals.resampled(again)
     bounds = intervals.on_logit_scale(score, float(replicates.std()), len(known))
@@ -105,11 +110,18 @@ def detection_scores(positive: Float[np.ndarray, " n"], negative: Float[np.ndarr
     aupr = float(np.sum(np.diff(recall, prepend=0.0) * precision))
     rate = np.concatenate([[0.0], false / len(negative)])
     auroc = float(np.sum(np.diff(rate) * (np.concatenate([[0.0], recall[:-1]]) + recall) / 2))
-    # Of the thresholds up to the first that finds every positive: the one whose recall is nearest, the larger if tied.
-    upto = int(np.searchsorted(true, len(positive))) + 1
-    distance = np.abs(recall[:upto] - _RECALL)
+    return {"aupr": aupr, "auroc": auroc, "fpr95": _false_rate(true, false)}
+
+
+def _false_rate(true: Int[np.ndarray, " t"], false: Int[np.ndarray, " t"]) -> float:
+    """FPR95 from the positives and negatives at or above thresholds that fall; the last has all of both.
+
+    Of the thresholds up to the first that finds every positive: the one whose recall is nearest, the lower if tied.
+    """
+    upto = int(np.searchsorted(true, true[-1])) + 1
+    distance = np.abs(true[:upto] / true[-1] - _RECALL)
     nearest = upto - 1 - int(np.argmin(distance[::-1]))
-    return {"aupr": aupr, "auroc": auroc, "fpr95": float(false[nearest] / len(negative))}
+    return float(false[nearest] / false[-1])
 
 
 def _counts(
