@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -130,5 +131,6 @@ def test_a_curve_goes_up_where_the_effect_does() -> None:
 def test_seeds_in_one_program_take_the_options_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that a transformer's step has on a GPU, which no jit inside of another may have."""
     monkeypatch.setattr(gpu, "compiler_options", lambda: {"xla_backend_optimization_level": 1})
+    monkeypatch.setitem(arms.MODELS, "vit", replace(arms.MODELS["vit"], embed_dim=24, depth=1))
     step = time_step("vit", seeds=2, rounds=1, batch_size=2)
     assert step.apart > 0 and step.together > 0
