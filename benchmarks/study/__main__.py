@@ -6,10 +6,11 @@ run would not end within the budget. Interrupted, or started again with a furthe
 are kept, and the number of epochs stays what the first start set.
 
 --photos  a folder in the layout of imagenet_ab_40 (real photos and boxes, simulated clicks)
---jobs=N  N runs at a time, each on its share of the cores: on CPUs, one for each core is fastest
+--jobs=N  N runs at a time, each on its share of the cores (Linux, CPUs alone); the number of epochs follows from the
+          time of one run on all cores, so that more runs end within the budget
 --plan    prints the runs in their order, and runs nothing
 --report  writes table and report of what is there, and runs nothing
---run     this run of the plan alone, in a study that has begun; --weight is λ of arms that state none
+--run     this run of the plan alone, in a study that has begun
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.study import arms, photos, plan
+import jax
+
+from benchmarks.study import arms, photos, plan, runs
 from benchmarks.study.schedule import Finished, Schedule
+from luab_jax.data.reading import num_cores
+from luab_jax.distributed.parent import is_parent
 from luab_jax.errors import ExitCode, UserError
 
 BUDGETS = {"cpu-1h": 3600.0, "cpu-8h": 8 * 3600.0, "gpu-10min": 600.0}
@@ -43,13 +48,13 @@ def main(argv: list[str] | None = None, finished: Finished | None = None) -> Exi
         return ExitCode.DONE
     try:
         if arguments.run:
-            _run_one(out, arguments.run, arguments.weight)
+            is_parent()  # a child ends with its parent from here on
+            _run_one(out, arguments.run)
             return ExitCode.DONE
         if not arguments.report:
             jobs, budget = _jobs(arguments.jobs), _seconds(arguments.budget)
-            schedule = _begin(Path(arguments.photos), out, budget, arguments.epochs)
-            schedule.jobs, schedule.finished = jobs, finished
-            _run(schedule)
+            start, epochs = _begin(Path(arguments.photos), out, budget, arguments.epochs)
+            _run(Schedule(out, epochs, start + budget, jobs, finished))
         from benchmarks.study.report import write
 
         print(write(out))
@@ -57,7 +62,8 @@ def main(argv: list[str] | None = None, finished: Finished | None = None) -> Exi
         print(f"error: {e}", file=sys.stderr)
         return ExitCode.FAILED
     except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
+        if not arguments.run:
+            print("interrupted; the same command continues", file=sys.stderr)
         return ExitCode.STOPPED_RESUMABLE
     return ExitCode.DONE
 
@@ -70,7 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=float, help="instead of what the probe gives")
     parser.add_argument("--jobs", type=int, default=1, metavar="N")
     parser.add_argument("--run", metavar="MODEL/ARM-seedN")
-    parser.add_argument("--weight", type=float, default=arms.DEFAULT_LAMBDA, metavar="λ")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--report", action="store_true")
     return parser
@@ -84,39 +89,45 @@ def _seconds(budget: str) -> float:
 
 
 def _jobs(wanted: int) -> int:
+    if not 1 <= wanted <= num_cores():
+        raise UserError(f"--jobs={wanted}: expected 1 to {num_cores()}, the cores that this process may use")
     if wanted > 1 and not hasattr(os, "sched_setaffinity"):
         raise UserError(f"--jobs={wanted}: runs are bound to cores, which only Linux lets a process do")
-    cores = len(os.sched_getaffinity(0)) if wanted != 1 else 1
-    if not 1 <= wanted <= cores:
-        raise UserError(f"--jobs={wanted}: expected 1 to {cores}, the cores of this machine")
+    if wanted > 1 and jax.default_backend() != "cpu":
+        raise UserError(
+            f"--jobs={wanted}: several runs at a time would share the {jax.default_backend()}; leave it out"
+        )
     return wanted
 
 
-def _begin(source: Path, out: Path, budget: float, epochs: float | None) -> Schedule:
+def _begin(source: Path, out: Path, budget: float, epochs: float | None) -> tuple[float, float]:
+    """When the budget begins, and the epochs."""
     clicks = {run.arm.clicks for run in plan.ordered()}
     photos.prepare(source, out, sorted(clicks, key=lambda of: of.name))
     start = time.monotonic()  # the probe is part of the budget
-    return Schedule(out, _settings(out, budget, epochs), start + budget)
+    return start, _settings(out, budget, epochs)
 
 
 def _run(schedule: Schedule) -> None:
     left = schedule.carry_out(plan.choosing(), arms.DEFAULT_LAMBDA)
-    if not left:
-        weight = _choose(schedule.out)
-        left = schedule.carry_out([run.at(weight) for run in plan.ordered()], weight)
+    weight = runs.chosen_weight(schedule.out)
+    if weight is not None:
+        print(f"λ = {weight:g}, chosen on training photos that no run trained on")
+        left = schedule.carry_out(plan.ordered(weight), weight)
     if left:
-        print(f"the budget is used up: {len(left)} runs, from {left[0].name} on, are left for another time")
+        print(f"the budget is used up: {len(left)} runs, such as {left[0].name}, are left for another time")
 
 
-def _run_one(out: Path, name: str, weight: float) -> None:
-    planned = [*plan.choosing(), *plan.ordered()]
-    known = {run.name: run for run in [*planned, *(run.at(weight) for run in planned)]}
-    if name not in known:
-        raise UserError(f"--run={name}: not in the plan; --plan prints it")
+def _run_one(out: Path, name: str) -> None:
     if not (out / SETTINGS).exists():
         raise UserError(f"--out={out}: no study has begun there; start it without --run")
-    if Schedule(out, _settings(out, 0.0, None), math.inf).carry_out([known[name]], weight):
-        raise UserError(f"--run={name}: it did not finish")
+    weight = runs.chosen_weight(out)
+    planned = [*plan.choosing(), *(plan.ordered(weight) if weight is not None else ())]
+    found = next((run for run in planned if run.name == name), None)
+    if found is None:
+        why = "until λ is chosen, --plan's first runs alone can be run" if weight is None else "--plan prints it"
+        raise UserError(f"--run={name}: not in the plan; {why}")
+    Schedule(out, _settings(out, 0.0, None), math.inf).carry_out([found], weight or arms.DEFAULT_LAMBDA)
 
 
 def _settings(out: Path, budget: float, epochs: float | None) -> float:
@@ -133,16 +144,6 @@ def _settings(out: Path, budget: float, epochs: float | None) -> float:
         print(f"one epoch of the ResNet takes {seconds:.0f} s here: {epochs:.1f} epochs a run")
     path.write_text(json.dumps({"epochs": round(epochs, 2), "budget_s": budget}))
     return round(epochs, 2)
-
-
-def _choose(out: Path) -> float:
-    """λ with the highest top-1 on `choose`; the smaller of equals."""
-    from benchmarks.study.report import value_of
-
-    best = max(plan.choosing(), key=lambda run: value_of(out, run, "photos_to_choose", "top1"))
-    assert best.arm.weight is not None
-    print(f"λ = {best.arm.weight:g}, chosen on training photos that no run trained on")
-    return best.arm.weight
 
 
 if __name__ == "__main__":

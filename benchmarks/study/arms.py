@@ -61,10 +61,12 @@ class Arm:
 NONE = Arm("none", "no byproduct: the baseline", Target.NONE)
 CLICK = Arm("click", "LUAB: the last click")
 RANDOM = Arm("random", "a random point wherever the click counts", Target.RANDOM)
-BOX = Arm("box", "the real box, λ = 10: costs more, an upper bound", Target.BOX, DEFAULT_LAMBDA)
-CENTRE = Arm("centre", "the centre of the real box, λ = 10: a click without noise", Target.BOX_CENTRE, DEFAULT_LAMBDA)
+BOX = Arm("box-10", "the real box, λ = 10: costs more, an upper bound", Target.BOX, DEFAULT_LAMBDA)
+CENTRE = Arm(
+    "centre-10", "the centre of the real box, λ = 10: a click without noise", Target.BOX_CENTRE, DEFAULT_LAMBDA
+)
 JITTER = Arm(
-    "jitter",
+    "jitter-10",
     "the click moved by a normal of 20 % of the side, λ = 10",
     weight=DEFAULT_LAMBDA,
     clicks=Clicks(jitter=0.2),
@@ -73,7 +75,7 @@ NO_PLACE = Arm("random-10", "a random point wherever the click counts, λ = 10",
 DENSE = Arm("dense", "a heat map of the last click, drawn on the last feature map", weight=1.0, head=Head.DENSE)
 FEWER = tuple(
     Arm(
-        f"clicks-{round(100 * share)}",
+        f"share-{round(100 * share)}",
         f"clicks of {100 * share:.0f} % of the photos, λ = 10",
         weight=DEFAULT_LAMBDA,
         clicks=Clicks(share),

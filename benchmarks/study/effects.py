@@ -8,8 +8,8 @@ Mathematical Statistics 27(4)):
     Var(mean) = (MS_seeds + MS_images - MS_rest) / (seeds · images)
 
 with degrees of freedom by Satterthwaite (1946). The estimate may fall below one of its parts, by chance; the larger of
-these is taken then, which makes the interval wider, not narrower. One seed says nothing of the spread over seeds: then
-the interval is over images alone, and says so.
+these is taken then with its own degrees of freedom, if that makes the interval wider. One seed says nothing of the
+spread over seeds: then the interval is over images alone, and says so.
 """
 
 from __future__ import annotations
@@ -54,12 +54,11 @@ def effect(differences: Float[np.ndarray, "seeds images"]) -> Effect:
     df_seeds, df_images = seeds - 1, images - 1
     ms_rest = float((rest**2).sum()) / max(df_seeds * df_images, 1)
     parts = ((ms_seeds, df_seeds), (ms_images, df_images), (ms_rest, df_seeds * df_images))
-    total = ms_seeds + ms_images - ms_rest
-    largest, df_largest = max(parts[:2])
-    if total <= largest:
-        return _effect(mean, largest / (seeds * images), df_largest, SEEDS_AND_IMAGES, differences)
-    df = total**2 / sum(ms**2 / max(of, 1) for ms, of in parts)
-    return _effect(mean, total / (seeds * images), df, SEEDS_AND_IMAGES, differences)
+    total = max(ms_seeds + ms_images - ms_rest, 0.0)
+    df = total**2 / max(sum(ms**2 / max(of, 1) for ms, of in parts), 1e-300)
+    candidates = [(total, df), max(parts[:2])] if total <= max(ms_seeds, ms_images) else [(total, df)]
+    found = [_effect(mean, ms / (seeds * images), df, SEEDS_AND_IMAGES, differences) for ms, df in candidates]
+    return max(found, key=lambda one: one.high - one.low)
 
 
 def _effect(mean: float, variance: float, df: float, over: str, differences: np.ndarray) -> Effect:

@@ -43,10 +43,12 @@ class Run:
         return f"{self.model}/{self.arm.name}-seed{self.seed}"
 
     def at(self, weight: float) -> Run:
-        """The run that this is once λ is chosen: the click is a point of the curve of λ, and is trained once."""
-        if self.arm != arms.CLICK:
-            return self
-        return Run(self.model, arms.click_at(weight), self.seed)
+        """The run that this is once λ is chosen: what another question asks for too is trained once."""
+        if self.arm == arms.CLICK:
+            return Run(self.model, arms.click_at(weight), self.seed)
+        if self.arm == arms.RANDOM and weight == arms.NO_PLACE.weight:
+            return Run(self.model, arms.NO_PLACE, self.seed)
+        return self
 
 
 QUESTIONS = (
@@ -72,12 +74,13 @@ def choosing() -> list[Run]:
     return [Run("resnet", arm, 0) for arm in arms.WEIGHTS]
 
 
-def ordered() -> list[Run]:
-    """All others, each once, in the order of worth."""
+def ordered(weight: float | None = None) -> list[Run]:
+    """All others, each once, in the order of worth; at λ once it is chosen."""
     runs = list(itertools.chain.from_iterable(_of(question) for question in QUESTIONS))
     at_first = list(_of(replace(QUESTIONS[0], seeds=OTHER_SEEDS)))
     later = [run for run in runs if run.model == "vit" and run not in at_first]
-    known = dict.fromkeys([*(run for run in runs if run not in later), *later])
+    runs = [*(run for run in runs if run not in later), *later]
+    known = dict.fromkeys(runs if weight is None else (run.at(weight) for run in runs))
     return [run for run in known if run not in choosing()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from benchmarks.study import figures, plan
 from benchmarks.study.arms import ARMS, Arm
 from benchmarks.study.effects import IMAGES_ALONE, Effect, effect
 from benchmarks.study.plan import Question, Run
-from benchmarks.study.runs import is_finished, results_path
+from benchmarks.study.runs import chosen_weight, is_finished, results_path
 from luab_jax.errors import UserError
 from luab_jax.results.answers import Kind, Sample, answers_path, read_answers
 
@@ -31,7 +32,7 @@ SCORES = (
     ("own_corruptions", "top1", "top-1, corrupted at severity 3"),
     ("own_occlusions", "top1", "top-1, a part hidden"),
     ("localisation_of_photos", "max_box_acc_v2", "MaxBoxAccV2 of the class's map"),
-    ("photos_to_choose", "top1", "top-1, training photos to choose λ by"),
+    ("photos_to_choose", "top1", "top-1, the training photos that λ was chosen by"),
 )
 PLACES = ("median_distance", "median_distance_of_centre", "inside_box", "inside_box_of_centre")
 """Of the suite `place`: the head's point, and what the centre of the crop would score."""
@@ -40,7 +41,8 @@ CAVEAT = """\
 The photos and boxes are real, the clicks are not: they were drawn around the real box, so that they know the object
 better, and in another way, than a person's click would. Nothing here says what annotators' clicks do. The models are
 small, the photos have 64 pixels, and there are 40 classes: an effect at ImageNet's scale may differ in size and in
-sign."""
+sign. Each interval stands for itself: of the {count} above, about {by_chance} would leave 0 outside if nothing had any
+effect. A click at the chosen λ looks better than it is on the photos that λ was chosen by."""
 
 
 class Row(NamedTuple):
@@ -53,14 +55,9 @@ class Row(NamedTuple):
     effect: Effect
 
 
-def value_of(out: Path, run: Run, suite: str, score: str) -> float:
-    """A score of a finished run, a fraction."""
-    return float(luab_jax.read_results(results_path(out, run)).suites[suite].scores[score].value)
-
-
 def write(out: Path) -> str:
     """Writes both files; what stands in study.md. Raises `UserError` where no run is finished."""
-    weight = _chosen(out)
+    weight = chosen_weight(out)
     rows = [row for question in plan.QUESTIONS for row in _rows(out, question, weight)]
     if not rows:
         raise UserError(f"--out={out}: no arm and its control are both finished")
@@ -70,12 +67,6 @@ def write(out: Path) -> str:
     body = f"<pre>{html.escape(text)}</pre>\n{drawn}"
     (out / "study.html").write_text(figures.PAGE.format(title="LUAB on 40 classes of real photos", body=body))
     return text
-
-
-def _chosen(out: Path) -> float | None:
-    known = [run for run in plan.choosing() if is_finished(out, run)]
-    best = max(known, key=lambda run: value_of(out, run, "photos_to_choose", "top1"), default=None)
-    return None if best is None else best.arm.weight
 
 
 def _rows(out: Path, question: Question, weight: float | None) -> Iterator[Row]:
@@ -134,7 +125,7 @@ def _sections(out: Path, rows: Sequence[Row], weight: float | None) -> Iterator[
         yield "## Does the head learn the place?"
         yield of_heads
     yield "## What this cannot show"
-    yield CAVEAT
+    yield CAVEAT.format(count=len(rows), by_chance=math.ceil(0.05 * len(rows)))
 
 
 def _places(out: Path, weight: float | None) -> str:

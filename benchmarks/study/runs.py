@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import luab_jax
-from benchmarks.study import arms
+from benchmarks.study import arms, plan
 from benchmarks.study.photos import CHOOSE, VAL
 from benchmarks.study.plan import Run
 from luab_jax.byproducts.targets import Target
+from luab_jax.data.reading import num_cores
 from luab_jax.errors import ExitCode, UserError
 from luab_jax.evaluation.predictions import whole
 from luab_jax.evaluation.procedures import localisation
@@ -71,6 +72,23 @@ def results_path(out: Path, run: Run) -> Path:
     return out / "runs" / run.name / "results.json"
 
 
+def value_of(out: Path, run: Run, suite: str, score: str) -> float:
+    """A score of a finished run, a fraction."""
+    return float(luab_jax.read_results(results_path(out, run)).suites[suite].scores[score].value)
+
+
+def chosen_weight(out: Path) -> float | None:
+    """λ with the highest top-1 on `choose`, the smaller of equals; None until all that it is chosen from is there."""
+    candidates = plan.choosing()
+    if not all(is_finished(out, run) for run in candidates):
+        return None
+    return max(candidates, key=lambda run: value_of(out, run, "photos_to_choose", "top1")).arm.weight
+
+
+def is_verbose() -> bool:
+    return bool(os.environ.get("LUAB_STUDY_VERBOSE"))
+
+
 def carry_out(run: Run, out: Path, *, weight: float, epochs: float) -> float:
     """Trains and evaluates; the seconds that it took in this process. Raises `StoppedError`, `UserError`."""
     workdir = out / "runs" / run.name
@@ -86,7 +104,8 @@ def carry_out(run: Run, out: Path, *, weight: float, epochs: float) -> float:
         suites = SUITES if run.arm.target is Target.NONE else (*SUITES, PLACE)
         luab_jax.run_suites(workdir, str(data), list(suites), out=results_path(out, run), examples=0)
     seconds = time.monotonic() - start
-    facts = {"seconds": seconds, "epochs": epochs, "length": run.arm.length, "lambda": weight}
+    facts = {"seconds": seconds, "cores": num_cores(), "epochs": config.epochs, "length": run.arm.length}
+    facts |= {"lambda": config.byproduct.weight}
     write_facts(workdir, facts)
     return seconds
 
@@ -100,7 +119,7 @@ def write_facts(workdir: Path, facts: dict[str, float]) -> None:
 @contextlib.contextmanager
 def _quiet():
     """The study prints a line for each run; LUAB_STUDY_VERBOSE=1 lets everything through."""
-    if os.environ.get("LUAB_STUDY_VERBOSE"):
+    if is_verbose():
         yield
         return
     with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):

@@ -1,32 +1,37 @@
 """Runs in their order: in this process, or several at a time, each in a process of its own on cores of its own.
 
-On a CPU these models are too small for the cores to share: two steps of the ResNet, one core each, take 29 ms, and one
-after the other on both cores 47 ms (`python -m benchmarks.study.seeds --seeds=1`, alone and twice with taskset).
+On a CPU these models are too small for the cores to share. On two cores, two steps of the ResNet, each on one core,
+take 29 ms, and one after the other on both 47 ms; of the ViT 147 and 177 (`python -m benchmarks.study.seeds --seeds=1`,
+alone and twice at a time under taskset).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.study import runs
 from benchmarks.study.plan import Run
+from luab_jax.distributed.parent import environment_of_child
 from luab_jax.errors import ExitCode, UserError
 
 Finished = Callable[[str, dict[str, float]], None]
 """Told the name of a run that has ended and what stands in its `seconds.json`."""
 
+_STOPPED = (ExitCode.STOPPED_RESUMABLE, -signal.SIGTERM, -signal.SIGINT)
+_POLL_S = 0.2
 
-@dataclass
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """What the runs of one call share."""
 
@@ -37,13 +42,12 @@ class Schedule:
     """By the monotonic clock: a run that would not end before is not begun."""
     jobs: int = 1
     finished: Finished | None = None
-    _stopping: threading.Event = field(default_factory=threading.Event)
 
     def carry_out(self, wanted: Sequence[Run], weight: float) -> list[Run]:
         """Runs what is not finished; those for which there was no time.
 
         Args:
-            wanted: In the order of their worth.
+            wanted: Each once, in the order of their worth.
             weight: λ of arms that state none.
 
         Raises:
@@ -52,62 +56,83 @@ class Schedule:
         """
         left = deque(run for run in wanted if not runs.is_finished(self.out, run))
         if self.jobs == 1:
-            self._work(left, lambda run: self._here(run, weight))
+            while left and self._is_time_for(left[0]):
+                self._here(left.popleft(), weight)
         else:
-            cores = sorted(os.sched_getaffinity(0))
-            with ThreadPoolExecutor(self.jobs) as pool:
-                parts = [pool.submit(self._on_cores, cores[i :: self.jobs], left, weight) for i in range(self.jobs)]
-                try:
-                    for part in parts:
-                        part.result()
-                except KeyboardInterrupt:  # which the processes have got, too
-                    self._stopping.set()
-                    raise
+            with _sigterm_as_ctrl_c():
+                self._in_processes(left)
         return [run for run in wanted if not runs.is_finished(self.out, run)]
 
-    def _work(self, left: deque[Run], carry_out: Callable[[Run], float]) -> None:
-        """Until nothing is left, or the next run would take too long."""
-        while left and not self._stopping.is_set():
-            try:
-                run = left.popleft()
-            except IndexError:  # another thread was faster
-                return
-            expected = expected_seconds(self.out, run)
-            if expected is not None and time.monotonic() + expected > self.end:
-                self._stopping.set()
-                return
-            print(f"{run.name:<28} {carry_out(run):6.0f} s", flush=True)
-            if self.finished is not None:
-                self.finished(run.name, facts_of(self.out, run))
-
-    def _here(self, run: Run, weight: float) -> float:
+    def _here(self, run: Run, weight: float) -> None:
         try:
-            return runs.carry_out(run, self.out, weight=weight, epochs=self.epochs)
+            runs.carry_out(run, self.out, weight=weight, epochs=self.epochs)
         except runs.StoppedError as e:
             raise KeyboardInterrupt from e
+        self._tell(run)
 
-    def _on_cores(self, cores: list[int], left: deque[Run], weight: float) -> None:
-        """What a thread may run on, its child processes inherit, and no other thread."""
-        os.sched_setaffinity(0, cores)
+    def _in_processes(self, left: deque[Run]) -> None:
+        """Those that run when one fails go on to their end; when this process is stopped, they save and stop."""
+        cores = sorted(os.sched_getaffinity(0))
+        free = [cores[i :: self.jobs] for i in range(self.jobs)]
+        running: dict[subprocess.Popen[bytes], tuple[Run, list[int]]] = {}
+        failed: UserError | None = None
         try:
-            self._work(left, lambda run: self._in_a_process(run, weight))
-        except BaseException:  # the others end the run that they are at
-            self._stopping.set()
-            raise
+            while running or left:
+                while left and free and failed is None and self._is_time_for(left[0]):
+                    run, of_run = left.popleft(), free.pop(0)
+                    running[self._start(run, of_run)] = run, of_run
+                if not running:
+                    break
+                time.sleep(_POLL_S)
+                for process in [process for process in running if process.poll() is not None]:
+                    run, of_run = running.pop(process)
+                    free.append(of_run)
+                    if process.returncode in _STOPPED:
+                        raise KeyboardInterrupt
+                    if process.returncode:
+                        failed = failed or UserError(f"{run.name}: ended with exit code {process.returncode}")
+                    else:
+                        self._tell(run)
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
+        if failed is not None:
+            raise failed
 
-    def _in_a_process(self, run: Run, weight: float) -> float:
+    def _start(self, run: Run, cores: list[int]) -> subprocess.Popen[bytes]:
+        """In a session of its own, so that a terminal's Ctrl-C reaches it once, by way of this process."""
         command = [sys.executable, "-m", "benchmarks.study", f"--out={self.out}", f"--run={run.name}"]
-        done = subprocess.run([*command, f"--weight={weight}"], check=False, stdout=subprocess.DEVNULL)
-        if done.returncode == ExitCode.STOPPED_RESUMABLE:
-            raise KeyboardInterrupt
-        if done.returncode:
-            raise UserError(f"{run.name}: ended with exit code {done.returncode}")
-        return facts_of(self.out, run)["seconds"]
+        output = None if runs.is_verbose() else subprocess.DEVNULL
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores)  # which a child inherits
+        try:
+            return subprocess.Popen(command, env=environment_of_child(), stdout=output, start_new_session=True)
+        finally:
+            os.sched_setaffinity(0, before)
+
+    def _is_time_for(self, run: Run) -> bool:
+        expected = expected_seconds(self.out, run)
+        return expected is None or time.monotonic() + expected <= self.end
+
+    def _tell(self, run: Run) -> None:
+        facts = json.loads((self.out / "runs" / run.name / runs.SECONDS).read_text())
+        print(f"{run.name:<28} {facts['seconds']:6.0f} s", flush=True)
+        if self.finished is not None:
+            self.finished(run.name, facts)
 
 
-def facts_of(out: Path, run: Run) -> dict[str, float]:
-    """What a finished run took, and with which settings."""
-    return json.loads((out / "runs" / run.name / runs.SECONDS).read_text())
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """The processes must not outlive this one, whichever way it is told to stop."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
 
 
 def expected_seconds(out: Path, run: Run) -> float | None:

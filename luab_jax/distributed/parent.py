@@ -32,7 +32,7 @@ _AGAIN = "Start the same command on all hosts again; it resumes from what was sa
 
 
 def is_parent() -> bool:
-    """Whether this process was started by a user, not by `watch`. A child is ended with its parent from here on."""
+    """Whether a user started this process, without `environment_of_child`. A child ends with its parent hereafter."""
     parent = os.environ.pop(_VARIABLE, None)
     if parent is None:
         return True
@@ -43,11 +43,15 @@ def is_parent() -> bool:
     return False
 
 
+def environment_of_child() -> dict[str, str]:
+    """For a process that calls `is_parent` and is not to outlive this one."""
+    return os.environ | {_VARIABLE: str(os.getpid())}
+
+
 def watch(module: str, arguments: Sequence[str]) -> ExitCode:
     """Runs `python -m MODULE ARGUMENTS` in a child, prints what it prints, and says how it ended if it cannot."""
-    environment = os.environ | {_VARIABLE: str(os.getpid())}
     command = [sys.executable, "-m", module, *arguments]
-    with _signals() as pass_on, subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as child:
+    with _signals() as pass_on, subprocess.Popen(command, env=environment_of_child(), stderr=subprocess.PIPE) as child:
         pass_on.append(child)
         assert child.stderr is not None
         relay = _Relay(child.stderr)

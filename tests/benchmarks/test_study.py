@@ -14,15 +14,18 @@ from benchmarks.study import arms, figures, photos, plan, report
 from benchmarks.study.effects import IMAGES_ALONE, effect
 from benchmarks.study.photos import Clicks
 from benchmarks.study.seeds import time_step
+from luab_jax.byproducts.targets import Target
 from luab_jax.models import gpu
 
 
-@pytest.mark.parametrize(("of_seeds", "of_images"), [(0.0, 1.0), (0.3, 0.3), (0.5, 0.0), (0.0, 0.0)])
-def test_intervals_hold_the_effect_in_about_95_of_100_studies(of_seeds: float, of_images: float) -> None:
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("of_seeds", "of_images"), [(0.0, 1.0), (0.3, 0.3), (0.5, 0.0), (0.1, 0.1), (0.0, 0.0)])
+def test_intervals_hold_the_effect_in_about_95_of_100_studies(of_seeds: float, of_images: float, seeds: int) -> None:
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(400):
-        d = 0.2 + of_seeds * rng.normal(size=(5, 1)) + of_images * rng.normal(size=(1, 60)) + rng.normal(size=(5, 60))
+        apart, shared = rng.normal(size=(seeds, 1)), rng.normal(size=(1, 60))
+        d = 0.2 + of_seeds * apart + of_images * shared + rng.normal(size=(seeds, 60))
         found = effect(d)
         assert found.low <= found.value <= found.high
         held += found.low <= 0.2 <= found.high
@@ -61,7 +64,18 @@ def test_the_headline_comes_first_and_no_run_twice() -> None:
 def test_the_click_is_trained_once_at_the_chosen_weight() -> None:
     run = plan.Run("resnet", arms.CLICK, 0)
     assert run.at(10.0) == plan.Run("resnet", arms.click_at(10.0), 0) in plan.choosing()
-    assert plan.Run("resnet", arms.RANDOM, 0).at(10.0).arm == arms.RANDOM
+    assert plan.Run("resnet", arms.RANDOM, 0).at(1.0).arm == arms.RANDOM
+
+
+@pytest.mark.parametrize("weight", arms.LAMBDAS)
+def test_what_several_questions_ask_for_is_trained_once(weight: float) -> None:
+    trained = [*plan.choosing(), *plan.ordered(weight)]
+    settings = [(run.model, run.seed, run.arm.target, run.arm.weight or weight, run.arm) for run in trained]
+    as_trained = [
+        (model, seed, target, of_loss if target is not Target.NONE else 0, arm.clicks, arm.head, arm.length)
+        for model, seed, target, of_loss, arm in settings
+    ]
+    assert len(set(as_trained)) == len(trained)
 
 
 def test_the_click_at_the_chosen_weight_is_among_the_heads_that_learn_the_place(

@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 import os
 import re
+import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from benchmarks.study import __main__ as study
-from benchmarks.study import plan, runs
+from benchmarks.study import plan, runs, schedule
 from benchmarks.study.schedule import Schedule, expected_seconds
 from luab_jax.errors import ExitCode, UserError
 
-two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+two_cores = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs Linux and two cores"
+)
 RUNS = plan.choosing()
 
 
@@ -29,35 +33,53 @@ def finish(out: Path, name: str, **facts: float) -> None:
 
 
 class Processes:
-    """Stands for `subprocess.run`: each command is noted with the cores of its thread, and its run is finished."""
+    """Stands for `subprocess.Popen`: a process ends at the second look with its code, and has finished its run if 0."""
 
-    def __init__(self, codes: dict[str, ExitCode] | None = None):
-        self.codes = codes or {}
-        self.names: list[str] = []
-        self.cores: dict[str, set[int]] = {}
-        self.at_once = self.most_at_once = 0
-        self._lock = threading.Lock()
+    def __init__(self) -> None:
+        self.codes: dict[str, int] = {}
+        self.commands: dict[str, list[str]] = {}
+        self.cores: list[set[int]] = []
+        self.terminated: list[str] = []
+        self.now: set[str] = set()
+        self.most_at_once = 0
 
-    def __call__(self, command: list[str], **_: object) -> SimpleNamespace:
+    def __call__(self, command: list[str], **_: object) -> Process:
         out, name = (next(a.partition("=")[2] for a in command if a.startswith(flag)) for flag in ("--out=", "--run="))
-        with self._lock:
-            self.names.append(name)
-            self.cores[name] = os.sched_getaffinity(0)
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        time.sleep(0.05)
-        with self._lock:
-            self.at_once -= 1
-        code = self.codes.get(name, ExitCode.DONE)
-        if code == ExitCode.DONE:
-            finish(Path(out), name)
-        return SimpleNamespace(returncode=int(code))
+        assert name not in self.commands, "started twice"
+        self.commands[name] = command
+        self.cores.append(os.sched_getaffinity(0))
+        self.now.add(name)
+        self.most_at_once = max(self.most_at_once, len(self.now))
+        return Process(self, Path(out), name)
+
+
+class Process:
+    def __init__(self, of: Processes, out: Path, name: str):
+        self._of, self._out, self._name = of, out, name
+        self._looks = 0
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        self._looks += 1
+        if self._looks >= 2 and self.returncode is None:
+            self.returncode = self._of.codes.get(self._name, 0)
+            self._of.now.discard(self._name)
+            if not self.returncode:
+                finish(self._out, self._name)
+        return self.returncode
+
+    def terminate(self) -> None:
+        self._of.terminated.append(self._name)
+
+    def wait(self) -> int:
+        return -signal.SIGTERM
 
 
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
     made = Processes()
-    monkeypatch.setattr(subprocess, "run", made)
+    monkeypatch.setattr(subprocess, "Popen", made)
+    monkeypatch.setattr(schedule, "_POLL_S", 0.0)
     return made
 
 
@@ -66,33 +88,76 @@ def test_every_run_is_carried_out_once_two_at_a_time_on_cores_of_their_own(tmp_p
     finish(tmp_path, RUNS[1].name)
     before = os.sched_getaffinity(0)
     assert Schedule(tmp_path, 1.0, math.inf, jobs=2).carry_out(RUNS, 10.0) == []
-    assert sorted(processes.names) == sorted(run.name for run in RUNS if run != RUNS[1])
-    assert processes.names[0] in (RUNS[0].name, RUNS[2].name) and processes.most_at_once == 2
-    halves = {frozenset(cores) for cores in processes.cores.values()}
+    assert list(processes.commands) == [run.name for run in RUNS if run != RUNS[1]] and processes.most_at_once == 2
+    halves = {frozenset(cores) for cores in processes.cores}
     assert len(halves) == 2 and not frozenset.intersection(*halves) and frozenset.union(*halves) == before
     assert os.sched_getaffinity(0) == before
 
 
 @two_cores
-def test_a_failed_run_ends_the_study_and_says_which(tmp_path: Path, processes: Processes):
-    processes.codes[RUNS[0].name] = ExitCode.FAILED
-    with pytest.raises(UserError, match=re.escape(f"{RUNS[0].name}: ended with exit code 1")):
-        Schedule(tmp_path, 1.0, math.inf, jobs=2).carry_out(RUNS, 10.0)
-    assert len(processes.names) < len(RUNS)
+def test_what_a_process_is_told_is_the_run_at_the_chosen_weight(
+    tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
+):
+    """The command of every run, read by the command itself: λ is the study's, whoever starts it."""
+    (tmp_path / study.SETTINGS).write_text('{"epochs": 2.5}')
+    monkeypatch.setattr(runs, "chosen_weight", lambda out: 1.0)
+    wanted = plan.ordered(1.0)
+    Schedule(tmp_path, 2.5, math.inf, jobs=2).carry_out(wanted, 1.0)
+    assert len(processes.commands) == len(wanted)
+    told = []
+    monkeypatch.setattr(runs, "is_finished", lambda out, run: False)
+    monkeypatch.setattr(runs, "carry_out", lambda run, out, **settings: told.append((run, out, settings)))
+    for command in processes.commands.values():
+        assert study.main(command[3:]) == ExitCode.DONE
+    assert told == [(run, tmp_path, {"weight": 1.0, "epochs": 2.5}) for run in wanted]
 
 
 @two_cores
-def test_a_stopped_run_stops_the_study(tmp_path: Path, processes: Processes):
-    processes.codes[RUNS[0].name] = ExitCode.STOPPED_RESUMABLE
+def test_a_failed_run_ends_the_study_once_the_others_have_ended(tmp_path: Path, processes: Processes):
+    processes.codes[RUNS[0].name] = ExitCode.FAILED
+    with pytest.raises(UserError, match=re.escape(f"{RUNS[0].name}: ended with exit code 1")):
+        Schedule(tmp_path, 1.0, math.inf, jobs=2).carry_out(RUNS, 10.0)
+    assert list(processes.commands) == [RUNS[0].name, RUNS[1].name]
+    assert runs.is_finished(tmp_path, RUNS[1]) and not processes.terminated
+
+
+@two_cores
+@pytest.mark.parametrize("code", [ExitCode.STOPPED_RESUMABLE, -signal.SIGTERM])
+def test_a_run_that_was_stopped_stops_the_study(tmp_path: Path, processes: Processes, code: int):
+    processes.codes[RUNS[1].name] = code
     with pytest.raises(KeyboardInterrupt):
         Schedule(tmp_path, 1.0, math.inf, jobs=2).carry_out(RUNS, 10.0)
+    assert not set(processes.terminated) - {RUNS[2].name} and len(processes.commands) <= 3
+
+
+@two_cores
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_processes_do_not_outlive_a_study_that_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+):
+    started: list[Any] = []
+    popen = subprocess.Popen
+
+    def sleeper(command: list[str], **options: Any) -> Any:
+        started.append(popen([sys.executable, "-c", "import time; time.sleep(60)"], **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", sleeper)
+    before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        Schedule(tmp_path, 1.0, math.inf, jobs=2).carry_out(RUNS, 10.0)
+    timer.join()
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=two_cores)])
 def test_a_run_that_would_not_end_in_time_is_left(tmp_path: Path, processes: Processes, jobs: int):
     finish(tmp_path, RUNS[0].name, seconds=100.0)
     left = Schedule(tmp_path, 1.0, time.monotonic() + 50, jobs=jobs).carry_out(RUNS, 10.0)
-    assert left == RUNS[1:] and not processes.names
+    assert left == RUNS[1:] and not processes.commands
 
 
 def test_a_run_is_expected_to_take_as_long_as_its_length_says(tmp_path: Path) -> None:
@@ -111,7 +176,6 @@ def test_a_run_is_expected_to_take_as_long_as_its_length_says(tmp_path: Path) ->
     [
         (["--jobs=0"], "--jobs=0: expected 1 to"),
         (["--jobs=9999"], "--jobs=9999: expected 1 to"),
-        (["--run=resnet/clik-seed0"], "not in the plan; --plan prints it"),
         (["--run=resnet/click-seed0"], "no study has begun there"),
     ],
 )
@@ -120,3 +184,25 @@ def test_what_cannot_be_run_is_said_before_anything_is_prepared(
 ) -> None:
     assert study.main([f"--out={tmp_path}", *arguments]) == ExitCode.FAILED
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("weight", "name", "message"),
+    [
+        (None, "resnet/none-seed0", "until λ is chosen"),
+        (1.0, "resnet/clik-seed0", "--plan prints it"),
+        (1.0, "resnet/click-seed0", "--plan prints it"),  # which is lambda-1 now
+    ],
+)
+def test_a_run_that_the_study_does_not_know_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    weight: float | None,
+    name: str,
+    message: str,
+) -> None:
+    (tmp_path / study.SETTINGS).write_text('{"epochs": 1}')
+    monkeypatch.setattr(runs, "chosen_weight", lambda out: weight)
+    assert study.main([f"--out={tmp_path}", f"--run={name}"]) == ExitCode.FAILED
+    assert f"--run={name}: not in the plan" in (said := capsys.readouterr().err) and message in said
