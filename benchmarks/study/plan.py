@@ -64,7 +64,9 @@ QUESTIONS = (
         ("resnet",),
     ),
     Question("length", "Three times as long, at λ = 10", arms.LONGER[1:], arms.LONGER[0], OTHER_SEEDS, ("resnet",)),
-    Question("clicks", "The number of clicks, at λ = 10", arms.FEWER, arms.AT_TEN, OTHER_SEEDS, ("resnet",)),
+    Question(
+        "clicks", "The number of clicks, at λ = 10", (*arms.FEWER, arms.AT_TEN), arms.NONE, OTHER_SEEDS, ("resnet",)
+    ),
     Question("lambda", "λ", arms.WEIGHTS, arms.NONE, OTHER_SEEDS, ("resnet",)),
 )
 

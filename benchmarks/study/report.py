@@ -18,7 +18,7 @@ from benchmarks.study import figures, plan
 from benchmarks.study.arms import ARMS, Arm
 from benchmarks.study.effects import IMAGES_ALONE, Effect, effect
 from benchmarks.study.plan import Question, Run
-from benchmarks.study.runs import chosen_weight, is_finished, results_path
+from benchmarks.study.runs import chosen_weight, is_finished, results_path, value_of
 from luab_jax.errors import UserError
 from luab_jax.results.answers import Kind, Sample, answers_path, read_answers
 
@@ -34,8 +34,14 @@ SCORES = (
     ("localisation_of_photos", "max_box_acc_v2", "MaxBoxAccV2 of the class's map"),
     ("photos_to_choose", "top1", "top-1, the training photos that λ was chosen by"),
 )
-PLACES = ("median_distance", "median_distance_of_centre", "inside_box", "inside_box_of_centre")
-"""Of the suite `place`: the head's point, and what the centre of the crop would score."""
+PLACES = (
+    "median_distance",
+    "median_distance_of_centre",
+    "median_distance_of_true_box",
+    "inside_box",
+    "inside_box_of_centre",
+)
+"""Of the suite `place`: the head's point, and what the centres of the crop and of the object's box would score."""
 
 CAVEAT = """\
 The photos and boxes are real, the clicks are not: they were drawn around the real box, so that they know the object
@@ -121,6 +127,8 @@ def _sections(out: Path, rows: Sequence[Row], weight: float | None) -> Iterator[
         if of_question:
             yield f"## {question.title}"
             yield _table(of_question)
+    yield "## The scores themselves, in %, mean and standard deviation over seeds"
+    yield _means(out, weight)
     if of_heads := _places(out, weight):
         yield "## Does the head learn the place?"
         yield of_heads
@@ -134,21 +142,45 @@ def _places(out: Path, weight: float | None) -> str:
     weight: The chosen λ, at which the click was trained as a point of the curve of λ.
     """
     lines = [
-        "| model | arm | seeds | median distance to the click | of the centre | inside the box, % | the centre, % |",
-        "|---|---|---|---|---|---|---|",
+        "| model | arm | seeds | median distance to the click | of the photo's centre | of the box's centre"
+        " | inside the box, % | the photo's centre, % |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    planned = dict.fromkeys(run if weight is None else run.at(weight) for run in [*plan.choosing(), *plan.ordered()])
-    runs = [run for run in planned if is_finished(out, run)]
-    for (model, arm), of_arm in itertools.groupby(sorted(runs, key=_place_of), key=lambda run: (run.model, run.arm)):
+    for (model, arm), of_arm in _by_arm(out, weight):
         scores = [luab_jax.read_results(results_path(out, run)).suites.get("place") for run in of_arm]
-        known = [[float(suite.scores[name].value) for name in PLACES] for suite in scores if suite is not None]
+        known = [
+            [float(suite.scores[name].value) if name in suite.scores else np.nan for name in PLACES]
+            for suite in scores
+            if suite is not None
+        ]
         if known:
-            distance, of_centre, inside, inside_of_centre = np.mean(known, axis=0).tolist()
-            lines.append(
-                f"| {model} | {arm.name} | {len(known)} | {distance:.3f} | {of_centre:.3f} | {100 * inside:.1f}"
-                f" | {100 * inside_of_centre:.1f} |"
-            )
+            *distances, inside, inside_of_centre = np.mean(known, axis=0).tolist()
+            cells = [
+                *(f"{distance:.3f}" for distance in distances),
+                f"{100 * inside:.1f}",
+                f"{100 * inside_of_centre:.1f}",
+            ]
+            lines.append(f"| {model} | {arm.name} | {len(known)} | {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _means(out: Path, weight: float | None) -> str:
+    """Of every arm, with all of its finished runs."""
+    titles = [title for _, _, title in SCORES]
+    lines = [f"| model | arm | seeds | {' | '.join(titles)} |", "|---|---|---|" + "---|" * len(titles)]
+    for (model, arm), of_arm in _by_arm(out, weight):
+        values = np.asarray([[value_of(out, run, suite, score) for suite, score, _ in SCORES] for run in of_arm])
+        deviations = [f" ± {100 * sd:.1f}" for sd in values.std(0, ddof=1)] if len(values) > 1 else [""] * len(titles)
+        cells = [f"{100 * mean:.1f}{sd}" for mean, sd in zip(values.mean(0), deviations, strict=True)]
+        lines.append(f"| {model} | {arm.name} | {len(values)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_arm(out: Path, weight: float | None) -> Iterator[tuple[tuple[str, Arm], list[Run]]]:
+    """All finished runs."""
+    runs = [run for run in [*plan.choosing(), *plan.ordered(weight)] if is_finished(out, run)]
+    for key, of_arm in itertools.groupby(sorted(runs, key=_place_of), key=lambda run: (run.model, run.arm)):
+        yield key, list(of_arm)
 
 
 def _place_of(run: Run) -> tuple[str, int]:
@@ -180,10 +212,13 @@ def _figures(rows: Sequence[Row]) -> Iterator[tuple[str, list[tuple[str, Effect]
 
 def _curves(rows: Sequence[Row]) -> Iterator[str]:
     """Over λ, and over the share of photos that have clicks, for every score of both."""
-    for name, across in (("lambda", "λ"), ("clicks", "photos with clicks")):
+    for name, across, value in (
+        ("lambda", "λ", lambda arm: arm.weight),
+        ("clicks", "photos with clicks, %", lambda arm: 100 * arm.clicks.share),
+    ):
         of_question = [row for row in rows if row.question.name == name]
         for score in dict.fromkeys(row.score for row in of_question):
-            points = [(row.arm.name.rpartition("-")[2], row.effect) for row in of_question if row.score == score]
-            ordered = sorted(points, key=lambda point: float(point[0]))
-            if len(ordered) > 1:
-                yield figures.curve(f"{score}: less the control, by {across}", across, ordered)
+            points = sorted((value(row.arm), row.effect) for row in of_question if row.score == score)
+            if len(points) > 1:
+                labelled = [(f"{at:g}", effect) for at, effect in points]
+                yield figures.curve(f"{score}: less the baseline, by {across}", across, labelled)

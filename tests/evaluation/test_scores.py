@@ -59,21 +59,24 @@ def without_intervals(predictions: Predictions) -> dict[str, float | int]:
 
 
 def byproduct_by_loop(predictions: Predictions) -> dict[str, float]:
-    distances, of_centre, inside, centre_inside = [], [], [], []
+    distances, of_centre, of_box_centre, inside, centre_inside = [], [], [], [], []
     for (x, y), of_row in zip(predictions.byproduct[:, 0].tolist(), predictions.truths, strict=True):
+        click_x, click_y = (np.nan, np.nan) if of_row.click is None else of_row.click.tolist()
+        x_min, y_min, x_max, y_max = [np.nan] * 4 if of_row.box is None else of_row.box.tolist()
         if of_row.click is not None:
-            click_x, click_y = of_row.click.tolist()
             distances.append(math.hypot(x - click_x, y - click_y))
             of_centre.append(math.hypot(0.5 - click_x, 0.5 - click_y))
         if of_row.box is not None:
-            x_min, y_min, x_max, y_max = of_row.box.tolist()
             inside.append(x_min <= x <= x_max and y_min <= y <= y_max)
             centre_inside.append(x_min <= 0.5 <= x_max and y_min <= 0.5 <= y_max)
+        if of_row.click is not None and of_row.box is not None:
+            of_box_centre.append(math.hypot((x_min + x_max) / 2 - click_x, (y_min + y_max) / 2 - click_y))
     return {
         "n_clicked": len(distances),
         "n_boxed": len(inside),
         "median_distance": statistics.median(distances),
         "median_distance_of_centre": statistics.median(of_centre),
+        "median_distance_of_true_box": statistics.median(of_box_centre),
         "inside_box": statistics.mean(inside),
         "inside_box_of_centre": statistics.mean(centre_inside),
     }

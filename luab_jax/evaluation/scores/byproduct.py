@@ -46,8 +46,9 @@ def byproduct_error(predictions: Predictions) -> dict[str, Any]:
     """Median distance to the final click, in fractions of the input's side; share of points inside the class's box.
 
     Images whose click (box) lies outside the model's input are left out of the one (the other). Beside them what the
-    centre of the image would score, without which neither number says anything. Of several heads the first that has a
-    point gives `median_distance` and `inside_box`, the others theirs under their target's name
+    centre of the image would score, without which neither number says anything, and how far the centre of its box is
+    from the click: no head that knows the object and not the annotator's hand comes much nearer. Of several heads the
+    first that has a point gives `median_distance` and `inside_box`, the others theirs under their target's name
     (`median_distance_of_box`); a head without a point is listed in `not_scored`.
     """
     heads: list[tuple[Target | None, Any]] = [(predictions.target, predictions.byproduct)]
@@ -81,6 +82,10 @@ def _of_points(points: Float[np.ndarray, "n 2"], predictions: Predictions) -> di
         at = np.stack(list(clicks.values()))
         scores["median_distance"] = _median(np.linalg.norm(points[clicked] - at, axis=-1), Direction.LOWER)
         scores["median_distance_of_centre"] = _median(np.linalg.norm(centre[clicked] - at, axis=-1), Direction.NONE)
+    if both := [i for i in clicked if i in boxes]:
+        middles = np.stack([(boxes[i][:2] + boxes[i][2:]) / 2 for i in both])
+        at = np.stack([clicks[i] for i in both])
+        scores["median_distance_of_true_box"] = _median(np.linalg.norm(middles - at, axis=-1), Direction.NONE)
     if boxes:
         scores["n_boxed"] = len(boxed)
         around = np.stack(list(boxes.values()))
