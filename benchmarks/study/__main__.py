@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None, finished: Finished | None = None) -> Exi
             _run_one(out, arguments.run)
             return ExitCode.DONE
         if not arguments.report:
-            jobs, budget = _jobs(arguments.jobs), _seconds(arguments.budget)
-            start, epochs = _begin(Path(arguments.photos), out, budget, arguments.epochs)
+            jobs, budget, epochs = _jobs(arguments.jobs), _seconds(arguments.budget), _epochs(arguments.epochs)
+            start, epochs = _begin(Path(arguments.photos), out, budget, epochs)
             _run(Schedule(out, epochs, start + budget, jobs, finished))
         from benchmarks.study.report import write
 
@@ -82,10 +82,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seconds(budget: str) -> float:
+    if budget in BUDGETS:
+        return BUDGETS[budget]
     try:
-        return BUDGETS[budget] if budget in BUDGETS else float(budget)
-    except ValueError as e:
-        raise UserError(f"--budget={budget}: expected {', '.join(BUDGETS)}, or seconds") from e
+        seconds = float(budget)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise UserError(f"--budget={budget}: expected {', '.join(BUDGETS)}, or seconds")
+    return seconds
+
+
+def _epochs(wanted: float | None) -> float | None:
+    if wanted is not None and not 0 < wanted < math.inf:
+        raise UserError(f"--epochs={wanted:g}: expected a number above 0")
+    return wanted
 
 
 def _jobs(wanted: int) -> int:

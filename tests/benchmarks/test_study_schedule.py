@@ -176,6 +176,13 @@ def test_a_run_is_expected_to_take_as_long_as_its_length_says(tmp_path: Path) ->
     [
         (["--jobs=0"], "--jobs=0: expected 1 to"),
         (["--jobs=9999"], "--jobs=9999: expected 1 to"),
+        (["--budget=cpu-2h"], "--budget=cpu-2h: expected cpu-1h, cpu-8h, gpu-10min, or seconds"),
+        (["--budget=nan"], "--budget=nan: expected"),
+        (["--budget=-5"], "--budget=-5: expected"),
+        (["--epochs=0"], "--epochs=0: expected a number above 0"),
+        (["--epochs=nan"], "--epochs=nan: expected a number above 0"),
+        (["--photos=nowhere"], "--photos=nowhere: no train_xml.tar.gz there"),
+        (["--report"], "no arm and its control are both finished"),
         (["--run=resnet/click-seed0"], "no study has begun there"),
     ],
 )
