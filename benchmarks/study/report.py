@@ -148,19 +148,12 @@ def _places(out: Path, weight: float | None) -> str:
     ]
     for (model, arm), of_arm in _by_arm(out, weight):
         scores = [luab_jax.read_results(results_path(out, run)).suites.get("place") for run in of_arm]
-        known = [
-            [float(suite.scores[name].value) if name in suite.scores else np.nan for name in PLACES]
-            for suite in scores
-            if suite is not None
-        ]
-        if known:
-            *distances, inside, inside_of_centre = np.mean(known, axis=0).tolist()
-            cells = [
-                *(f"{distance:.3f}" for distance in distances),
-                f"{100 * inside:.1f}",
-                f"{100 * inside_of_centre:.1f}",
-            ]
-            lines.append(f"| {model} | {arm.name} | {len(known)} | {' | '.join(cells)} |")
+        of_heads = [suite.scores for suite in scores if suite is not None]
+        if of_heads:
+            values = [[float(known[name].value) for known in of_heads if name in known] for name in PLACES]
+            cells = [f"{np.mean(of_score):.3f}" if of_score else "-" for of_score in values[:3]]
+            cells += [f"{100 * np.mean(of_score):.1f}" for of_score in values[3:]]
+            lines.append(f"| {model} | {arm.name} | {len(of_heads)} | {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
