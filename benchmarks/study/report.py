@@ -34,6 +34,14 @@ SCORES = (
     ("localisation_of_photos", "max_box_acc_v2", "MaxBoxAccV2 of the class's map"),
     ("photos_to_choose", "top1", "top-1, the training photos that λ was chosen by"),
 )
+IN_SHORT = {
+    "top-1, validation photos": "validation",
+    "top-1, background of another class": "background of another class",
+    "gap of these two": "gap of backgrounds",
+    "top-1, background alone, tiled": "background alone",
+    "top-1, corrupted at severity 3": "corrupted",
+    "MaxBoxAccV2 of the class's map": "MaxBoxAccV2",
+}
 PLACES = (
     "median_distance",
     "median_distance_of_centre",
@@ -122,6 +130,8 @@ def _sections(out: Path, rows: Sequence[Row], weight: float | None) -> Iterator[
         f"Runs: {runs}. {chosen} Differences in percentage points, arm less control, with 95 % intervals over"
         " images and seeds; a star where 0 is outside."
     )
+    yield "## In short"
+    yield _in_short(rows)
     for question in plan.QUESTIONS:
         of_question = [row for row in rows if row.question is question]
         if of_question:
@@ -178,6 +188,28 @@ def _by_arm(out: Path, weight: float | None) -> Iterator[tuple[tuple[str, Arm], 
 
 def _place_of(run: Run) -> tuple[str, int]:
     return run.model, list(ARMS).index(run.arm.name)
+
+
+def _in_short(rows: Sequence[Row]) -> str:
+    """A row for each comparison; of one that two questions make, that of more seeds."""
+    compared: dict[tuple[str, str], dict[str, Effect]] = {}
+    for row in sorted(rows, key=lambda row: row.effect.num_seeds):  # the later replace the earlier
+        key = row.model, f"{row.arm.name} - {row.question.control.name}"
+        compared.setdefault(key, {})[row.score] = row.effect
+    in_order = dict.fromkeys((row.model, f"{row.arm.name} - {row.question.control.name}") for row in rows)
+    lines = [
+        f"| model | arm less control | seeds | {' | '.join(IN_SHORT.values())} |",
+        "|---" * (3 + len(IN_SHORT)) + "|",
+    ]
+    for key in in_order:
+        effects = [compared[key].get(title) for title in IN_SHORT]
+        cells = [
+            f"{100 * e.value:+.1f} [{100 * e.low:+.1f}, {100 * e.high:+.1f}]{' *' * e.is_certain}" if e else "-"
+            for e in effects
+        ]
+        seeds = max(e.num_seeds for e in compared[key].values())
+        lines.append(f"| {' | '.join([*key, str(seeds), *cells])} |")
+    return "\n".join(lines)
 
 
 def _table(rows: Sequence[Row]) -> str:

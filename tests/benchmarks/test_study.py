@@ -13,6 +13,7 @@ import luab_jax
 from benchmarks.study import arms, figures, photos, plan, report
 from benchmarks.study.effects import IMAGES_ALONE, effect
 from benchmarks.study.photos import Clicks
+from benchmarks.study.plan import Question
 from benchmarks.study.seeds import time_step
 from luab_jax.byproducts.targets import Target
 from luab_jax.models import gpu
@@ -125,6 +126,22 @@ def test_fewer_clicks_are_part_of_more_and_noise_moves_clicks_alone(tmp_path: Pa
     )
     at = np.asarray([float(text.split("<time>5</time><x>")[1].split("<")[0]) for text in moved.values()])
     assert 0.15 < at.std() < 0.25 and at.min() >= 0 and at.max() <= 1 and len(set(at)) > 100
+
+
+def test_in_short_there_is_one_row_for_a_comparison_that_two_questions_make() -> None:
+    """That of more seeds, with a star where 0 is outside."""
+    title = next(iter(report.IN_SHORT))
+    asked = [
+        Question("a", "A?", (arms.DENSE,), arms.NONE, range(2)),
+        Question("b", "B?", (arms.DENSE,), arms.NONE, range(3)),
+    ]
+    values = (np.full((3, 50), 0.25), np.tile([0.0, 0.5], (2, 25)))
+    rows = [
+        report.Row(question, "resnet", arms.DENSE, title, effect(value))
+        for question, value in zip(reversed(asked), values, strict=True)
+    ]
+    (line,) = report._in_short(rows).splitlines()[2:]
+    assert line.startswith("| resnet | dense - none | 3 | +25.0 [+25.0, +25.0] * | - |")
 
 
 def test_a_figure_draws_every_effect_on_its_side_of_zero() -> None:
