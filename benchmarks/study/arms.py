@@ -83,6 +83,14 @@ FEWER = tuple(
     for share in (0.3, 0.1)
 )
 
+LIGHTER = Arm(
+    "share-10-light",
+    "clicks of 10 % of the photos, λ = 1: each weighs as much as with all clicks and λ = 10",
+    weight=0.1 * DEFAULT_LAMBDA,
+    clicks=Clicks(0.1),
+)
+"""The loss is a mean over the photos of a batch that have a click, so the fewer these are, the more each weighs."""
+
 
 def click_at(weight: float) -> Arm:
     """A point of the curve of λ."""
@@ -94,7 +102,10 @@ AT_TEN = next(arm for arm in WEIGHTS if arm.weight == DEFAULT_LAMBDA)
 LONGER = tuple(
     replace(arm, name=f"{arm.name}-x3", about=f"{arm.about}; three times as long", length=3.0) for arm in (NONE, AT_TEN)
 )
-ARMS = {arm.name: arm for arm in (NONE, CLICK, RANDOM, DENSE, BOX, CENTRE, JITTER, NO_PLACE, *FEWER, *WEIGHTS, *LONGER)}
+ARMS = {
+    arm.name: arm
+    for arm in (NONE, CLICK, RANDOM, DENSE, BOX, CENTRE, JITTER, NO_PLACE, *FEWER, LIGHTER, *WEIGHTS, *LONGER)
+}
 
 
 def config(model: str, arm: Arm, seed: int, *, weight: float, epochs: float, data: str) -> Config:

@@ -67,6 +67,7 @@ QUESTIONS = (
     Question(
         "clicks", "The number of clicks, at λ = 10", (*arms.FEWER, arms.AT_TEN), arms.NONE, OTHER_SEEDS, ("resnet",)
     ),
+    Question("weight", "A tenth of the clicks, with λ a tenth", (arms.LIGHTER,), arms.NONE, OTHER_SEEDS, ("resnet",)),
     Question("lambda", "λ", arms.WEIGHTS, arms.NONE, OTHER_SEEDS, ("resnet",)),
 )
 
