@@ -23,7 +23,7 @@ EPOCHS = 8.0
 
 
 def measure(source: Path, results: Results, *, seconds: float, rehearse: bool) -> None:
-    """seconds: For all of it; a run that would not end within them is not begun, the first of a model excepted."""
+    """seconds: For all of it; a run that would not end within them is not begun, so far as others of its model tell."""
     began = time.monotonic()
     out = results.out / ("study-rehearsal" if rehearse else "study")
     clicks = sorted({run.arm.clicks for run in plan.ordered()}, key=lambda of: of.name)
@@ -37,7 +37,7 @@ def measure(source: Path, results: Results, *, seconds: float, rehearse: bool) -
             results.add(what, ms_one_by_one=step.apart, ms_in_one=step.together)
         except Exception as e:  # the runs go on
             results.failed(what, e)
-    left = 0.0 if rehearse else seconds - (time.monotonic() - began)
+    left = 1.0 if rehearse else max(1.0, seconds - (time.monotonic() - began))  # enough to begin with the first run
     epochs = 0.5 if rehearse else EPOCHS
     arguments = [f"--photos={source}", f"--out={out}", f"--budget={left:.0f}", f"--epochs={epochs}"]
     code = study.main(arguments, lambda run, facts: results.add(run, **facts))

@@ -30,12 +30,13 @@ from benchmarks.study.schedule import Finished, Schedule
 from luab_jax.data.reading import num_cores
 from luab_jax.distributed.parent import is_parent
 from luab_jax.errors import ExitCode, UserError
+from luab_jax.io.atomic import atomic_file
 
 BUDGETS = {"cpu-1h": 3600.0, "cpu-8h": 8 * 3600.0, "gpu-10min": 600.0}
 SETTINGS = "study.json"
 _MAX_EPOCHS = 30.0
 _HEADLINE_SHARE = 0.5
-"""Of the budget, which three seeds of the headline may take for the ResNet: what the number of epochs follows from."""
+"""Of the budget, which the choice of λ and three seeds of the headline may take for the ResNet, one run at a time."""
 
 
 def main(argv: list[str] | None = None, finished: Finished | None = None) -> ExitCode:
@@ -125,6 +126,8 @@ def _run(schedule: Schedule) -> None:
     if weight is not None:
         print(f"λ = {weight:g}, chosen on training photos that no run trained on")
         left = schedule.carry_out(plan.ordered(weight), weight)
+    else:
+        left = [*left, *plan.ordered()]
     if left:
         print(f"the budget is used up: {len(left)} runs, such as {left[0].name}, are left for another time")
 
@@ -150,11 +153,13 @@ def _settings(out: Path, budget: float, epochs: float | None) -> float:
         return float(json.loads(path.read_text())["epochs"])
     if epochs is None:
         seconds = epoch_seconds(out)
-        runs = 3 * 3 + len(plan.choosing())
-        epochs = min(_MAX_EPOCHS, max(1.0, _HEADLINE_SHARE * budget / (runs * seconds)))
+        num_runs = 3 * 3 + len(plan.choosing())
+        epochs = min(_MAX_EPOCHS, max(1.0, _HEADLINE_SHARE * budget / (num_runs * seconds)))
         print(f"one epoch of the ResNet takes {seconds:.0f} s here: {epochs:.1f} epochs a run")
-    path.write_text(json.dumps({"epochs": round(epochs, 2), "budget_s": budget}))
-    return round(epochs, 2)
+    epochs = float(f"{epochs:.3g}")
+    with atomic_file(path) as part:
+        part.write_text(json.dumps({"epochs": epochs, "budget_s": budget}))
+    return epochs
 
 
 if __name__ == "__main__":

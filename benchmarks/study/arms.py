@@ -60,7 +60,7 @@ class Arm:
 
 NONE = Arm("none", "no byproduct: the baseline", Target.NONE)
 CLICK = Arm("click", "LUAB: the last click")
-RANDOM = Arm("random", "a random point wherever the click counts", Target.RANDOM)
+RANDOM = Arm("random", "matched Rand: a random point wherever the click counts", Target.RANDOM)
 BOX = Arm("box-10", "the real box, λ = 10: costs more, an upper bound", Target.BOX, DEFAULT_LAMBDA)
 CENTRE = Arm(
     "centre-10", "the centre of the real box, λ = 10: a click without noise", Target.BOX_CENTRE, DEFAULT_LAMBDA
@@ -71,7 +71,6 @@ JITTER = Arm(
     weight=DEFAULT_LAMBDA,
     clicks=Clicks(jitter=0.2),
 )
-NO_PLACE = Arm("random-10", "a random point wherever the click counts, λ = 10", Target.RANDOM, DEFAULT_LAMBDA)
 DENSE = Arm("dense", "a heat map of the last click, drawn on the last feature map", weight=1.0, head=Head.DENSE)
 FEWER = tuple(
     Arm(
@@ -97,14 +96,23 @@ def click_at(weight: float) -> Arm:
     return Arm(f"lambda-{weight:g}", f"the last click, λ = {weight:g}", weight=weight)
 
 
+def random_at(weight: float) -> Arm:
+    """The control of a point of that curve."""
+    return Arm(f"random-{weight:g}", f"{RANDOM.about}, λ = {weight:g}", Target.RANDOM, weight)
+
+
 WEIGHTS = tuple(click_at(weight) for weight in LAMBDAS)
+NO_PLACE = random_at(DEFAULT_LAMBDA)
 AT_TEN = next(arm for arm in WEIGHTS if arm.weight == DEFAULT_LAMBDA)
 LONGER = tuple(
     replace(arm, name=f"{arm.name}-x3", about=f"{arm.about}; three times as long", length=3.0) for arm in (NONE, AT_TEN)
 )
 ARMS = {
     arm.name: arm
-    for arm in (NONE, CLICK, RANDOM, DENSE, BOX, CENTRE, JITTER, NO_PLACE, *FEWER, LIGHTER, *WEIGHTS, *LONGER)
+    for arm in (
+        *(NONE, CLICK, RANDOM, *map(random_at, LAMBDAS), DENSE, BOX, CENTRE, JITTER),
+        *(*FEWER, LIGHTER, *WEIGHTS, *LONGER),
+    )
 }
 
 

@@ -43,11 +43,11 @@ class Run:
         return f"{self.model}/{self.arm.name}-seed{self.seed}"
 
     def at(self, weight: float) -> Run:
-        """The run that this is once λ is chosen: what another question asks for too is trained once."""
+        """The run that this is once λ is chosen: named by it, and trained once whoever asks for it."""
         if self.arm == arms.CLICK:
             return Run(self.model, arms.click_at(weight), self.seed)
-        if self.arm == arms.RANDOM and weight == arms.NO_PLACE.weight:
-            return Run(self.model, arms.NO_PLACE, self.seed)
+        if self.arm == arms.RANDOM:
+            return Run(self.model, arms.random_at(weight), self.seed)
         return self
 
 

@@ -65,8 +65,14 @@ class Row(NamedTuple):
     question: Question
     model: str
     arm: Arm
+    compared: tuple[Arm, Arm]
+    """Arm and control as they were trained, at the chosen λ."""
     score: str
     effect: Effect
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm.name} - {self.question.control.name}"
 
 
 def write(out: Path) -> str:
@@ -94,7 +100,7 @@ def _rows(out: Path, question: Question, weight: float | None) -> Iterator[Row]:
                 for suite, score, title in SCORES:
                     found = _differences(out, pairs, suite, score)
                     if found is not None:
-                        yield Row(question, model, arm, title, effect(found))
+                        yield Row(question, model, arm, (pairs[0][0].arm, pairs[0][1].arm), title, effect(found))
 
 
 def _differences(
@@ -123,7 +129,7 @@ def _sample(out: Path, run: Run, suite: str, score: str) -> Sample | None:
 
 def _sections(out: Path, rows: Sequence[Row], weight: float | None) -> Iterator[str]:
     yield "# LUAB on 40 classes of real photos"
-    finished = Counter(path.parent.parent.name for path in (out / "runs").glob("*/*/seconds.json"))
+    finished = Counter(model for (model, _), of_arm in _by_arm(out, weight) for _ in of_arm)
     runs = ", ".join(f"{count} of {model}" for model, count in sorted(finished.items()))
     chosen = f"λ = {weight:g}, chosen by seed 0 on training photos that no run trained on." if weight else ""
     yield (
@@ -143,7 +149,8 @@ def _sections(out: Path, rows: Sequence[Row], weight: float | None) -> Iterator[
         yield "## Does the head learn the place?"
         yield of_heads
     yield "## What this cannot show"
-    yield CAVEAT.format(count=len(rows), by_chance=math.ceil(0.05 * len(rows)))
+    count = len({(row.model, row.compared, row.score) for row in rows})
+    yield CAVEAT.format(count=count, by_chance=math.ceil(0.05 * count))
 
 
 def _places(out: Path, weight: float | None) -> str:
@@ -191,24 +198,23 @@ def _place_of(run: Run) -> tuple[str, int]:
 
 
 def _in_short(rows: Sequence[Row]) -> str:
-    """A row for each comparison; of one that two questions make, that of more seeds."""
-    compared: dict[tuple[str, str], dict[str, Effect]] = {}
+    """A row for each comparison; of one that two questions make, that of more seeds under the first's name."""
+    compared: dict[tuple[str, tuple[Arm, Arm]], dict[str, Effect]] = {}
     for row in sorted(rows, key=lambda row: row.effect.num_seeds):  # the later replace the earlier
-        key = row.model, f"{row.arm.name} - {row.question.control.name}"
-        compared.setdefault(key, {})[row.score] = row.effect
-    in_order = dict.fromkeys((row.model, f"{row.arm.name} - {row.question.control.name}") for row in rows)
+        compared.setdefault((row.model, row.compared), {})[row.score] = row.effect
+    names = {(row.model, row.compared): row.name for row in reversed(rows)}
     lines = [
         f"| model | arm less control | seeds | {' | '.join(IN_SHORT.values())} |",
         "|---" * (3 + len(IN_SHORT)) + "|",
     ]
-    for key in in_order:
+    for key in dict.fromkeys((row.model, row.compared) for row in rows):
         effects = [compared[key].get(title) for title in IN_SHORT]
         cells = [
             f"{100 * e.value:+.1f} [{100 * e.low:+.1f}, {100 * e.high:+.1f}]{' *' * e.is_certain}" if e else "-"
             for e in effects
         ]
         seeds = max(e.num_seeds for e in compared[key].values())
-        lines.append(f"| {' | '.join([*key, str(seeds), *cells])} |")
+        lines.append(f"| {' | '.join([key[0], names[key], str(seeds), *cells])} |")
     return "\n".join(lines)
 
 
@@ -219,7 +225,7 @@ def _table(rows: Sequence[Row]) -> str:
         alone = ", images alone" if e.over == IMAGES_ALONE else ""
         star = " *" if e.is_certain else ""
         lines.append(
-            f"| {row.model} | {row.arm.name} - {row.question.control.name} | {row.score} | {100 * e.value:+.1f}{star}"
+            f"| {row.model} | {row.name} | {row.score} | {100 * e.value:+.1f}{star}"
             f" | {100 * e.low:+.1f} to {100 * e.high:+.1f} | {e.num_seeds}{alone} |"
         )
     return "\n".join(lines)

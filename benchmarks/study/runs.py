@@ -24,7 +24,7 @@ from luab_jax.evaluation.suite import Need, Part, Procedure, Scored, Suite
 from luab_jax.io.atomic import atomic_file
 
 SECONDS = "seconds.json"
-"""What a run took, beside its results."""
+"""What the call that finished a run took, beside its results; less than the whole where an earlier one was stopped."""
 
 
 def _photos(name: str, split: str, about: str) -> Suite:

@@ -13,11 +13,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from benchmarks.study import runs
 from benchmarks.study.plan import Run
@@ -39,7 +41,7 @@ class Schedule:
     epochs: float
     """Of arms of length 1."""
     end: float
-    """By the monotonic clock: a run that would not end before is not begun."""
+    """By the monotonic clock: a run that would not end before is not begun, so far as other runs of its model tell."""
     jobs: int = 1
     finished: Finished | None = None
 
@@ -59,8 +61,8 @@ class Schedule:
             while left and self._is_time_for(left[0]):
                 self._here(left.popleft(), weight)
         else:
-            with _sigterm_as_ctrl_c():
-                self._in_processes(left)
+            with _told_to_stop() as stopped:
+                self._in_processes(left, stopped)
         return [run for run in wanted if not runs.is_finished(self.out, run)]
 
     def _here(self, run: Run, weight: float) -> None:
@@ -70,36 +72,41 @@ class Schedule:
             raise KeyboardInterrupt from e
         self._tell(run)
 
-    def _in_processes(self, left: deque[Run]) -> None:
+    def _in_processes(self, left: deque[Run], stopped: threading.Event) -> None:
         """Those that run when one fails go on to their end; when this process is stopped, they save and stop."""
         cores = sorted(os.sched_getaffinity(0))
         free = [cores[i :: self.jobs] for i in range(self.jobs)]
         running: dict[subprocess.Popen[bytes], tuple[Run, list[int]]] = {}
-        failed: UserError | None = None
-        try:
-            while running or left:
-                while left and free and failed is None and self._is_time_for(left[0]):
-                    run, of_run = left.popleft(), free.pop(0)
-                    running[self._start(run, of_run)] = run, of_run
-                if not running:
-                    break
-                time.sleep(_POLL_S)
-                for process in [process for process in running if process.poll() is not None]:
-                    run, of_run = running.pop(process)
-                    free.append(of_run)
-                    if process.returncode in _STOPPED:
-                        raise KeyboardInterrupt
-                    if process.returncode:
-                        failed = failed or UserError(f"{run.name}: ended with exit code {process.returncode}")
-                    else:
-                        self._tell(run)
-        finally:
-            for process in running:
-                process.terminate()
-            for process in running:
-                process.wait()
-        if failed is not None:
-            raise failed
+        failures: list[str] = []
+        while running or left:
+            while left and free and not failures and not stopped.is_set() and self._is_time_for(left[0]):
+                run, of_run = left.popleft(), free.pop(0)
+                running[self._start(run, of_run)] = run, of_run
+            if not running:
+                break
+            time.sleep(_POLL_S)
+            for process in [process for process in running if process.poll() is not None]:
+                run, of_run = running.pop(process)
+                free.append(of_run)
+                if process.returncode in _STOPPED:
+                    stopped.set()
+                elif process.returncode:
+                    failures.append(f"{run.name}: ended {_how(process.returncode)}")
+                else:
+                    self._tell(run)
+            if stopped.is_set():
+                self._stop({process: run for process, (run, _) in running.items()})
+        if failures:
+            raise UserError("; ".join(failures))
+
+    def _stop(self, running: dict[subprocess.Popen[bytes], Run]) -> NoReturn:
+        """Each is told once: a second signal would not let it save."""
+        for process in running:
+            process.terminate()
+        for process, run in running.items():
+            if process.wait() == ExitCode.DONE:
+                self._tell(run)
+        raise KeyboardInterrupt
 
     def _start(self, run: Run, cores: list[int]) -> subprocess.Popen[bytes]:
         """In a session of its own, so that a terminal's Ctrl-C reaches it once, by way of this process."""
@@ -113,8 +120,7 @@ class Schedule:
             os.sched_setaffinity(0, before)
 
     def _is_time_for(self, run: Run) -> bool:
-        expected = expected_seconds(self.out, run)
-        return expected is None or time.monotonic() + expected <= self.end
+        return time.monotonic() + (expected_seconds(self.out, run) or 0.0) <= self.end
 
     def _tell(self, run: Run) -> None:
         facts = json.loads((self.out / "runs" / run.name / runs.SECONDS).read_text())
@@ -123,16 +129,24 @@ class Schedule:
             self.finished(run.name, facts)
 
 
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"with exit code {code}"
+    memory = ", as by the kernel where memory runs out: try fewer --jobs" if code == -signal.SIGKILL else ""
+    return f"by {signal.Signals(-code).name}{memory}"
+
+
 @contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """The processes must not outlive this one, whichever way it is told to stop."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler), signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in its background
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Set by SIGTERM and Ctrl-C, which a shell would ignore for what runs in its background."""
+    event = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: event.set()) for number in numbers]
     try:
-        yield
+        yield event
     finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def expected_seconds(out: Path, run: Run) -> float | None:

@@ -45,7 +45,8 @@ class Byproduct:
     """`none` gives the baseline, `random` the control that is matched to the clicks."""
     weight: float = 1.0
     """λ of the combined loss. What suits depends on the target: an early smooth-L1 of places is about 0.1, that of
-    standardised numbers 0.4, a divergence or cross-entropy 2 and more."""
+    standardised numbers 0.4, a divergence or cross-entropy 2 and more. The loss is a mean over the images that have the
+    target: where these are a tenth, each weighs ten times as much."""
     weight_schedule: WeightSchedule = WeightSchedule.CONSTANT
     """How λ goes over the run; `warmup` and `cosine` need `weight_epochs`."""
     weight_epochs: float | None = None

@@ -65,7 +65,7 @@ def test_the_headline_comes_first_and_no_run_twice() -> None:
 def test_the_click_is_trained_once_at_the_chosen_weight() -> None:
     run = plan.Run("resnet", arms.CLICK, 0)
     assert run.at(10.0) == plan.Run("resnet", arms.click_at(10.0), 0) in plan.choosing()
-    assert plan.Run("resnet", arms.RANDOM, 0).at(1.0).arm == arms.RANDOM
+    assert plan.Run("resnet", arms.RANDOM, 0).at(10.0).arm == arms.NO_PLACE
 
 
 @pytest.mark.parametrize("weight", arms.LAMBDAS)
@@ -129,19 +129,18 @@ def test_fewer_clicks_are_part_of_more_and_noise_moves_clicks_alone(tmp_path: Pa
 
 
 def test_in_short_there_is_one_row_for_a_comparison_that_two_questions_make() -> None:
-    """That of more seeds, with a star where 0 is outside."""
+    """As of the click and the point of the curve of λ that it is: that of more seeds, under the first one's name."""
     title = next(iter(report.IN_SHORT))
-    asked = [
-        Question("a", "A?", (arms.DENSE,), arms.NONE, range(2)),
-        Question("b", "B?", (arms.DENSE,), arms.NONE, range(3)),
-    ]
-    values = (np.full((3, 50), 0.25), np.tile([0.0, 0.5], (2, 25)))
+    trained = (arms.click_at(1.0), arms.NONE)
     rows = [
-        report.Row(question, "resnet", arms.DENSE, title, effect(value))
-        for question, value in zip(reversed(asked), values, strict=True)
+        report.Row(Question(arm.name, "?", (arm,), arms.NONE, range(3)), "resnet", arm, trained, title, effect(value))
+        for arm, value in (
+            (arms.CLICK, np.full((3, 50), 0.25)),
+            (arms.click_at(1.0), np.tile([0.0, 0.5], (2, 25))),
+        )
     ]
     (line,) = report._in_short(rows).splitlines()[2:]
-    assert line.startswith("| resnet | dense - none | 3 | +25.0 [+25.0, +25.0] * | - |")
+    assert line.startswith("| resnet | click - none | 3 | +25.0 [+25.0, +25.0] * | - |")
 
 
 def test_a_figure_draws_every_effect_on_its_side_of_zero() -> None:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,14 @@ def test_a_run_that_was_stopped_stops_the_study(tmp_path: Path, processes: Proce
     processes.codes[RUNS[1].name] = code
     with pytest.raises(KeyboardInterrupt):
         Schedule(tmp_path, 1.0, math.inf, jobs=2).carry_out(RUNS, 10.0)
-    assert not set(processes.terminated) - {RUNS[2].name} and len(processes.commands) <= 3
+    assert list(processes.commands) == [RUNS[0].name, RUNS[1].name] and runs.is_finished(tmp_path, RUNS[0])
+
+
+@two_cores
+def test_a_killed_run_says_what_may_have_killed_it(tmp_path: Path, processes: Processes):
+    processes.codes[RUNS[0].name] = -signal.SIGKILL
+    with pytest.raises(UserError, match=r"lambda-0\.3-seed0: ended by SIGKILL, .*memory.*--jobs"):
+        Schedule(tmp_path, 1.0, math.inf, jobs=2).carry_out(RUNS, 10.0)
 
 
 @two_cores
@@ -135,20 +141,20 @@ def test_a_run_that_was_stopped_stops_the_study(tmp_path: Path, processes: Proce
 def test_processes_do_not_outlive_a_study_that_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ):
+    """The signal comes as soon as the second has started."""
     started: list[Any] = []
     popen = subprocess.Popen
 
     def sleeper(command: list[str], **options: Any) -> Any:
         started.append(popen([sys.executable, "-c", "import time; time.sleep(60)"], **options))
+        if len(started) == 2:
+            os.kill(os.getpid(), number)
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", sleeper)
     before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
         Schedule(tmp_path, 1.0, math.inf, jobs=2).carry_out(RUNS, 10.0)
-    timer.join()
     assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
 
@@ -158,6 +164,13 @@ def test_a_run_that_would_not_end_in_time_is_left(tmp_path: Path, processes: Pro
     finish(tmp_path, RUNS[0].name, seconds=100.0)
     left = Schedule(tmp_path, 1.0, time.monotonic() + 50, jobs=jobs).carry_out(RUNS, 10.0)
     assert left == RUNS[1:] and not processes.commands
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=two_cores)])
+def test_the_first_run_of_a_model_is_not_begun_after_the_end(tmp_path: Path, processes: Processes, jobs: int):
+    """How long it takes is not known."""
+    assert Schedule(tmp_path, 1.0, time.monotonic() - 1, jobs=jobs).carry_out(RUNS, 10.0) == RUNS
+    assert not processes.commands
 
 
 def test_a_run_is_expected_to_take_as_long_as_its_length_says(tmp_path: Path) -> None:
