@@ -56,9 +56,7 @@ def main(argv: list[str] | None = None, finished: Finished | None = None) -> Exi
             jobs, budget, epochs = _jobs(arguments.jobs), _seconds(arguments.budget), _epochs(arguments.epochs)
             start, epochs = _begin(Path(arguments.photos), out, budget, epochs)
             _run(Schedule(out, epochs, start + budget, jobs, finished))
-        from benchmarks.study.report import write
-
-        print(write(out))
+        _report(out, is_asked_for=arguments.report)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return ExitCode.FAILED
@@ -130,6 +128,17 @@ def _run(schedule: Schedule) -> None:
         left = [*left, *plan.ordered()]
     if left:
         print(f"the budget is used up: {len(left)} runs, such as {left[0].name}, are left for another time")
+
+
+def _report(out: Path, *, is_asked_for: bool) -> None:
+    from benchmarks.study.report import NothingYetError, write
+
+    try:
+        print(write(out))
+    except NothingYetError as e:
+        if is_asked_for:
+            raise
+        print(f"{e} yet; the same command continues")
 
 
 def _run_one(out: Path, name: str) -> None:

@@ -59,6 +59,10 @@ sign. Each interval stands for itself: of the {count} above, about {by_chance} w
 effect. A click at the chosen λ looks better than it is on the photos that λ was chosen by."""
 
 
+class NothingYetError(UserError):
+    """There are no two runs to compare."""
+
+
 class Row(NamedTuple):
     """One effect of one arm."""
 
@@ -76,11 +80,11 @@ class Row(NamedTuple):
 
 
 def write(out: Path) -> str:
-    """Writes both files; what stands in study.md. Raises `UserError` where no run is finished."""
+    """Writes both files; what stands in study.md. Raises `NothingYetError` where nothing can be compared."""
     weight = chosen_weight(out)
     rows = [row for question in plan.QUESTIONS for row in _rows(out, question, weight)]
     if not rows:
-        raise UserError(f"--out={out}: no arm and its control are both finished")
+        raise NothingYetError(f"--out={out}: no arm and its control are both finished")
     text = "\n\n".join(_sections(out, rows, weight))
     (out / "study.md").write_text(text + "\n")
     drawn = "\n".join([*(figures.forest(title, effects) for title, effects in _figures(rows)), *_curves(rows)])

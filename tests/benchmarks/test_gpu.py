@@ -131,6 +131,7 @@ def test_a_slice_of_the_study_trains_scores_and_compares(tmp_path: Path) -> None
     done = run(tmp_path, "--rehearse", "--only=study", f"--study_photos={source}", JAX_NUM_CPU_DEVICES="1")
     lines = {line["what"]: line for line in read(tmp_path)}
     assert {"resnet, a step and seed", "photos"} <= set(lines), done.stdout + done.stderr
+    assert done.returncode == 0 and "no arm and its control are both finished yet" in done.stdout + done.stderr
     assert lines["resnet, a step and seed"]["ms_in_one"] > 0
     assert lines["resnet/lambda-0.3-seed0"]["epochs"] == 0.5
     runs = tmp_path / "study-rehearsal" / "runs"
