@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import itertools
 import math
@@ -18,7 +19,7 @@ from benchmarks.study import figures, plan
 from benchmarks.study.arms import ARMS, Arm
 from benchmarks.study.effects import IMAGES_ALONE, Effect, effect
 from benchmarks.study.plan import Question, Run
-from benchmarks.study.runs import chosen_weight, is_finished, results_path, value_of
+from benchmarks.study.runs import chosen_weight, is_finished, results_path
 from luab_jax.errors import UserError
 from luab_jax.results.answers import Kind, Sample, answers_path, read_answers
 
@@ -126,8 +127,12 @@ def _differences(
     )
 
 
+_answers = functools.lru_cache(maxsize=2 * len(plan.HEADLINE_SEEDS))(read_answers)
+"""Of the pairs of one row, whose scores are asked for one by one."""
+
+
 def _sample(out: Path, run: Run, suite: str, score: str) -> Sample | None:
-    answered = read_answers(answers_path(results_path(out, run))).suites.get(suite, {}).get(score)
+    answered = _answers(answers_path(results_path(out, run))).suites.get(suite, {}).get(score)
     return None if answered is None else answered.sample
 
 
@@ -183,7 +188,8 @@ def _means(out: Path, weight: float | None) -> str:
     titles = [title for _, _, title in SCORES]
     lines = [f"| model | arm | seeds | {' | '.join(titles)} |", "|---|---|---|" + "---|" * len(titles)]
     for (model, arm), of_arm in _by_arm(out, weight):
-        values = np.asarray([[value_of(out, run, suite, score) for suite, score, _ in SCORES] for run in of_arm])
+        suites = [luab_jax.read_results(results_path(out, run)).suites for run in of_arm]
+        values = np.asarray([[float(of[suite].scores[score].value) for suite, score, _ in SCORES] for of in suites])
         deviations = [f" ± {100 * sd:.1f}" for sd in values.std(0, ddof=1)] if len(values) > 1 else [""] * len(titles)
         cells = [f"{100 * mean:.1f}{sd}" for mean, sd in zip(values.mean(0), deviations, strict=True)]
         lines.append(f"| {model} | {arm.name} | {len(values)} | {' | '.join(cells)} |")

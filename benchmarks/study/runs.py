@@ -72,17 +72,17 @@ def results_path(out: Path, run: Run) -> Path:
     return out / "runs" / run.name / "results.json"
 
 
-def value_of(out: Path, run: Run, suite: str, score: str) -> float:
-    """A score of a finished run, a fraction."""
-    return float(luab_jax.read_results(results_path(out, run)).suites[suite].scores[score].value)
-
-
 def chosen_weight(out: Path) -> float | None:
     """λ with the highest top-1 on `choose`, the smaller of equals; None until all that it is chosen from is there."""
     candidates = plan.choosing()
     if not all(is_finished(out, run) for run in candidates):
         return None
-    return max(candidates, key=lambda run: value_of(out, run, "photos_to_choose", "top1")).arm.weight
+
+    def top1(run: Run) -> float:
+        suites = luab_jax.read_results(results_path(out, run)).suites
+        return float(suites["photos_to_choose"].scores["top1"].value)
+
+    return max(candidates, key=top1).arm.weight
 
 
 def is_verbose() -> bool:

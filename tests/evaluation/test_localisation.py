@@ -123,7 +123,7 @@ def test_several_objects_count_by_the_best() -> None:
 
 def test_a_flat_map_finds_nothing() -> None:
     assert as_levels(np.full((3, 3), 0.7, np.float32)).max() == 0
-    np.testing.assert_array_equal(boxes_above(np.zeros((SIDE, SIDE), np.uint8), 0), [[0, 0, 0, 0]])
+    assert boxes_above(np.zeros((SIDE, SIDE), np.uint8), 0) == [(0, 0, 0, 0)]
     assert max_box_acc_v2([image_of(np.full((SIDE, SIDE), 0.7), (5, 5, 20, 20))])["max_box_acc_v2"] == 0
 
 

@@ -117,7 +117,7 @@ def best_ious(image: Located) -> Float[np.ndarray, " t"]:
     levels = as_levels(image.scores)
     cuts = (THRESHOLDS * int(levels.max())).astype(np.int64)
     distinct, of_threshold = np.unique(cuts, return_inverse=True)
-    boxes = [_boxes_above(levels, int(cut)) for cut in distinct]
+    boxes = [boxes_above(levels, int(cut)) for cut in distinct]
     # All cuts in one array: most have one or two boxes, and NumPy takes as long for these as for hundreds.
     of_box = _ious(np.asarray([box for of_cut in boxes for box in of_cut], np.int64), true).max(axis=1)
     starts = np.cumsum([0, *map(len, boxes[:-1])])
@@ -132,12 +132,8 @@ def as_levels(scores: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     return ((scores - least) / (largest - least) * 255).astype(np.uint8)
 
 
-def boxes_above(levels: UInt8[np.ndarray, "h w"], cut: int) -> Int[np.ndarray, "n 4"]:
+def boxes_above(levels: UInt8[np.ndarray, "h w"], cut: int) -> list[tuple[int, int, int, int]]:
     """Boxes around every outline of what lies above `cut`, holes among them; one at the origin if nothing does."""
-    return np.asarray(_boxes_above(levels, cut), np.int64)
-
-
-def _boxes_above(levels: UInt8[np.ndarray, "h w"], cut: int) -> list[tuple[int, int, int, int]]:
     height, width = levels.shape
     above = (levels > cut).view(np.uint8)
     outlines = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)[-2]
