@@ -8,7 +8,8 @@ are kept, and the number of epochs stays what the first start set.
 --photos  a folder in the layout of imagenet_ab_40 (real photos and boxes, simulated clicks)
 --jobs=N  N runs at a time, each on its share of the cores (Linux, CPUs alone); the number of epochs follows from the
           time of one run on all cores, so that more runs end within the budget
---plan    prints the runs in their order, and runs nothing
+--plan    prints the runs in their order, and runs nothing; with --out, by the names that --run takes there, and which
+          of them are finished
 --report  writes table and report of what is there, and runs nothing
 --run     this run of the plan alone, in a study that has begun
 """
@@ -41,13 +42,15 @@ _HEADLINE_SHARE = 0.5
 
 def main(argv: list[str] | None = None, finished: Finished | None = None) -> ExitCode:
     """finished: of every run of this call."""
-    arguments = _parser().parse_args(argv)
-    out = Path(arguments.out)
-    if arguments.plan:
-        for place, run in enumerate([*plan.choosing(), *plan.ordered()], 1):
-            print(f"{place:3d}  {run.name:<28} {run.arm.about}")
-        return ExitCode.DONE
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.out is None and not arguments.plan:
+        parser.error("the following arguments are required: --out")
+    out = Path(arguments.out or "")
     try:
+        if arguments.plan:
+            _print_plan(out if arguments.out else None)
+            return ExitCode.DONE
         if arguments.run:
             is_parent()  # a child ends with its parent from here on
             _run_one(out, arguments.run)
@@ -70,7 +73,7 @@ def main(argv: list[str] | None = None, finished: Finished | None = None) -> Exi
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", default="../shared/data/imagenet_ab_40")
-    parser.add_argument("--out", required=True)
+    parser.add_argument("--out")
     parser.add_argument("--budget", default="cpu-1h", help="cpu-1h, cpu-8h, gpu-10min, or seconds")
     parser.add_argument("--epochs", type=float, help="instead of what the probe gives")
     parser.add_argument("--jobs", type=int, default=1, metavar="N")
@@ -118,6 +121,15 @@ def _begin(source: Path, out: Path, budget: float, epochs: float | None) -> tupl
     return start, _settings(out, budget, epochs)
 
 
+def _print_plan(out: Path | None) -> None:
+    """Of a study: with what λ it chose, and what is done."""
+    weight = runs.chosen_weight(out) if out else None
+    planned = [*plan.choosing(), *plan.ordered(weight)]
+    for place, run in enumerate(planned, 1):
+        done = "done" if out and runs.is_finished(out, run) else ""
+        print(f"{place:3d}  {done:4}  {run.name:<28} {run.arm.about}")
+
+
 def _run(schedule: Schedule) -> None:
     left = schedule.carry_out(plan.choosing(), arms.DEFAULT_LAMBDA)
     weight = runs.chosen_weight(schedule.out)
@@ -148,7 +160,11 @@ def _run_one(out: Path, name: str) -> None:
     planned = [*plan.choosing(), *(plan.ordered(weight) if weight is not None else ())]
     found = next((run for run in planned if run.name == name), None)
     if found is None:
-        why = "until λ is chosen, --plan's first runs alone can be run" if weight is None else "--plan prints it"
+        why = (
+            "until λ is chosen, --plan's first runs alone can be run"
+            if weight is None
+            else f"--plan --out={out} prints what is"
+        )
         raise UserError(f"--run={name}: not in the plan; {why}")
     Schedule(out, _settings(out, 0.0, None), math.inf).carry_out([found], weight or arms.DEFAULT_LAMBDA)
 

@@ -210,8 +210,8 @@ def test_what_cannot_be_run_is_said_before_anything_is_prepared(
     ("weight", "name", "message"),
     [
         (None, "resnet/none-seed0", "until λ is chosen"),
-        (1.0, "resnet/clik-seed0", "--plan prints it"),
-        (1.0, "resnet/click-seed0", "--plan prints it"),  # which is lambda-1 now
+        (1.0, "resnet/clik-seed0", "--plan --out="),
+        (1.0, "resnet/click-seed0", "--plan --out="),  # which is lambda-1 now
     ],
 )
 def test_a_run_that_the_study_does_not_know_is_refused(
@@ -226,3 +226,28 @@ def test_a_run_that_the_study_does_not_know_is_refused(
     monkeypatch.setattr(runs, "chosen_weight", lambda out: weight)
     assert study.main([f"--out={tmp_path}", f"--run={name}"]) == ExitCode.FAILED
     assert f"--run={name}: not in the plan" in (said := capsys.readouterr().err) and message in said
+
+
+def test_a_plan_needs_no_study(capsys: pytest.CaptureFixture[str]) -> None:
+    assert study.main(["--plan"]) == ExitCode.DONE
+    assert len(capsys.readouterr().out.splitlines()) == len([*plan.choosing(), *plan.ordered()])
+
+
+def test_the_plan_of_a_study_has_the_names_that_run_takes_and_says_what_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "chosen_weight", lambda out: 1.0)
+    first, second = plan.ordered(1.0)[:2]
+    (done := tmp_path / "runs" / first.name).mkdir(parents=True)
+    (done / runs.SECONDS).write_text("{}")
+    assert study.main(["--plan", f"--out={tmp_path}"]) == ExitCode.DONE
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert next(line for line in lines if first.name in line)[1] == "done"
+    assert next(line for line in lines if second.name in line)[1] == second.name
+    assert not any("resnet/click-seed0" in line for line in lines)  # lambda-1 now
+
+
+def test_a_study_needs_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study.main([])
+    assert "--out" in capsys.readouterr().err
