@@ -103,7 +103,7 @@ def test_on_another_machine_a_sign_of_life_is_waited_for(run: str, monkeypatch: 
         start = time.monotonic()
         with pytest.raises(UserError, match="in use by"), Lease(run, remedy=REMEDY):
             pytest.fail("both write")
-        assert time.monotonic() - start < 2, "less than the time-out, which is 3 s here"
+        assert time.monotonic() - start < 2.9, "less than the time-out, which is 3 s here"
 
 
 @pytest.mark.parametrize("hours", [-30, 30])
