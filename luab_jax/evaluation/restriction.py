@@ -37,12 +37,16 @@ class Restriction:
         rows = [row for row, truth in enumerate(predictions.truths) if known.intersection(right(truth))]
         logits = np.full((len(rows), _NUM_CLASSES), -np.inf, np.float32)
         logits[:, self.indices] = predictions.logits[rows]
-        truths = (predictions.truths[row] for row in rows)
         byproduct, more = predictions.rows(rows)
+        truths = []
+        for row in rows:
+            truth = predictions.truths[row]
+            labels = tuple(label for label in truth.labels if label in known)  # in their order: `first_label` has one
+            truths.append(dataclasses.replace(truth, labels=labels))
         return Predictions(
             logits,
             byproduct,
-            [dataclasses.replace(truth, labels=tuple(known.intersection(truth.labels))) for truth in truths],
+            truths,
             predictions.target,
             more,
         )

@@ -16,7 +16,7 @@ from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.label_tables import IMAGENET_A
 from luab_jax.data.pipeline import Reading, Truth
 from luab_jax.distributed import sharding
-from luab_jax.evaluation.answers import ARGMAX, Answer, label_set
+from luab_jax.evaluation.answers import ARGMAX, Answer, first_label, label_set
 from luab_jax.evaluation.label_spaces import IMAGENET, IN9, OF_THE_MODEL, WHOLE_IMAGENET
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.predictor import Predictor
@@ -81,6 +81,19 @@ def test_an_image_with_several_labels_counts_if_one_is_known() -> None:
     truths = [truth(0, 5, 700), truth(0, 5, 700), truth(0, 5, 8)]
     answers = reduce(apply(restriction(SOME), Predictions(logits, None, truths), reduce))
     assert answers.right.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("order", [range(999, -1, -1), range(300, 900)], ids=["turned", "some"])
+def test_the_first_of_several_labels_stays_the_first(order: range) -> None:
+    """Of ObjectNet's classes with several indices (Barbu et al. 2019), by the order of its own table."""
+    sets = [(559, 423), (868, 423), (518, 560), (826, 409, 531)]
+    truths = [truth(0, *labels) for labels in sets]
+    logits = np.zeros((4, 1000), np.float32)
+    logits[range(4), [labels[0] for labels in sets]] = 1
+    reduce = Answer(right=first_label)
+    given = apply(of_indices(*order), Predictions(logits[:, order], None, truths), reduce)
+    assert [of_image.labels for of_image in given.truths] == sets
+    assert reduce(given).right.all()
 
 
 @pytest.mark.parametrize("classes", [imagenet(), ClassList(("n01440764", "cat"), ("", "")), None])

@@ -9,6 +9,7 @@ from luab_jax.errors import DataError
 from luab_jax.evaluation.answers import Answers
 from luab_jax.evaluation.scores import intervals
 from luab_jax.evaluation.scores.classification import Scores, calibration
+from luab_jax.evaluation.scores.groups import size_of_worst
 from luab_jax.results.answers import Kind, Sample
 from luab_jax.results.score import FRACTION, NUMBER, Direction, Score
 
@@ -30,8 +31,7 @@ def error_ratios(answers: Answers) -> Scores:
     worst = min(accuracy, key=lambda name: accuracy[name])
     parts = [right[of] for of in rows.values()]
     replicates = intervals.resampled(lambda rng: min(float(rng.choice(part, len(part)).mean()) for part in parts))
-    smallest = min(len(part) for part in parts)
-    bounds = intervals.on_logit_scale(accuracy[worst], float(replicates.std()), smallest)
+    bounds = intervals.on_logit_scale(accuracy[worst], float(replicates.std()), size_of_worst(parts))
     sample = Sample(Kind.RESAMPLES, replicates)
     top1 = intervals.share(right, images=answers.images)
     scores: Scores = {

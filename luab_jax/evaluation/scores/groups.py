@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from luab_jax.data.dataset import PreparedSplit
 from luab_jax.data.features import Example
@@ -28,6 +30,11 @@ def without_groups(split: PreparedSplit) -> str | None:
     except DataError:  # a broken shard is told of by what reads the whole
         return None
     return NO_GROUPS
+
+
+def size_of_worst(of_groups: Sequence[Bool[np.ndarray, " _"]]) -> int:
+    """Images of the group with the lowest accuracy; of equal ones the smallest. The sizes of others say nothing."""
+    return min((right.mean(), len(right)) for right in of_groups)[1]
 
 
 def worst_group(answers: Answers) -> dict[str, Any]:
@@ -55,8 +62,7 @@ def worst_group(answers: Answers) -> dict[str, Any]:
     replicates = intervals.resampled(
         lambda rng: min(float(rng.choice(right, len(right)).mean()) for right in of_groups)
     )
-    smallest = min(len(right) for right in of_groups)
-    bounds = intervals.on_logit_scale(worst, float(replicates.std()), smallest)
+    bounds = intervals.on_logit_scale(worst, float(replicates.std()), size_of_worst(of_groups))
     top1 = intervals.share(answers.right, images=answers.images)
     return {
         "worst_group": Score(worst, FRACTION, Direction.HIGHER, bounds, intervals.BOOTSTRAP_LOGIT,
