@@ -31,9 +31,9 @@ MANIFEST_VERSION = 1
 DECODE_CHECK = "decode_check"
 """The fact of a preparation that images were not decoded, so that damaged ones may be among them."""
 STORED_SMALLER = "stored_smaller"
+"""The fact of a preparation that images are not stored as they came, and how."""
 IMAGES_WITH_REAL_LABELS = "images_with_real_labels"
 """Among the counts of a set that was prepared with ReaL's labels."""
-"""The fact of a preparation that images are not stored as they came, and how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +295,9 @@ def _from_tfds(found: tfds_directory.TfdsSplit, split: str) -> PreparedSplit:
         classes=found.classes,
         shards=shards,
         source={"layout": "tfds", "directory": str(found.directory)},
+        fingerprint=found.fingerprint,
         expected_records=found.published,
     )
-    records = RandomAccessTFRecords(found.paths, found.offsets, found.lengths, np.asarray(found.counts))
+    index = found.index
+    records = RandomAccessTFRecords(found.paths, index.offsets, index.lengths, np.asarray(found.counts))
     return PreparedSplit(found.directory, manifest, records)

@@ -5,9 +5,10 @@
     DIR/<config>/<version>/dataset_info.json    config `matched-frequency` read as split `matched_frequency`; else the
                                                 only config that has the split, as `coco/2014` if 2017 is not there
 
-The fields of the records are those in `tfds_examples.py`. The split `val` is TFDS's `validation`. The pass reads 12
-bytes a record (of a bucket whole shards, several at a time), and its result, 12 bytes a record, is kept in
-`$XDG_CACHE_HOME/luab_jax` (or `~/.cache/luab_jax`), never in the directory itself.
+The fields of the records are those in `tfds_examples.py`. The split `val` is TFDS's `validation`. The pass reads 16
+bytes a record (of a bucket whole shards, several at a time): where it lies, and the checksum of its content, by which
+one set is told from another of the same name. The result, 16 bytes a record, is kept in `$XDG_CACHE_HOME/luab_jax` (or
+`~/.cache/luab_jax`), never in the directory itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 from etils import epath
+from jaxtyping import UInt32, UInt64
 
 from luab_jax.data.arrays import read_arrays
 from luab_jax.data.class_lists import ClassList, imagenet
@@ -146,6 +148,16 @@ def _info(version: epath.Path) -> _Info:
     return _Info(info["name"], str(info.get("configName", "")), splits)
 
 
+class _Index(NamedTuple):
+    """Of all records, in the order of the shards."""
+
+    offsets: UInt64[np.ndarray, " n"]
+    """Of the record's header in its shard."""
+    lengths: UInt32[np.ndarray, " n"]
+    checksums: UInt32[np.ndarray, " n"]
+    """The masked CRC-32C of its content, as the record states it."""
+
+
 class TfdsSplit(NamedTuple):
     """What is needed to read a split."""
 
@@ -157,10 +169,17 @@ class TfdsSplit(NamedTuple):
     """Records of each shard."""
     sizes: list[int]
     """Bytes of each shard."""
-    offsets: np.ndarray
-    lengths: np.ndarray
+    index: _Index
     published: int | None
     """Images of the public set."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the split holds, wherever it lies."""
+        digest = hashlib.sha256(repr((self.dataset, self.classes.hash, self.counts)).encode())
+        for column in (self.index.lengths, self.index.checksums):
+            digest.update(column.tobytes())
+        return digest.hexdigest()
 
 
 def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
@@ -175,9 +194,9 @@ def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
     total = len(counts)
     paths = [version / f"{dataset}-{name}.tfrecord-{i:05d}-of-{total:05d}" for i in range(total)]
     found_shards = _facts(paths)
-    offsets, lengths = _index(paths, counts, found_shards)
+    index = _index(paths, counts, found_shards)
     sizes = [shard.size for shard in found_shards]
-    return TfdsSplit(version, dataset, classes, paths, counts, sizes, offsets, lengths, published)
+    return TfdsSplit(version, dataset, classes, paths, counts, sizes, index, published)
 
 
 def _classes(version: epath.Path, dataset: str) -> ClassList:
@@ -225,25 +244,24 @@ def _facts(paths: list[epath.Path]) -> list[storage.Facts]:
     return shards
 
 
-def _index(paths: list[epath.Path], counts: list[int], found: Sequence[storage.Facts]) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and lengths of all records, from the cache or by one pass."""
+def _index(paths: list[epath.Path], counts: list[int], found: Sequence[storage.Facts]) -> _Index:
+    """From the cache or by one pass."""
     names = map(str, paths)
     facts = [(name, of.size, of.version, count) for name, of, count in zip(names, found, counts, strict=True)]
     key = hashlib.blake2b(repr(facts).encode(), digest_size=12).hexdigest()
     cache = _cache_path(key)
-    # There is none yet, or a damaged one, of which numpy raises nearly anything.
+    # There is none yet, one of an older version, or a damaged one, of which numpy raises nearly anything.
     with contextlib.suppress(Exception), Path(cache or "").open("rb") as file:
-        arrays = read_arrays(file, ("offsets", "lengths"))
-        return arrays["offsets"], arrays["lengths"]
+        arrays = read_arrays(file, _Index._fields)
+        return _Index(**{name: arrays[name] for name in _Index._fields})
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        rows = list(pool.map(_scan, paths, counts, (of.size for of in found)))
-    offsets = np.concatenate([np.zeros(0, np.uint64), *(row[0] for row in rows)])
-    lengths = np.concatenate([np.zeros(0, np.uint32), *(row[1] for row in rows)])
+        shards = list(pool.map(_scan, paths, counts, (of.size for of in found)))
+    index = _Index(*map(np.concatenate, zip(_EMPTY, *shards, strict=True)))
     if cache is not None:
         # One that cannot be written costs the next run a pass.
         with contextlib.suppress(WriteError), atomic_file(cache, make_folder=True) as partial, partial.open("wb") as f:
-            np.savez(f, offsets=offsets, lengths=lengths)
-    return offsets, lengths
+            np.savez(f, **index._asdict())
+    return index
 
 
 def _cache_path(key: str) -> Path | None:
@@ -255,18 +273,24 @@ def _cache_path(key: str) -> Path | None:
     return Path(folder) / "luab_jax" / f"tfds-{key}.npz"
 
 
-def _scan(path: epath.Path, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    offsets, lengths, offset = [], [], 0
+_EMPTY = _Index(np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0, np.uint32))
+
+
+def _scan(path: epath.Path, count: int, size: int) -> _Index:
+    offsets, lengths, checksums, offset = [], [], [], 0
     with storage.open_forwards(path) as file:
+        header = file.read(HEADER_BYTES)
         while offset < size:
-            file.seek(offset)
-            header = file.read(HEADER_BYTES)
             if len(header) < HEADER_BYTES or struct.unpack_from("<I", header, 8)[0] != masked_crc32c(header[:8]):
                 raise DataError(f"{path}: no record at byte {offset:,}; the shard is cut off or damaged")
             (length,) = struct.unpack_from("<Q", header)
             offsets.append(offset)
             lengths.append(length)
             offset += HEADER_BYTES + length + FOOTER_BYTES
+            file.seek(offset - FOOTER_BYTES)
+            footer_and_header = file.read(FOOTER_BYTES + HEADER_BYTES)
+            checksums.append(int.from_bytes(footer_and_header[:FOOTER_BYTES], "little"))
+            header = footer_and_header[FOOTER_BYTES:]
     if len(offsets) != count or offset != size:
         raise DataError(f"{path}: {len(offsets)} records, dataset_info.json says {count}; the shard is cut off")
-    return np.asarray(offsets, np.uint64), np.asarray(lengths, np.uint32)
+    return _Index(np.asarray(offsets, np.uint64), np.asarray(lengths, np.uint32), np.asarray(checksums, np.uint32))

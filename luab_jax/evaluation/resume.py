@@ -214,7 +214,7 @@ class Unfinished:
 
 
 def _data_facts(split: PreparedSplit) -> list[Any]:
-    """What TFDS prepared has no fingerprint, but files."""
+    """The shards too: a preparation's fingerprint is of what it read."""
     manifest = split.manifest
     shards = [(shard.file_name, shard.num_records, shard.num_bytes, shard.crc32c) for shard in manifest.shards]
     return [manifest.dataset, manifest.split, manifest.fingerprint, shards]

@@ -58,7 +58,7 @@ _CHUNK = 4096
 
 def _path(directory: epath.PathLike, split: PreparedSplit, view: View) -> storage.Place:
     manifest = split.manifest
-    name = f"{manifest.dataset}-{manifest.split}-{manifest.fingerprint[:8] or 'tfds'}.{view.value}.npz"
+    name = f"{manifest.dataset}-{manifest.split}-{manifest.fingerprint[:8]}.{view.value}.npz"
     return storage.place(os.fspath(directory)) / name
 
 

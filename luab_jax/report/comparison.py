@@ -156,6 +156,8 @@ def _over_images(value: float, first: Answered | None, other: Answered | None) -
     """None where the two are not known to be on the same images."""
     if first is None or other is None or first.sample.kind is not other.sample.kind or first.data != other.data:
         return None
+    if not all(first.data.values()):  # older versions' results on what TFDS prepared
+        return None
     aligned = _aligned(first, other)
     if aligned is None:
         return None
@@ -311,7 +313,7 @@ def _settings(experiment: Experiment, row: str) -> Settings:
 
 def _identities(experiment: Experiment, row: str) -> Identities:
     found = (run.by_title[row][1].data.identity for run in experiment.runs if row in run.by_title)
-    return frozenset(tuple(sorted(identity.items())) for identity in found if identity)
+    return frozenset(tuple(sorted(identity.items())) for identity in found if identity and all(identity.values()))
 
 
 def between(comparison: Comparison) -> str:

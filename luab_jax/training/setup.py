@@ -192,7 +192,9 @@ def claim(run: Run, *, extends: bool = False) -> None:
     if "data.json" in found:
         same_replicas(found["data.json"], data.get(REPLICAS))
         old, new = config_lib.flatten(found["data.json"]), config_lib.flatten(data)
-        names = sorted((old.keys() | new.keys()) - {REPLICAS})
+        # Older versions stated none of what TFDS prepared.
+        unknown = {k for k, value in old.items() if k.endswith(".fingerprint") and not value}
+        names = sorted((old.keys() | new.keys()) - {REPLICAS} - unknown)
         changed |= {f"data {k}": (old.get(k), new.get(k)) for k in names if old.get(k) != new.get(k)}
     refuse_another(run.workdir, changed, stored)
     facts = {"workdir": str(run.workdir), "config": config_lib.config_hash(run.config), "data": json.dumps(data)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +94,22 @@ def test_imagenet_validation(tmp_path: Path, own_cache: Path) -> None:
     record = found[0].record()
     assert (record.width, record.height, record.showings, record.boxes) == (8, 6, (), ())
     assert readable_splits(directory) == ["validation"] and not has_split(directory, "train")
+
+
+def test_other_images_have_another_fingerprint(tmp_path: Path) -> None:
+    """Of equal names, numbers and sizes; a copy elsewhere has the same, read from the cache or anew."""
+
+    def fingerprint(place: str, seeds: tuple[int, ...]) -> str:
+        encoded = (image_bytes(seed).ljust(1000, b"\0") for seed in seeds)
+        rows = [{"image": io.BytesIO(e), "label": IDS[k], "file_name": f"{k}.JPEG"} for k, e in enumerate(encoded)]
+        directory = write(tmp_path / place, "imagenet2012", "validation", rows)
+        found = {open_split(directory, "val").manifest.fingerprint for _ in range(2)}
+        assert len(found) == 1
+        return found.pop()
+
+    first = fingerprint("a", (1, 2, 3, 4))
+    assert first and first == fingerprint("b", (1, 2, 3, 4))
+    assert len({first, fingerprint("c", (1, 2, 4, 3)), fingerprint("d", (1, 2, 3))}) == 3
 
 
 @pytest.mark.parametrize("name, label", [("imagenet_a", 6), ("imagenet_r", 1), ("imagenet_sketch", 999)])

@@ -118,6 +118,17 @@ def test_equal_names_in_other_data_are_other_images(kind: Kind) -> None:
     assert difference(first, of_sample(values[::-1], kind, names)).method != UNPAIRED
 
 
+@pytest.mark.parametrize("names", [["a", "b", "c"], []])
+def test_data_without_a_fingerprint_are_not_known_to_be_the_same(names: list[str]) -> None:
+    """Results of older versions on what TFDS prepared."""
+    right = np.array([True, False, False])
+    first, other = (of_sample(values, Kind.RIGHT, names, data="") for values in (right, ~right))
+    assert difference(first, other).method == UNPAIRED
+    runs = [made.run("none"), made.run("box")]
+    runs[0].file.suites["imagenet"].data.identity = {"val": ""}
+    assert not other_data(*compare(runs).experiments, "demo")
+
+
 def test_without_names_the_data_must_be_the_same() -> None:
     right = np.array([True, False, False])
     assert difference(of_sample(right, Kind.RIGHT), of_sample(~right, Kind.RIGHT)).method == TANGO

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -207,6 +208,24 @@ def test_other_data_under_the_same_name_are_noticed(finished: tuple[Config, Path
     tiny.prepare_data(tmp_path, num_train=40)
     with pytest.raises(UserError, match=r"data train.num_records: 32 there, 40 here"):
         train(other, workdir)
+
+
+def test_data_of_which_no_fingerprint_was_stated_may_be_the_same(finished: tuple[Config, Path], tmp_path: Path) -> None:
+    """Older versions stated none of what TFDS prepared."""
+    config, workdir = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    path = tmp_path / "run" / "data.json"
+    stated = json.loads(path.read_text())
+    fingerprint = stated["train"]["fingerprint"]
+    for other, same in (("", True), ("f" * 64, False)):
+        stated["train"]["fingerprint"] = other
+        path.write_text(json.dumps(stated))
+        if same:
+            assert train(config, tmp_path / "run") is ExitCode.DONE
+            assert json.loads(path.read_text())["train"]["fingerprint"] == fingerprint
+        else:
+            with pytest.raises(UserError, match=r"data train.fingerprint"):
+                train(config, tmp_path / "run")
 
 
 def test_a_start_that_fails_does_not_claim_the_workdir(data: Path, tmp_path: Path) -> None:
