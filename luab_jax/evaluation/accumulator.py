@@ -15,6 +15,7 @@ from luab_jax.data.class_lists import ClassList
 from luab_jax.data.dataset import PreparedSplit, open_split
 from luab_jax.data.transforms import Preprocessing, Stored
 from luab_jax.errors import DataError
+from luab_jax.evaluation import definitions
 from luab_jax.evaluation.columns import Columns, as_kept, below, of_kept, under
 from luab_jax.evaluation.predictions import Predictions
 from luab_jax.evaluation.restriction import OF_ALL_CLASSES, Restriction, apply
@@ -104,6 +105,7 @@ class SuiteRun:
         self.seconds = 0.0
         self._restrictions: dict[str, Restriction | None] = {}
         self._kept: dict[str, list[Any]] = {name: [] for name in directories}
+        self._definitions = {name: definitions.of_part(suite.parts[name]) for name in directories}
         self._opened: dict[Source, PreparedSplit] = {}
 
     def sources(self) -> dict[str, Source]:
@@ -128,7 +130,7 @@ class SuiteRun:
 
     def keep_again(self, source: Source, columns: Mapping[str, np.ndarray], target: Target | None) -> bool:
         """Keeps what an earlier run kept; False if that lacks a part."""
-        found = {name: below(f"{self.suite.name}/{name}", columns) for name in self._reading(source)}
+        found = {name: below(self._prefix(name), columns) for name in self._reading(source)}
         if not all(found.values()):
             return False
         self._take({name: as_kept(of_part, target) for name, of_part in found.items()})
@@ -138,8 +140,17 @@ class SuiteRun:
         columns: Columns = {}
         for name, of_part in reduced.items():
             self._kept[name].append(of_part)
-            columns |= under(f"{self.suite.name}/{name}", of_kept(of_part))
+            columns |= under(self._prefix(name), of_kept(of_part))
         return columns
+
+    def _prefix(self, part: str) -> str:
+        """Of its columns, in which those of another suite of this name are not found."""
+        return f"{self.suite.name}/{part}/{self._definitions[part]}"
+
+    @property
+    def failure(self) -> str:
+        """The name of the column that says why the suite cannot go on."""
+        return f"failed/{self.suite.name}/{definitions.of_suite(self.suite)}"
 
     def _reading(self, source: Source) -> list[str]:
         return [name for name, own in self.sources().items() if own == source]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from luab_jax.data.transforms import ANY_SIZE, Stored
+from luab_jax.evaluation import definitions
 from luab_jax.evaluation.accumulator import Evaluated
 from luab_jax.evaluation.suite import Suite
 from luab_jax.results import format as results_format
@@ -44,6 +45,7 @@ def suite_entry(
         title=_title(suite, data.dataset, loaded.class_list_hash),
         group=suite.group,
         protocol=suite.protocol,
+        definition=definitions.of_suite(suite),
         preprocessing=applied,
         dtype=dtype_of(loaded.identity),
         weights=weights_of(loaded.identity),

@@ -69,7 +69,9 @@ class Results:
         self.unfinished = Unfinished(self._path, facts)
 
     def _continue(self, results: epath.Path, old: File) -> None:
-        if _with_defaults(old.checkpoint) != _with_defaults(self.content.checkpoint):
+        now = self.content.preprocessing
+        seen_otherwise = any(now[name] != value for name, value in old.preprocessing.items() if name in now)
+        if seen_otherwise or _with_defaults(old.checkpoint) != _with_defaults(self.content.checkpoint):
             raise UserError(
                 f"{results}: holds results of {_other(old.checkpoint)}; choose another {option('out')}, or"
                 f" {option('overwrite', True)}"

@@ -27,6 +27,7 @@ from luab_jax.errors import (
     option,
     without_frames,
 )
+from luab_jax.evaluation import definitions
 from luab_jax.evaluation.accumulator import Evaluated, HasSaved, Missing, Predicts, Source, SuiteRun, data_identity
 from luab_jax.evaluation.compilations import Compilations
 from luab_jax.evaluation.data_folder import GET_OWN
@@ -175,7 +176,7 @@ def _plan(
             continue
         other = ""
         if result is not None:
-            other = _other(result, identity, given)
+            other = _other(suite, result, identity, given)
             if not other and identity is not None:
                 say(f"{suite.name}: already in the results", active=is_first)
                 continue
@@ -193,10 +194,12 @@ def _plan(
     return runs, missing
 
 
-def _other(result: Result, identity: Mapping[str, str] | None, given: Mapping[str, str]) -> str:
+def _other(suite: Suite, result: Result, identity: Mapping[str, str] | None, given: Mapping[str, str]) -> str:
     """What a result was computed from that differs now; empty if nothing does, as far as that is known."""
     if identity is not None and result.data.identity != identity:
         return "other data"
+    if result.definition and result.definition != definitions.of_suite(suite):
+        return "another definition of the suite"
     setting = other_setting(result, given)
     return setting and f"another {setting}"
 
@@ -318,6 +321,7 @@ def _carry_out(group: Sequence[tuple[Member, SuiteRun]], cache: SplitCache | Non
         with _missing(member, run):
             for name, source in sources.items():
                 run.check(opened[name], source, member.loaded)
+                _check_filled(opened[name])
             able.append((member, run))
     if not able:
         return
@@ -341,6 +345,11 @@ def _carry_out(group: Sequence[tuple[Member, SuiteRun]], cache: SplitCache | Non
                 _add(run, outcome, member)
                 work.remove()
             work.settle()
+
+
+def _check_filled(split: PreparedSplit) -> None:
+    if not len(split.records):
+        raise DataError(f"{split.directory}: the split {split.manifest.split!r} holds no record")
 
 
 def _all_missing(
@@ -410,7 +419,7 @@ def _asked(member: Member) -> BatchPredictor[Any]:
 
 def _work(member: Member, run: SuiteRun, opened: Mapping[str, PreparedSplit]) -> Work:
     predictor = _asked(member)
-    facts = settings(run.suite, predictor, run.directories)
+    facts = settings(run.suite, predictor, run.directories) | {"definition": definitions.of_suite(run.suite)}
     return member.results.unfinished.work(run.suite.name, opened, batch_size=predictor.batch_size, **facts)
 
 

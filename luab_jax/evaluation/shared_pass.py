@@ -158,7 +158,7 @@ class SourceReading:
         done = 0
         for step in self.work.done():
             for run in list(self._runs):
-                if (message := step.columns.get(f"failed/{run.suite.name}")) is not None:
+                if (message := step.columns.get(run.failure)) is not None:
                     self._drop(run, as_texts(message)[0])
                 elif not run.keep_again(self._source, step.columns, self._loaded.target):
                     raise _OtherSuitesError
@@ -181,7 +181,7 @@ class SourceReading:
                 columns |= run.keep(self._source, predictions)
             except (CheckpointError, DataError) as e:
                 self._drop(run, str(e))
-                columns[f"failed/{run.suite.name}"] = texts([str(e)])
+                columns[run.failure] = texts([str(e)])
         return columns
 
     def _check(self, predictions: Predictions, *, with_byproduct: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,8 +72,8 @@ class FunctionModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Of a function by the name alone: whether it changed cannot be seen, so results of a changed one need a name
-        of their own, or `overwrite`."""
+        """Of a function by the name and by what is stated of it: whether its code changed cannot be seen, so results of
+        a changed one need a name of their own, or `overwrite`."""
         if self.stated_identity is not None:
             return dict(self.stated_identity)
         module = getattr(inspect.getmodule(self.function), "__name__", "")
@@ -86,8 +87,22 @@ class FunctionModel:
             "target": Foreign.FUNCTION.value,
             "weight": 0.0,
             "seed": 0,
-            "experiment": {"function": f"{module}:{self.name}"},
+            "experiment": {"function": f"{module}:{self.name}"} | self._stated(),
         }
+
+    def _stated(self) -> dict[str, Any]:
+        """What of its inputs and outputs is not as usual."""
+        usual = FunctionModel(self.function, self.preprocessing)
+        stated: dict[str, Any] = {}
+        if self.input != usual.input:
+            stated["input"] = " ".join(self.input.facts().values())
+        if self.outputs is not usual.outputs:
+            stated["outputs"] = self.outputs.value
+        if self.columns is not None:
+            stated["columns"] = hashlib.sha256(np.asarray(self.columns, np.int64).tobytes()).hexdigest()[:12]
+        if self.label_sets:
+            stated["label_sets"] = True
+        return stated
 
     @property
     def class_list_hash(self) -> str:

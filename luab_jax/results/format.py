@@ -96,6 +96,9 @@ class Suite(msgspec.Struct, kw_only=True):
     group: str = ""
     """Under which heading its column stands."""
     protocol: str = ""
+    definition: str = ""
+    """A digest of the suite's row, by which an evaluation knows a result of another suite of this name; empty if it is
+    not known."""
     preprocessing: str = ""
     """What was done to the images of this suite, in words; numbers are in the file's `preprocessing`."""
     dtype: str = ""

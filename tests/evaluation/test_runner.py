@@ -15,6 +15,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
+import luab_jax
 from data_prep.writing.publish import prepare
 from data_prep.writing.shards import Outcome, Plan
 from luab_jax.byproducts.targets import Target
@@ -414,3 +415,19 @@ def test_a_checkpoint_that_is_cut_off_is_one_error(workdir: Path, tmp_path: Path
     largest.write_bytes(largest.read_bytes()[: int(share * largest.stat().st_size)])
     with pytest.raises(CheckpointError, match=f"{step}: damaged \\(.*; undamaged: "):
         load(copy, "latest", sharding.make_mesh(MeshConfig()))
+
+
+def test_a_set_without_images_costs_its_suites_only(tmp_path: Path) -> None:
+    """As TFDS leaves a split of no examples."""
+    version = tmp_path / "imagenet" / "1.0.0"
+    version.mkdir(parents=True)
+    splits = [{"name": "validation", "shardLengths": ["0"]}]
+    (version / "dataset_info.json").write_text(json.dumps({"name": "drawn", "splits": splits}))
+    (version / "label.labels.txt").write_text("".join(f"{name}\n" for name in tiny.CLASSES.names))
+    (version / "drawn-validation.tfrecord-00000-of-00001").write_bytes(b"")
+    preprocessing = luab_jax.Preprocessing(image_size=16, resize_side=16)
+    with pytest.raises(UserError, match=r"imagenet, localisation: .*the split 'val' holds no record"):
+        luab_jax.run_suites(
+            lambda images: np.ones((len(images), 3)), tmp_path, ["imagenet", "localisation"], maps="rise:4",
+            preprocessing=preprocessing, classes=tiny.CLASSES,
+        )  # fmt: skip
