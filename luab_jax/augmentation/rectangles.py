@@ -83,20 +83,25 @@ def covered(
         low, high = _corners(rectangles, 1.0 / side)
         common = jnp.minimum(values[..., 2:], high[:, None]) - jnp.maximum(values[..., :2], low[:, None])
         area = jnp.prod(values[..., 2:] - values[..., :2], axis=-1)
-        return jnp.where(area > 0, jnp.prod(jnp.maximum(common, 0.0), axis=-1) / jnp.where(area > 0, area, 1.0), 0.0)
+        share = jnp.prod(jnp.maximum(common, 0.0), axis=-1) / jnp.where(area > 0, area, 1.0)
+        return jnp.where(area > 0, jnp.minimum(share, 1.0), 0.0)
     if kind is TargetKind.DISTRIBUTION:
-        return jnp.sum(values * covered_cells(rectangles, values.shape[-1], side)[:, None], axis=-1)
+        mass = jnp.sum(values * covered_cells(rectangles, values.shape[-1], side)[:, None], axis=-1)
+        return jnp.minimum(mass, 1.0)
     return jnp.zeros(values.shape[:2])
 
 
 def covered_cells(rectangles: Rectangles, num_cells: int, side: int) -> Float[Array, "b d"]:
-    """The share of each cell of a square grid on the image that lies in the rectangle."""
+    """The share of each cell of a square grid on the image that lies in the rectangle, at most 1.
+
+    By whole numbers of 1 / (side * count): shares that round to more than 1 would leave less than nothing of a map.
+    """
     count = round(num_cells**0.5)
-    edges = jnp.arange(count + 1) / count
+    edges = jnp.arange(count + 1) * side
     shares = []
     for low, high in ((rectangles.top, rectangles.bottom), (rectangles.left, rectangles.right)):
-        common = jnp.minimum(edges[1:], high[:, None] / side) - jnp.maximum(edges[:-1], low[:, None] / side)
-        shares.append(jnp.maximum(common, 0.0) * count)
+        common = jnp.minimum(edges[1:], high[:, None] * count) - jnp.maximum(edges[:-1], low[:, None] * count)
+        shares.append(jnp.maximum(common, 0) / side)
     return (shares[0][:, :, None] * shares[1][:, None, :]).reshape(len(rectangles.left), num_cells)
 
 

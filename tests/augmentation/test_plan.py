@@ -15,6 +15,7 @@ from luab_jax.augmentation.rectangles import Rectangles, covered, covered_cells,
 from luab_jax.augmentation.render import render
 from luab_jax.augmentation.rows import elements, pair_groups, partners
 from luab_jax.byproducts.kinds import TargetKind
+from luab_jax.training.losses import distribution_divergence
 from tests.augmentation.pictures import MEAN, STD, centre_of_light, dotted, pictures
 
 SIDE = 32
@@ -83,6 +84,33 @@ def test_what_a_rectangle_covers_of_a_target() -> None:
     maps = jnp.asarray([[[0.1, 0.2, 0.3, 0.4]]])
     np.testing.assert_allclose(covered(TargetKind.DISTRIBUTION, maps, drawn, SIDE), [[0.35]], atol=1e-6)
     assert covered(TargetKind.NUMBER, jnp.ones((1, 1, 1)), drawn, SIDE).tolist() == [[0]]
+
+
+@pytest.mark.parametrize(("side", "count"), [(224, 7), (224, 14), (48, 7), (16, 7)])
+def test_no_rectangle_covers_more_than_all_of_a_cell(side: int, count: int) -> None:
+    """Whose rest would be a share below 0 in a heat map, and its logarithm no number."""
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.integers(0, side + 1, (500, 2, 2)), axis=-1)
+    drawn = Rectangles(*(jnp.asarray(corners[:, axis, end]) for axis, end in ((0, 0), (1, 0), (0, 1), (1, 1))))
+    shares = np.asarray(covered_cells(drawn, count * count, side))
+    assert shares.min() == 0 and shares.max() == 1
+    pixels_of_cells = shares.reshape(500, -1).sum(-1) * (side / count) ** 2
+    np.testing.assert_allclose(pixels_of_cells, np.asarray(drawn.mask(side)).sum((1, 2)), rtol=1e-5, atol=1e-3)
+    maps = jnp.full((500, 1, count * count), 1 / count**2)
+    nothing, all_of_it = jnp.zeros_like(drawn.left), jnp.full_like(drawn.left, side)
+    everything = Rectangles(nothing, nothing, all_of_it, all_of_it)
+    for hiding in (drawn, everything):
+        weights = 1 - covered(TargetKind.DISTRIBUTION, maps, hiding, side)
+        assert float(weights.min()) >= 0
+
+
+@pytest.mark.parametrize("setting", ["erasing", "cutmix"])
+def test_what_is_left_of_a_heat_map_has_a_loss(setting: str) -> None:
+    plan = plan_of(1, num_rows=64, **{setting: 1.0})
+    maps = jax.random.dirichlet(jax.random.key(0), jnp.ones(49), (64, 1))
+    targets = plan_targets(plan, TargetKind.DISTRIBUTION, maps, jnp.ones((64, 1), bool), side=SIDE)
+    assert float(targets.values.min()) >= 0 and float(targets.weights.min()) >= 0
+    assert np.isfinite(distribution_divergence(jnp.zeros_like(targets.values), targets.values)).all()
 
 
 # --- erasing
