@@ -180,6 +180,7 @@ def _stored_run(workdir: epath.PathLike, which: str, mesh: Mesh, weights: str | 
         class_list_hash=described.class_list_hash,
         label_sets=config.task is Task.MULTI_LABEL,
         target=config.byproduct.target,
+        annotators=settings.statistics.annotators,
         classes=described.classes,
         experiment=config,
         config=config.model,

@@ -30,6 +30,8 @@ class LoadedModel:
     label_sets: bool = False
     """Whether it scores sets of labels, by a sigmoid per class."""
     target: Target | None = None
+    annotators: tuple[str, ...] = ()
+    """In the order of the outputs of a head that tells who annotated."""
     """What its byproduct head, the first of several, predicts; `None` where that is not known."""
     config: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     """What the model was built from."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from luab_jax.byproducts.targets import kind_of
+from luab_jax.byproducts.kinds import TargetKind
+from luab_jax.byproducts.targets import Target, kind_of
 from luab_jax.checkpoints import store as checkpoint_lib
 from luab_jax.checkpoints.load import TIMM, LoadedModel, load_stored
 from luab_jax.config import Config
@@ -19,7 +21,7 @@ from luab_jax.data.class_lists import ClassList
 from luab_jax.distributed import sharding
 from luab_jax.errors import CheckpointError, ConfigError
 from luab_jax.io.console import say
-from luab_jax.models.config import ModelConfig
+from luab_jax.models.config import HeadSpec, ModelConfig
 from luab_jax.models.functional import MORE_HEADS, Model
 from luab_jax.models.transfer import fit_backbone, num_heads, shapes
 from luab_jax.training.setup import INITIAL_WEIGHTS, Run
@@ -62,7 +64,8 @@ def with_initial_weights(run: Run) -> Run:
 
 
 def _begun(run: Run) -> Run:
-    taken = read(run.config, run.model, run.train_split.manifest.classes, run.mesh)
+    annotators = run.target_settings.statistics.annotators
+    taken = read(run.config, run.model, run.train_split.manifest.classes, run.mesh, annotators)
     for line in taken.told:
         say(line, active=run.is_first_process)
     init = functools.partial(run.init, given=taken.given)
@@ -96,13 +99,13 @@ def split_source(init_from: str) -> tuple[str, str, str | None]:
     return path, which, weights
 
 
-def read(config: Config, model: Model, classes: ClassList, mesh: Mesh) -> Pretrained:
+def read(config: Config, model: Model, classes: ClassList, mesh: Mesh, annotators: Sequence[str] = ()) -> Pretrained:
     """What `config.init_from` gives to `model`; the rest stays as drawn.
 
     The backbone and its batch statistics are taken always, position embeddings interpolated where the number of
-    patches differs; the classifier if it is for the same class list; the byproduct head if it predicts the same kind
-    of target in the same shape. Raises `CheckpointError` for files that cannot be read and `ConfigError` for another
-    architecture.
+    patches differs; the classifier if it is for the same class list; the byproduct head if its outputs mean what they
+    meant and it reads the same features. Raises `CheckpointError` for files that cannot be read and `ConfigError` for
+    another architecture.
     """
     checkpoint, which, weights = split_source(config.init_from)
     source = load_stored(checkpoint, which, mesh, weights, called=_OPTION)
@@ -118,8 +121,8 @@ def read(config: Config, model: Model, classes: ClassList, mesh: Mesh) -> Pretra
     params: dict[str, Any] = {"backbone": backbone.params}
     for part, reason in (
         ("classifier", _why_no_classifier(source, classes)),
-        ("byproduct_head", _why_no_byproduct_head(source, model, config)),
-        (MORE_HEADS, _why_no_further_heads(source, model)),
+        ("byproduct_head", _why_no_byproduct_head(source, model, config, annotators)),
+        (MORE_HEADS, _why_no_further_heads(source, model, annotators)),
     ):
         if part not in model.abstract()[0]:
             continue
@@ -153,26 +156,45 @@ def _why_no_classifier(source: LoadedModel, classes: ClassList) -> str | None:
     return f"another list of {len(classes)} classes there"
 
 
-def _why_no_byproduct_head(source: LoadedModel, model: Model, config: Config) -> str | None:
+def _why_no_byproduct_head(source: LoadedModel, model: Model, config: Config, annotators: Sequence[str]) -> str | None:
     if "byproduct_head" not in source.params:
         return "the weights have none"
     here, there = config.byproduct.target, source.target
-    if there is None or kind_of(here) is not kind_of(there):
+    if there is None or not _mean_the_same(here, there):
         return f"target {here.value} here, {there.value if there else 'unknown'} there"
+    if kind_of(here) is TargetKind.CLASS and source.annotators != tuple(annotators):
+        return "other annotators there"
+    if _reads(source.model.heads[0]) != _reads(model.heads[0]):
+        return "another kind of head, or one of other features, there"
     if shapes(source.params["byproduct_head"]) != shapes(model.abstract()[0]["byproduct_head"]):
         return "another shape there"
     return None
 
 
-def _why_no_further_heads(source: LoadedModel, model: Model) -> str | None:
+def _why_no_further_heads(source: LoadedModel, model: Model, annotators: Sequence[str]) -> str | None:
     """All are taken, or none: those of the same targets in the same shapes."""
     if MORE_HEADS not in source.params:
         return "the weights have none"
-    if [spec.name for spec in source.model.heads[1:]] != [spec.name for spec in model.heads[1:]]:
+    here, there = model.heads[1:], source.model.heads[1:]
+    if [spec.name for spec in there] != [spec.name for spec in here]:
         return f"targets {_names(model)} here, {_names(source.model)} there"
+    if any(spec.name == Target.ANNOTATOR.value for spec in here) and source.annotators != tuple(annotators):
+        return "other annotators there"
+    if [_reads(spec) for spec in there] != [_reads(spec) for spec in here]:
+        return "another kind of head, or one of other features, there"
     if shapes(source.params[MORE_HEADS]) != shapes(model.abstract()[0][MORE_HEADS]):
         return "another shape there"
     return None
+
+
+def _mean_the_same(here: Target, there: Target) -> bool:
+    """Places in the image do, whosever they are; numbers are each of something else."""
+    kind = kind_of(here)
+    return kind is kind_of(there) and (kind is not TargetKind.NUMBER or here is there)
+
+
+def _reads(spec: HeadSpec) -> tuple[object, ...]:
+    return spec.head, spec.pool, spec.block
 
 
 def _names(model: Model) -> str:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from data_prep.writing.shards import Outcome
 from luab_jax.byproducts.targets import Target
 from luab_jax.checkpoints import store as checkpoint_lib
 from luab_jax.checkpoints.store import available_steps, describe
@@ -134,6 +135,48 @@ def test_another_architecture_is_told(source: Path, data: Path, tmp_path: Path) 
         ConfigError, match=r"is a resnet18 of another architecture than config\.model \(resnet18\): 30 arr"
     ):
         train(config, tmp_path / "run")
+
+
+def finished(workdir: Path, data: Path, **byproduct: Any) -> str:
+    """A run of one step."""
+    config = tiny.experiment(data, total_steps=1, byproduct=ByproductConfig(min_annotator_images=2, **byproduct))
+    assert train(config, workdir) is ExitCode.DONE
+    return str(workdir)
+
+
+def head_of(init_from: str, data: Path, **byproduct: Any) -> str:
+    """Why a run that begins there has a byproduct head of its own; empty if it takes the one there."""
+    run = set_up(
+        tiny.experiment(data, init_from=init_from, byproduct=ByproductConfig(min_annotator_images=2, **byproduct)),
+        Path(init_from).parent / "second",
+    )
+    annotators = run.target_settings.statistics.annotators
+    found = read(run.config, run.model, run.train_split.manifest.classes, run.mesh, annotators)
+    assert ("byproduct_head" in found.given[0]) == ("byproduct_head" not in found.record["fresh"])
+    return found.record["fresh"].get("byproduct_head", "")
+
+
+def test_a_head_of_other_annotators_is_not_taken(data: Path, tmp_path: Path) -> None:
+    def others(item: tiny.Drawn) -> Outcome:
+        drawn = tiny.draw(item)
+        showings = tuple(dataclasses.replace(s, worker_id=f"{s.worker_id}_NEW") for s in drawn.record.showings)
+        return drawn._replace(record=dataclasses.replace(drawn.record, showings=showings))
+
+    first = finished(tmp_path / "first", data, target=Target.ANNOTATOR)
+    for split, num_images in (("train", 32), ("val", 13)):
+        tiny.prepare_split(tmp_path / "data", split, num_images, read=others)
+    assert head_of(first, data, target=Target.ANNOTATOR) == ""
+    assert head_of(first, tmp_path / "data", target=Target.ANNOTATOR) == "other annotators there"
+
+
+def test_a_head_of_another_number_or_of_other_features_is_not_taken(source: Path, data: Path, tmp_path: Path) -> None:
+    assert head_of(str(source), data, target=Target.CLICK_LAST) == ""
+    assert head_of(str(source), data, target=Target.CLICK_FIRST) == "", "a place in the image too"
+    told = head_of(str(source), data, target=Target.CLICK_LAST, block=1)
+    assert told == "another kind of head, or one of other features, there"
+    first = finished(tmp_path / "first", data, target=Target.TIME_TO_CLICK)
+    told = head_of(first, data, target=Target.NUM_CORRECTIONS)
+    assert told == "target num_corrections here, time_to_click there"
 
 
 # --- weights of timm, without training
