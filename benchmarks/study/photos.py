@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import shutil
 import tarfile
 import xml.etree.ElementTree as ElementTree
@@ -25,6 +26,7 @@ import numpy as np
 from data_prep.__main__ import main as data_prep
 from luab_jax.errors import UserError
 
+ARCHIVES = ("train.tar", "val.tar", "train_xml.tar.gz")
 TRAIN, CHOOSE, VAL = "train", "choose", "val"
 SHARE_TO_CHOOSE = 0.1
 CORRUPTIONS = ("gaussian_noise", "defocus_blur", "fog", "contrast")
@@ -51,10 +53,14 @@ class Clicks:
 def prepare(photos: Path, out: Path, wanted: list[Clicks], *, workers: int | None = None) -> None:
     """Prepares what is not prepared yet; `photos` is a folder in the layout of imagenet_ab_40. Raises `UserError`."""
     raw = out / "raw"
-    if not (raw / "complete").exists():
+    complete = raw / "complete"
+    if not complete.exists():
         if not (photos / "train_xml.tar.gz").exists():
             raise UserError(f"--photos={photos}: no train_xml.tar.gz there; expected the layout of imagenet_ab_40")
         _unpack(photos, raw)
+        complete.write_text(_sizes(photos))
+    elif photos.exists() and complete.read_text() not in (_sizes(photos), ""):  # "": of an older version
+        raise UserError(f"--out={out}: it has other photos than those of --photos={photos}; choose another --out")
     everything = Clicks()
     processes = [] if workers is None else [f"--workers={workers}"]
     for split in (TRAIN, CHOOSE, VAL):
@@ -75,7 +81,7 @@ def _unpack(photos: Path, raw: Path) -> None:
     """Files by split and class, boxes as one text for each split, the class list."""
     shutil.rmtree(raw, ignore_errors=True)
     raw.mkdir(parents=True)
-    for archive in ("train.tar", "val.tar", "train_xml.tar.gz"):
+    for archive in ARCHIVES:
         with tarfile.open(photos / archive) as tar:
             tar.extractall(raw, filter="data")
     for folder in sorted((raw / "train").iterdir()):
@@ -87,7 +93,11 @@ def _unpack(photos: Path, raw: Path) -> None:
     shutil.copytree(photos / "boxes" / "train", raw / "boxes_train")
     shutil.copy(photos / "boxes" / "val.txt", raw / "boxes_val.txt")
     shutil.copy(photos / "classes.txt", raw / "classes.txt")
-    (raw / "complete").touch()
+
+
+def _sizes(photos: Path) -> str:
+    """By which other photos are known, wherever they lie."""
+    return json.dumps({name: (photos / name).stat().st_size for name in ARCHIVES if (photos / name).exists()})
 
 
 def _prepare_split(raw: Path, out: Path, split: str, annotations: Path, processes: list[str]) -> None:

@@ -102,7 +102,9 @@ def carry_out(run: Run, out: Path, *, weight: float, epochs: float) -> float:
         if code != ExitCode.DONE:
             raise UserError(f"{run.name}: training ended with exit code {int(code)}")
         suites = SUITES if run.arm.target is Target.NONE else (*SUITES, PLACE)
-        luab_jax.run_suites(workdir, str(data), list(suites), out=results_path(out, run), examples=0)
+        found = luab_jax.run_suites(workdir, str(data), list(suites), out=results_path(out, run), examples=0)
+    if found.missing:  # the run is not finished: the table needs every score
+        raise UserError(f"{run.name}: {'; '.join(f'{name}: {reason}' for name, reason in found.missing.items())}")
     seconds = time.monotonic() - start
     facts = {"seconds": seconds, "cores": num_cores(), "epochs": config.epochs, "length": run.arm.length}
     facts |= {"lambda": config.byproduct.weight}

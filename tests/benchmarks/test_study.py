@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import luab_jax
-from benchmarks.study import arms, figures, photos, plan, report
+from benchmarks.study import arms, figures, photos, plan, report, runs
 from benchmarks.study.effects import IMAGES_ALONE, effect
 from benchmarks.study.photos import Clicks
 from benchmarks.study.plan import Question
 from benchmarks.study.seeds import time_step
 from luab_jax.byproducts.targets import Target
+from luab_jax.errors import ExitCode, UserError
 from luab_jax.models import gpu
 
 
@@ -126,6 +127,34 @@ def test_fewer_clicks_are_part_of_more_and_noise_moves_clicks_alone(tmp_path: Pa
     )
     at = np.asarray([float(text.split("<time>5</time><x>")[1].split("<")[0]) for text in moved.values()])
     assert 0.15 < at.std() < 0.25 and at.min() >= 0 and at.max() <= 1 and len(set(at)) > 100
+
+
+def test_other_photos_need_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(photos, "_unpack", lambda source, raw: raw.mkdir(parents=True))
+    monkeypatch.setattr(photos, "data_prep", lambda arguments: made.append(arguments[0]))
+    for name, size in (("a", 100), ("b", 200)):
+        (tmp_path / name).mkdir()
+        for archive in photos.ARCHIVES:
+            (tmp_path / name / archive).write_bytes(bytes(size))
+    for _ in range(2):
+        photos.prepare(tmp_path / "a", tmp_path / "out", [])
+    made.clear()
+    with pytest.raises(UserError, match=r"out: it has other photos than those of --photos=.*/b; choose another --out"):
+        photos.prepare(tmp_path / "b", tmp_path / "out", [])
+    assert not made
+    photos.prepare(tmp_path / "gone", tmp_path / "out", [])
+
+
+def test_a_run_that_lacks_a_suite_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be left out of every later start, and end the report."""
+    run = plan.choosing()[0]
+    monkeypatch.setattr(luab_jax, "train", lambda config, workdir: ExitCode.DONE)
+    found = SimpleNamespace(missing={"own_backgrounds": "shard 3 is damaged"})
+    monkeypatch.setattr(luab_jax, "run_suites", lambda *arguments, **options: found)
+    with pytest.raises(UserError, match=f"{run.name}: own_backgrounds: shard 3 is damaged"):
+        runs.carry_out(run, tmp_path, weight=1.0, epochs=1.0)
+    assert not runs.is_finished(tmp_path, run)
 
 
 def test_in_short_there_is_one_row_for_a_comparison_that_two_questions_make() -> None:
