@@ -29,6 +29,7 @@ from data_prep.writing import publish, shards
 from data_prep.writing.shards import Outcome
 from data_prep.writing.summaries import Rows, coco_summary_rows, summary, summary_rows
 from luab_jax.data.class_lists import ClassList, read_class_list
+from luab_jax.data.coco_classes import CATEGORY_IDS
 from luab_jax.data.dataset import DECODE_CHECK, STORED_SMALLER, Manifest
 from luab_jax.data.schema import SCHEMA_VERSION
 from luab_jax.errors import DataError
@@ -169,7 +170,9 @@ def prepare_coco(
         listing.category_ids,
     )
     tables = tuple(map(str, filter(None, (instances, byproducts))))
-    plan = plan_of(listing, read, source, job, inputs, tables=tables)
+    ids = {name: listing.category_ids[name] for name in job.classes.ids if name in listing.category_ids}
+    reads = () if ids == CATEGORY_IDS else (f"categories {sorted(ids.items())}",)
+    plan = plan_of(listing, read, source, job, inputs, reads=reads, tables=tables)
     manifest = write_plan(plan, job, coco_summary_rows, start)
     inputs.discard()
     return manifest
@@ -196,7 +199,7 @@ def plan_folders(listing: Listing, inputs: Inputs, job: Job) -> shards.Plan:
     }
     read = read_images(inputs, job.classes, job.smaller, decode=job.decode)
     reads = ("boxes as <image>.xml" if inputs.boxes.flat else "boxes as <class>/<image>.xml",) if box_xml else ()
-    return plan_of(listing, read, source, job, inputs, reads=reads)
+    return plan_of(listing, read, source, job, inputs, reads=(*listing.reads, *reads))
 
 
 def read_images(

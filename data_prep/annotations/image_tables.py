@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from data_prep.annotations.numbers import number
+from data_prep.annotations.tables import text_of
 from data_prep.datasets.boxes import PixelBox
 from luab_jax.data.texts import read_text
 from luab_jax.errors import DataError, reason_of
@@ -108,7 +109,7 @@ def _lines(path: Place, columns: Columns) -> Iterator[tuple[str, Mapping[str, An
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip().encode("utf-8", "replace").decode()
+    return text_of(value).strip()
 
 
 def _labels(values: Mapping[str, Any], columns: Columns, where: str) -> tuple[str, ...] | None:
@@ -116,8 +117,9 @@ def _labels(values: Mapping[str, Any], columns: Columns, where: str) -> tuple[st
         return None
     value = values[columns.label]
     labels = [_text(v) for v in value] if isinstance(value, list) else _text(value).split("|")
-    if not isinstance(value, list) and labels == [""]:
-        raise DataError(f"{where}: its {columns.label} is empty")
+    if "" in labels:
+        of_several = " in part" if len(labels) > 1 else ""
+        raise DataError(f"{where}: its {columns.label} is empty{of_several}")
     return tuple(labels)
 
 

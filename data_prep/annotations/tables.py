@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
@@ -52,7 +53,7 @@ def read_table(path: Place) -> dict[str, Points]:
                 if missing:
                     raise DataError(f"{where}: has no {' and no '.join(missing)}; expected file_name, x and y")
                 point = _point(row)
-                points.setdefault(_text(row["file_name"]), []).append(point)
+                points.setdefault(text_of(row["file_name"]), []).append(point)
                 num_rows += 1
                 if ratio(point.x) is None or ratio(point.y) is None:
                     first_bad = first_bad or f"x {point.x[:40]!r}, y {point.y[:40]!r} at {where}"
@@ -85,12 +86,16 @@ def _text_of(raw: IO[bytes]) -> io.TextIOWrapper:
 
 def _point(row: dict[str, Any]) -> TablePoint:
     worker_id, x, y, time_ms = (row.get(name) for name in ("worker_id", "x", "y", "time_ms"))
-    return TablePoint(*(_text("" if value is None else value) for value in (worker_id or "", x, y, time_ms)))
+    return TablePoint(*map(text_of, (worker_id, x, y, time_ms)))
 
 
-def _text(value: Any) -> str:
-    """Lone surrogates, which no file can hold, become question marks."""
-    return str(value).encode("utf-8", "replace").decode()
+def text_of(value: Any) -> str:
+    """Empty for what is missing, which Python's `json.dumps` writes as NaN where pandas had it.
+
+    Lone surrogates, which no file can hold, become question marks.
+    """
+    is_missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if is_missing else str(value).encode("utf-8", "replace").decode()
 
 
 def _csv(file: Any, path: Place) -> Iterator[tuple[str, dict[str, Any]]]:

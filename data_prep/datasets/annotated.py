@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from data_prep.annotations.image_tables import Row
@@ -39,18 +40,22 @@ def list_annotated(
     images = inputs.images
     listing = Listing()
     files: dict[str, File] = {}
-    others: dict[str, File] = {}
+    masks: dict[str, File] = {}
+    mask_of = {name: row.mask for name, row in sorted(rows.items()) if row.mask}
+    if mask_of:  # which file is whose: those of one size are alike otherwise
+        listing.reads = (f"masks {hashlib.blake2b(repr(mask_of).encode(), digest_size=12).hexdigest()}",)
+    named = frozenset(mask_of.values())
     for folder, of_folder in walk(images):
-        for file in of_folder:
-            others[f"{folder}/{file.name}" if folder else file.name] = file
-        for file in images_in(listing, folder, of_folder, frozenset((table.rpartition("/")[2],))):
+        names = {f"{folder}/{file.name}" if folder else file.name: file for file in of_folder}
+        masks |= {name: file for name, file in names.items() if name in named}
+        others = [file for name, file in names.items() if name not in named]
+        for file in images_in(listing, folder, others, frozenset((table.rpartition("/")[2],))):
             files[f"{folder}/{file.name}" if folder else file.name] = file
-    masks = {row.mask for row in rows.values() if row.mask}
-    found = match(rows, [name for name in files if name not in masks])
+    found = match(rows, list(files))
     label_of = classes.label_of()
     for name, row_name in found.of_image.items():
         row = rows[row_name]
-        mask = others.get(row.mask)
+        mask = masks.get(row.mask)
         if row.mask and mask is None:
             listing.skip(row.mask, Reason.FOREGROUND_MASK, f"of {name}: no such file")
         names = row.labels if row.labels is not None else (name.rpartition("/")[0].rpartition("/")[2],)
@@ -81,7 +86,7 @@ def list_annotated(
         listing.skip(row_name, Reason.ROW_ORPHAN)
     for row_name, why in found.ambiguous.items():
         listing.skip(row_name, Reason.ROW_ORPHAN, why)
-    listing.counts["images_without_row"] = len(files) - len(found.of_image) - len(masks & files.keys())
+    listing.counts["images_without_row"] = len(files) - len(found.of_image)
     listing.counts["classes_without_images"] = len(classes) - len(
         {label for item in listing.items for label in (item.labels or (item.label,))}
     )

@@ -58,6 +58,8 @@ class Listing:
     """`Item`s of the layout."""
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[Skipped] = field(default_factory=list)
+    reads: tuple[str, ...] = ()
+    """What records depend on beside the items: `Plan.reads`."""
     examples: dict[str, str] = field(default_factory=dict)
     """One unmatched name of either side, for a message."""
     category_ids: dict[str, int] = field(default_factory=dict)

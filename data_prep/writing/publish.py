@@ -117,7 +117,10 @@ def _existing(plan: Plan, fingerprint: str) -> Manifest | None:
             )
         return manifest
     difference = _difference(manifest.source, plan.source)
-    difference = difference or "  the files below these folders, or what tables of labels, clicks or boxes say of them"
+    difference = (
+        difference
+        or "  the files below these folders, or what tables of labels, clicks, boxes, masks or categories say of them"
+    )
     raise DataError(
         f"{plan.directory}: split {plan.split!r} was prepared from other input. Then -> now:\n{difference}\n"
         f"Choose another --out or --split, or delete {dataset.manifest_path(plan.directory, plan.split).name} and the"

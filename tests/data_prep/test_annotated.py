@@ -124,6 +124,31 @@ def test_boxes_masks_and_sets_of_labels(tmp_path: Path) -> None:
     }
 
 
+def test_masks_that_change_their_images_are_other_input(tmp_path: Path, capsys: Capture) -> None:
+    """Those of numpy are all of one size; and being named by the table, they are used."""
+    source, table = write_images(tmp_path / "s", ["a.png", "b.png"]), tmp_path / "t.csv"
+    for name, columns in (("left", slice(0, 4)), ("right", slice(4, 8))):
+        mask = np.zeros((6, 8), np.uint8)
+        mask[:, columns] = 1
+        np.save(source / f"{name}.npy", mask)
+    rows = "file_name,label,mask\na.png,cat,{}.npy\nb.png,cat,{}.npy\n"
+    table.write_text(rows.format("left", "right"))
+    assert folder(source, tmp_path / "out", table, "--label=label", "--strict") == ExitCode.DONE
+    assert decode_mask(examples(tmp_path / "out", "train")["cat/a.png"].foreground_masks[0])[:, 0].all()
+    table.write_text(rows.format("right", "left"))
+    capsys.readouterr()
+    assert folder(source, tmp_path / "out", table, "--label=label") == ExitCode.FAILED
+    assert "masks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ['{"file_name": "a.png", "y": NaN}', '{"file_name": "a.png", "y": ["cat", null]}'])
+def test_a_label_that_is_missing_is_no_class(line: str, tmp_path: Path, capsys: Capture) -> None:
+    source, table = write_images(tmp_path / "s", ["a.png"]), tmp_path / "t.jsonl"
+    table.write_text(f"{line}\n")
+    assert folder(source, tmp_path / "out", table, "--label=y") == ExitCode.FAILED
+    assert "t.jsonl:1: its y is empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "flags", "message"),
     [

@@ -216,3 +216,21 @@ def test_json_with_a_mark_is_read_or_refused_by_its_encoding(encoding: str, coco
     code = main([*arguments, f"--byproducts={coco.root / 'records.json'}", f"--out={coco.root / 'other'}", "--strict"])
     assert (code == 0) == (encoding == "utf-8-sig")
     assert code == 0 or "save it as UTF-8" in capsys.readouterr().err
+
+
+def test_categories_of_other_ids_are_other_input(coco: Coco, tmp_path: Path, capsys: Capture) -> None:
+    """Two names that change places leave the file as long as it was, and every object the other label."""
+    classes = tmp_path / "classes.txt"
+    classes.write_text("terrier\npersian\n")
+
+    def prepare(**names: str) -> int:
+        of_coco = {number: name for name, number in CATEGORY_IDS.items()}
+        for category in coco.instances["categories"]:
+            category["name"] = names.get(of_coco[category["id"]], of_coco[category["id"]])
+        return coco.prepare(f"--classes={classes}")
+
+    assert prepare(dog="terrier", cat="persian") == 0
+    assert {record.labels for record in coco.prepared()[1].values()} == {(0,)}
+    capsys.readouterr()
+    assert prepare(dog="persian", cat="terrier") == ExitCode.FAILED
+    assert "was prepared from other input" in capsys.readouterr().err

@@ -63,7 +63,8 @@ def test_csv_and_json_lines_are_the_same(tmp_path: Path) -> None:
     rows = [
         {"file_name": "cat/tom.jpg", "x": 0.25, "y": 0.75, "time_ms": 5, "worker_id": "A"},
         {"file_name": "cat/tom.jpg", "x": 0.5, "y": 0.5, "time_ms": 9, "worker_id": "A"},
-        {"file_name": "cat/tom.jpg", "x": 0.125, "y": 1.0, "time_ms": 7, "worker_id": "B"},
+        {"file_name": "cat/tom.jpg", "x": 0.125, "y": 1.0, "time_ms": 7, "worker_id": 0},
+        {"file_name": "cat/tom.jpg", "x": 0.75, "y": 1.0, "time_ms": 8, "worker_id": ""},
     ]
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = [",".join(rows[0])] + [",".join(map(str, row.values())) for row in rows]
@@ -71,8 +72,9 @@ def test_csv_and_json_lines_are_the_same(tmp_path: Path) -> None:
     for name in ("c.csv", "c.jsonl"):
         assert folder(source, tmp_path / f"out_{name}", f"--byproducts={tmp_path / name}") == 0
     assert shard_bytes(tmp_path / "out_c.csv") == shard_bytes(tmp_path / "out_c.jsonl")
-    first, second = examples(tmp_path / "out_c.csv")["cat/tom.jpg"].record().showings
-    assert (first.worker_id, [c.time_ms for c in first.clicks], second.worker_id) == ("A", [5, 9], "B")
+    first, second, third = examples(tmp_path / "out_c.csv")["cat/tom.jpg"].record().showings
+    assert (first.worker_id, [c.time_ms for c in first.clicks]) == ("A", [5, 9])
+    assert (second.worker_id, third.worker_id) == ("0", ""), "0 is a worker, and not the one without a name"
 
 
 def test_what_is_wrong_in_a_table_is_counted(tmp_path: Path, capsys: Capture) -> None:
