@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from data_prep.collect.config import Quality
+from data_prep.collect.replay import replay
 from data_prep.collect.store import value
 from data_prep.collect.tasks import read_task
 from data_prep.collect.visits import Session
@@ -109,6 +110,35 @@ def test_a_submit_that_shows_another_state_than_the_log_is_sent_back(make_projec
             assert (await annotator.post("/api/submit", ask)).json()["complete"]
 
     run(job(App(*make_project())))
+
+
+@pytest.mark.parametrize("minutes", [10, -10])
+def test_a_page_is_finished_on_another_device_whose_clock_differs(make_project: Make, db: str, minutes: int) -> None:
+    """The first device's clock is ahead or behind; what it sent comes first all the same."""
+    project, store = make_project(db=db)
+
+    async def job(app: App) -> None:
+        async with app.client() as client:
+            first = app.annotator(client)
+            page = await first.start()
+            first.t += minutes * 60_000
+            sent = [*first.loads(page), first.click(0), first.click(1)]
+            await first.post("/api/batch", first.batch(page, 0, sent))
+            second = Annotator(client, first.token, tab="f" * 16)
+            await second.arrive()
+            second.time(1000)
+            again = await second.next()
+            assert [entry["index"] for entry in again["resume"]["selected"]] == [0, 1]
+            sent = [*second.loads(again), second.click(0, kind="deselect")]
+            sent.append({"k": "submit", "t": second.time(), "selected": [1]})
+            await second.post("/api/batch", second.batch(again, 0, sent))
+            ask = {"assignment": page["assignment"], "tab": second.tab, "n": 0}
+            assert (await second.post("/api/submit", ask)).json()["complete"]
+            shown = replay(store, page["assignment"])[1]
+            at = [event["at"] for event in shown["events"]]
+            assert at == sorted(at) and shown["events"][-1]["k"] == "submit"
+
+    run(job(App(project, store)))
 
 
 def test_a_repeated_batch_is_acknowledged_and_another_body_is_not(make_project: Make, db: str) -> None:
