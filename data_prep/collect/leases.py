@@ -15,6 +15,7 @@ from data_prep.collect.store import Tx, row, value
 _EXPIRE_AT_ONCE = 200
 AHEAD_FROM = 50
 """A second page is reserved for preloading only while so many are open, so that nobody waits for an idle one."""
+_LATER = "expires_ms = CASE WHEN expires_ms < ? THEN ? ELSE expires_ms END"
 
 
 class Lease(NamedTuple):
@@ -69,8 +70,8 @@ def take(tx: Tx, worker: int, visit: str, now_ms: int, rule: LeaseRule, *, witho
         *(worker, *without),
     )
     if mine is not None:
-        tx.run("UPDATE assignment SET expires_ms = ?, visit = ? WHERE id = ?", expires_ms, visit, mine[0])
-        return Lease(mine[0], mine[1], expires_ms, False)
+        tx.run(f"UPDATE assignment SET {_LATER}, visit = ? WHERE id = ?", expires_ms, expires_ms, visit, mine[0])
+        return Lease(mine[0], mine[1], expiry_of(tx, mine[0]), False)
     late = row(
         tx,
         "SELECT a.id, a.task FROM assignment a JOIN task t ON t.id = a.task WHERE a.worker = ? AND a.state = 'expired'"
@@ -174,8 +175,13 @@ def look_ahead(
 
 
 def renew(tx: Tx, worker: int, expires_ms: int) -> None:
-    """Prolongs all that this annotator holds."""
-    tx.run("UPDATE assignment SET expires_ms = ? WHERE worker = ? AND state = 'leased'", expires_ms, worker)
+    """Prolongs all that this annotator holds; what the owner prolonged further stays so."""
+    tx.run(f"UPDATE assignment SET {_LATER} WHERE worker = ? AND state = 'leased'", expires_ms, expires_ms, worker)
+
+
+def expiry_of(tx: Tx, assignment: str) -> int:
+    """When the lease runs out."""
+    return value(tx, "SELECT expires_ms FROM assignment WHERE id = ?", assignment)
 
 
 def give_back(tx: Tx, assignment: str, task: str) -> None:

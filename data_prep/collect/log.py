@@ -83,8 +83,8 @@ def append(
     if state == "expired" and leases.renew_expired(tx, batch.assignment, task, now_ms + lease_ms):
         state = "leased"
     if state == "leased":
-        expires_ms = now_ms + lease_ms
-        leases.renew(tx, worker, expires_ms)
+        leases.renew(tx, worker, now_ms + lease_ms)
+        expires_ms = leases.expiry_of(tx, batch.assignment)
     tx.run(
         "UPDATE assignment SET num_batches = num_batches + 1, num_events = num_events + ?, num_samples = num_samples"
         " + ?, num_bytes = num_bytes + ? WHERE id = ?",
