@@ -209,6 +209,16 @@ def finish(tx: Tx, assignment: str, task: str, now_ms: int) -> bool:
     return bool(counts)
 
 
+def done_and_left(tx: Tx) -> tuple[int, int]:
+    """Showings that are done and that are left; what a page has beyond its overlap stands for no other page."""
+    done, left = tx.rows(
+        "SELECT SUM(CASE WHEN done < overlap THEN done ELSE overlap END), SUM(CASE WHEN done < overlap THEN overlap -"
+        " done ELSE 0 END) FROM (SELECT t.overlap, COUNT(a.id) AS done FROM task t LEFT JOIN assignment a ON a.task ="
+        " t.id AND a.state = 'submitted' AND a.counts = 1 WHERE t.practice = 0 GROUP BY t.id, t.overlap) AS page"
+    )[0]
+    return int(done or 0), int(left or 0)
+
+
 def free_worker(tx: Tx, worker: int) -> int:
     """Frees what a blocked or withdrawn annotator holds, and lets others do again what that annotator did."""
     rows = tx.rows("SELECT id, task, state, counts FROM assignment WHERE worker = ?", worker)

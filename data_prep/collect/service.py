@@ -454,12 +454,7 @@ class Service:
     def _project_done(self, now: float) -> float:
         share, until = self._done
         if now >= until:
-            wanted = self._store.read(
-                lambda tx: value(tx, "SELECT COALESCE(SUM(overlap), 0) FROM task WHERE practice = 0")
-            )
-            done = self._store.read(
-                lambda tx: value(tx, "SELECT COUNT(*) FROM assignment WHERE state = 'submitted' AND counts = 1")
-            )
-            share = min(done / wanted, 1.0) if wanted else 0.0
+            done, left = self._store.read(leases.done_and_left)
+            share = done / (done + left) if done else 0.0
             self._done = (share, now + _PROJECT_DONE_S)
         return round(share, 4)

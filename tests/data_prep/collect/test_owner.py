@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from data_prep.__main__ import main
+from data_prep.collect import control, reports
+from data_prep.collect.project import now_ms
 from data_prep.collect.store import value
+from data_prep.collect.visits import Session
 from luab_jax.errors import ExitCode
 from tests.data_prep.collect.conftest import App, Make, run
 from tests.data_prep.collect.test_export import LENIENT, all_of_class, do_all, everything
@@ -122,6 +125,38 @@ def test_the_owner_blocks_extends_invites_and_downloads(worked: App) -> None:
             assert (await client.get("/owner/api/progress")).status_code == 401
 
     run(job())
+
+
+def test_what_a_page_has_beyond_a_lowered_overlap_does_no_other_page(
+    make_project: Make, db: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three annotators did half of the pages; then one showing of each page is wanted."""
+    project, store = make_project(db=db, overlap=3, **LENIENT)
+    app = App(project, store)
+    number = store.read(lambda tx: value(tx, "SELECT COUNT(*) FROM task WHERE practice = 0"))
+    half = number // 2
+
+    async def job() -> None:
+        async with app.client() as client:
+            annotators = [app.annotator(client) for _ in range(3)]
+            for annotator in annotators:
+                page = await annotator.start()
+                for _ in range(half):
+                    done = await annotator.do(page, [])
+                    page = await annotator.next()
+                assert done["complete"]
+                await annotator.post("/api/return", {"assignment": page["assignment"]})
+
+    run(job())
+    control.set_overlap(store, 1, now_ms())
+    session = Session(*store.read(lambda tx: tx.rows("SELECT worker, id FROM visit LIMIT 1"))[0])
+    told = app.site.service.progress(session, now=float("inf"))
+    assert told["project_done"] == pytest.approx(half / number, abs=1e-4)
+    found = reports.progress(store, now_ms())
+    assert found["pages"] == {"total": number, "done": half, "leased": 0, "left": number - half}
+    assert found["eta_ms"] > 0
+    assert main(["collect", "status", str(project.folder)]) == ExitCode.DONE
+    assert "all done" not in capsys.readouterr().out
 
 
 def test_status_prints_a_screenful_and_json(worked: App, capsys: pytest.CaptureFixture[str]) -> None:
