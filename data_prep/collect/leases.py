@@ -189,8 +189,15 @@ def give_back(tx: Tx, assignment: str, task: str) -> None:
     _free(tx, assignment, task, "returned")
 
 
+def lock(tx: Tx, assignment: str) -> None:
+    """Lets no other process change it until the transaction ends; what is read from now on is what it left."""
+    if tx.skip_locked:
+        tx.rows("SELECT id FROM assignment WHERE id = ? FOR UPDATE", assignment)
+
+
 def finish(tx: Tx, assignment: str, task: str, now_ms: int) -> bool:
-    """Marks a page as submitted; returns whether it counts. One that came late to a full page is surplus."""
+    """Marks a page that `lock` holds as submitted; returns whether it counts. One that came late to a full page is
+    surplus."""
     state, counts, worker = tx.rows(
         "SELECT a.state, a.counts, w.state FROM assignment a JOIN worker w ON w.id = a.worker WHERE a.id = ?",
         assignment,

@@ -326,6 +326,7 @@ class Service:
         summary = summarise(task, page)
 
         def finish(tx: Tx) -> Submitted | None:
+            leases.lock(tx, assignment)
             now = tx.rows("SELECT state, counts, num_batches FROM assignment WHERE id = ?", assignment)[0]
             if now[0] == "submitted":
                 return Submitted(True, surplus=not now[1])
