@@ -168,9 +168,8 @@ def test_what_a_page_has_beyond_a_lowered_overlap_does_no_other_page(
             for annotator in annotators:
                 page = await annotator.start()
                 for _ in range(half):
-                    done = await annotator.do(page, [])
+                    assert (await annotator.do(page, []))["complete"]
                     page = await annotator.next()
-                assert done["complete"]
                 await annotator.post("/api/return", {"assignment": page["assignment"]})
 
     run(job())
