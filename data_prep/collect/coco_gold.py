@@ -28,8 +28,12 @@ _EXPECTED = "COCO's object with `images`, `annotations` and `categories`"
 
 
 def read_gold(path: str, classes: ClassList) -> Gold:
-    """One pass, which holds every box; raises `DataError` for a file that is no instances file."""
+    """One pass, which holds every box.
+
+    Raises `DataError` for a file that is no instances file, and for one that has an id or a name twice.
+    """
     gold, sizes, names = Gold(), {}, {}
+    name_of: dict[int, str] = {}
     found: list[tuple[int, int, list[float]]] = []
     for element in object_elements(storage.place(path), _EXPECTED):
         value = element.value if isinstance(element.value, dict) else {}
@@ -37,7 +41,9 @@ def read_gold(path: str, classes: ClassList) -> Gold:
             value = parse(element.raw)
             image_id, name = json_id(value.get("id")), value.get("file_name")
             if image_id is not None and isinstance(name, str):
-                gold.image_ids[name] = image_id
+                name = name.encode("utf-8", "replace").decode()  # no file has lone surrogates in its name
+                _check_new(gold, name_of, image_id, name, path)
+                gold.image_ids[name], name_of[image_id] = image_id, name
                 sizes[image_id] = (json_number(value.get("width")) or 0.0, json_number(value.get("height")) or 0.0)
         elif element.key == "annotations":
             image_id, category = json_id(value.get("image_id")), json_id(value.get("category_id"))
@@ -60,3 +66,13 @@ def read_gold(path: str, classes: ClassList) -> Gold:
             box = (x / width, y / height, (x + w) / width, (y + h) / height)
             of_class.append([round(edge, 5) for edge in box])
     return gold
+
+
+def _check_new(gold: Gold, name_of: dict[int, str], image_id: int, name: str, path: str) -> None:
+    """Raises `DataError` for an id or a name of an earlier image: clicks of both would come back as those of one."""
+    remedy = "give each image its own entry and id"
+    if name in gold.image_ids:
+        ids = f"{gold.image_ids[name]} and {image_id}"
+        raise DataError(f"{path}: `images`: {name!r} stands twice, with the ids {ids}; {remedy}")
+    if image_id in name_of:
+        raise DataError(f"{path}: `images`: id {image_id} is that of {name_of[image_id]!r} and of {name!r}; {remedy}")

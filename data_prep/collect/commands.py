@@ -243,6 +243,7 @@ def _plan(project: Project, arguments: argparse.Namespace) -> None:
     for names, what in (
         (done.empty_classes, "classes without a picture, so without a page"),
         (done.shared_names, "pictures left out, since another of the same class differs by its suffix alone"),
+        (done.not_in_instances, "pictures left out, since the instances file does not name them"),
     ):
         if names:
             print(f"{len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")

@@ -8,21 +8,24 @@ The rules are those of the published pages (collection.md §1), so that data com
 * Time on a picture counts while the pointer is on it and it is not selected, from the first movement on.
 * Fingers and keys do not hover: they leave neither trace nor hover, but their clicks count.
 
-Events of one tab stay in the order in which the page numbered them. Those of several tabs are merged by time.
+Events come in the order of merge.py, each with its own time. Two devices may have two clocks; what lies between two
+events is measured by the first of them.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from data_prep.collect.merge import StoredBatch, ordered
 
 TRACE_INTERVAL_MS = 1000 / 60
 """Least distance of two samples of a trace: the published page throttles to it (collection.md §1.1)."""
 
-FOLD_VERSION = 1
-"""Raise it when a rule changes: summaries that were stored under another version are computed again."""
+FOLD_VERSION = 2
+"""Raise it when a rule changes: exports and stored summaries state the one that made them. 2: tabs are merged by the
+server's time, not by the clocks of their devices."""
 
 _HOVERING = ("mouse", "pen")
 
@@ -108,6 +111,7 @@ class Page:
     drag_paths: list[tuple[str, list[Point]]] = field(default_factory=list)
     start_ms: float | None = None
     end_ms: float | None = None
+    """By the clock of the first event, as `start_ms` is."""
     submit: dict[str, Any] | None = None
     hidden_ms: float = 0.0
     num_events: int = 0
@@ -136,39 +140,6 @@ class Page:
         }
 
 
-class StoredBatch(NamedTuple):
-    """A batch as the log keeps it, parsed."""
-
-    tab: str
-    number: int
-    events: Sequence[dict[str, Any]]
-
-
-def ordered(batches: Iterable[StoredBatch]) -> Iterator[dict[str, Any]]:
-    """All events, each once: those of a tab in their own order, several tabs merged by time."""
-    tabs: dict[str, dict[int, Sequence[dict[str, Any]]]] = {}
-    for batch in batches:
-        tabs.setdefault(batch.tab, {}).setdefault(batch.number, batch.events)
-    if len(tabs) == 1:
-        (only,) = tabs.values()
-        for number in sorted(only):
-            yield from only[number]
-        return
-    streams = [_stamped(tabs[tab], place) for place, tab in enumerate(sorted(tabs))]
-    for _, _, _, event in heapq.merge(*streams):
-        yield event
-
-
-def _stamped(batches: dict[int, Sequence[dict[str, Any]]], place: int) -> Iterator[tuple[float, int, int, Any]]:
-    """With a key that never falls within the tab, whatever its clock did."""
-    latest, count = 0.0, 0
-    for number in sorted(batches):
-        for event in batches[number]:
-            latest = max(latest, event["t"])
-            count += 1
-            yield latest, place, count, event
-
-
 def fold(batches: Iterable[StoredBatch], *, until_submit: bool = True) -> Page:
     """Folds the log of one page. What follows its `submit` is not counted.
 
@@ -177,8 +148,8 @@ def fold(batches: Iterable[StoredBatch], *, until_submit: bool = True) -> Page:
     """
     page = Page()
     folding = _Folding(page)
-    for event in ordered(batches):
-        folding.take(event)
+    for event, behind in ordered(batches):
+        folding.take(event, behind)
         if until_submit and event["k"] == "submit" and not differs_from_submit(page):
             break
     folding.finish()
@@ -199,13 +170,16 @@ class _Folding:
         self._over: _Over | None = None
         self._last_sample: dict[int, float] = {}
         self._hidden_since: float | None = None
+        self._behind = 0
+        """Added to the times that are subtracted from others, as those may be of another device's clock."""
 
-    def take(self, event: dict[str, Any]) -> None:
+    def take(self, event: dict[str, Any], behind: int) -> None:
         page, t = self._page, event["t"]
+        self._behind = behind
         page.num_events += 1
         if page.start_ms is None:
             page.start_ms = t
-        page.end_ms = t
+        page.end_ms = t + behind
         if "i" in event:
             self._see(event)
         act = getattr(self, f"_on_{event['k']}", None)
@@ -214,7 +188,7 @@ class _Folding:
 
     def finish(self) -> None:
         if self._page.end_ms is not None:
-            self._stop(self._page.end_ms)
+            self._stop(self._page.end_ms - self._behind)
 
     def _picture(self, index: int) -> Picture:
         if index not in self._page.pictures:
@@ -249,11 +223,11 @@ class _Folding:
 
     def _on_hidden(self, event: dict[str, Any], t: float) -> None:
         self._stop(t)
-        self._hidden_since = t
+        self._hidden_since = t + self._behind
 
     def _on_visible(self, event: dict[str, Any], t: float) -> None:
         if self._hidden_since is not None:
-            self._page.hidden_ms += max(t - self._hidden_since, 0.0)
+            self._page.hidden_ms += max(t + self._behind - self._hidden_since, 0.0)
             self._hidden_since = None
 
     def _on_submit(self, event: dict[str, Any], t: float) -> None:
@@ -281,16 +255,16 @@ class _Folding:
                 continue
             if self._over is None or self._over.index != picture.index:
                 self._stop(t)
-                self._over = _Over(picture.index, t)
-            if t - self._last_sample.get(picture.index, -1e9) >= TRACE_INTERVAL_MS:
+                self._over = _Over(picture.index, t + self._behind)
+            if t + self._behind - self._last_sample.get(picture.index, -1e9) >= TRACE_INTERVAL_MS:
                 picture.trace.append(Point(t, x, y))
-                self._last_sample[picture.index] = t
-        self._page.end_ms = max(self._page.end_ms or t, t)
+                self._last_sample[picture.index] = t + self._behind
+        self._page.end_ms = max(self._page.end_ms or t, t + self._behind)
 
     def _stop(self, t: float) -> None:
         """Ends the time on the picture that the pointer is over."""
         if self._over is not None:
-            self._picture(self._over.index).time_ms += max(t - self._over.since, 0.0)
+            self._picture(self._over.index).time_ms += max(t + self._behind - self._over.since, 0.0)
             self._over = None
 
     # ImageNet

@@ -15,6 +15,7 @@ from data_prep.collect.store import Tx, row, value
 _EXPIRE_AT_ONCE = 200
 AHEAD_FROM = 50
 """A second page is reserved for preloading only while so many are open, so that nobody waits for an idle one."""
+_LATER = "expires_ms = CASE WHEN expires_ms < ? THEN ? ELSE expires_ms END"
 
 
 class Lease(NamedTuple):
@@ -69,8 +70,8 @@ def take(tx: Tx, worker: int, visit: str, now_ms: int, rule: LeaseRule, *, witho
         *(worker, *without),
     )
     if mine is not None:
-        tx.run("UPDATE assignment SET expires_ms = ?, visit = ? WHERE id = ?", expires_ms, visit, mine[0])
-        return Lease(mine[0], mine[1], expires_ms, False)
+        tx.run(f"UPDATE assignment SET {_LATER}, visit = ? WHERE id = ?", expires_ms, expires_ms, visit, mine[0])
+        return Lease(mine[0], mine[1], expiry_of(tx, mine[0]), False)
     late = row(
         tx,
         "SELECT a.id, a.task FROM assignment a JOIN task t ON t.id = a.task WHERE a.worker = ? AND a.state = 'expired'"
@@ -174,8 +175,13 @@ def look_ahead(
 
 
 def renew(tx: Tx, worker: int, expires_ms: int) -> None:
-    """Prolongs all that this annotator holds."""
-    tx.run("UPDATE assignment SET expires_ms = ? WHERE worker = ? AND state = 'leased'", expires_ms, worker)
+    """Prolongs all that this annotator holds; what the owner prolonged further stays so."""
+    tx.run(f"UPDATE assignment SET {_LATER} WHERE worker = ? AND state = 'leased'", expires_ms, expires_ms, worker)
+
+
+def expiry_of(tx: Tx, assignment: str) -> int:
+    """When the lease runs out."""
+    return value(tx, "SELECT expires_ms FROM assignment WHERE id = ?", assignment)
 
 
 def give_back(tx: Tx, assignment: str, task: str) -> None:
@@ -183,8 +189,15 @@ def give_back(tx: Tx, assignment: str, task: str) -> None:
     _free(tx, assignment, task, "returned")
 
 
+def lock(tx: Tx, assignment: str) -> None:
+    """Lets no other process change it until the transaction ends; what is read from now on is what it left."""
+    if tx.skip_locked:
+        tx.rows("SELECT id FROM assignment WHERE id = ? FOR UPDATE", assignment)
+
+
 def finish(tx: Tx, assignment: str, task: str, now_ms: int) -> bool:
-    """Marks a page as submitted; returns whether it counts. One that came late to a full page is surplus."""
+    """Marks a page that `lock` holds as submitted; returns whether it counts. One that came late to a full page is
+    surplus."""
     state, counts, worker = tx.rows(
         "SELECT a.state, a.counts, w.state FROM assignment a JOIN worker w ON w.id = a.worker WHERE a.id = ?",
         assignment,
@@ -201,6 +214,16 @@ def finish(tx: Tx, assignment: str, task: str, now_ms: int) -> bool:
         *(int(bool(counts)), int(blocked), now_ms, assignment),
     )
     return bool(counts)
+
+
+def done_and_left(tx: Tx) -> tuple[int, int]:
+    """Showings that are done and that are left; what a page has beyond its overlap stands for no other page."""
+    done, left = tx.rows(
+        "SELECT SUM(CASE WHEN done < overlap THEN done ELSE overlap END), SUM(CASE WHEN done < overlap THEN overlap -"
+        " done ELSE 0 END) FROM (SELECT t.overlap, COUNT(a.id) AS done FROM task t LEFT JOIN assignment a ON a.task ="
+        " t.id AND a.state = 'submitted' AND a.counts = 1 WHERE t.practice = 0 GROUP BY t.id, t.overlap) AS page"
+    )[0]
+    return int(done or 0), int(left or 0)
 
 
 def free_worker(tx: Tx, worker: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from data_prep.collect import leases
 from data_prep.collect.events import Batch
-from data_prep.collect.fold import StoredBatch
+from data_prep.collect.merge import StoredBatch
 from data_prep.collect.store import RefusedError, Tx, row
 
 _MAX_SET_ASIDE = 64
@@ -83,8 +83,8 @@ def append(
     if state == "expired" and leases.renew_expired(tx, batch.assignment, task, now_ms + lease_ms):
         state = "leased"
     if state == "leased":
-        expires_ms = now_ms + lease_ms
-        leases.renew(tx, worker, expires_ms)
+        leases.renew(tx, worker, now_ms + lease_ms)
+        expires_ms = leases.expiry_of(tx, batch.assignment)
     tx.run(
         "UPDATE assignment SET num_batches = num_batches + 1, num_events = num_events + ?, num_samples = num_samples"
         " + ?, num_bytes = num_bytes + ? WHERE id = ?",
@@ -105,11 +105,13 @@ def set_aside(tx: Tx, assignment: str, tab: str, number: int, now_ms: int, reaso
 
 def batches_of(tx: Tx, assignment: str, *, as_submitted: bool = False) -> list[StoredBatch]:
     """The log of one page, parsed; `as_submitted` without what came after its submission was answered."""
-    rows = tx.rows("SELECT tab, number, body FROM batch WHERE assignment = ? ORDER BY seq", assignment)
+    rows = tx.rows(
+        "SELECT tab, number, body, received_ms - sent_ms FROM batch WHERE assignment = ? ORDER BY seq", assignment
+    )
     if as_submitted:
         (count,) = tx.rows("SELECT submitted_batches FROM assignment WHERE id = ?", assignment)[0]
         rows = rows[:count]
-    return [StoredBatch(tab, number, parse_body(body)["events"]) for tab, number, body in rows]
+    return [StoredBatch(tab, number, parse_body(body)["events"], delay) for tab, number, body, delay in rows]
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
@@ -122,11 +124,6 @@ def numbers_of(tx: Tx, assignment: str) -> dict[str, list[int]]:
     for tab, number in tx.rows("SELECT tab, number FROM batch WHERE assignment = ? ORDER BY tab, number", assignment):
         numbers.setdefault(tab, []).append(number)
     return numbers
-
-
-def clock_skew_ms(tx: Tx, assignment: str) -> int | None:
-    """By how much the annotator's clock is behind the server's; the least delayed batch says it best."""
-    return tx.rows("SELECT MIN(received_ms - sent_ms) FROM batch WHERE assignment = ?", assignment)[0][0]
 
 
 def raw_batches(tx: Tx, assignment: str) -> Iterator[tuple[str, int, int, int, bytes]]:

@@ -21,7 +21,7 @@ from data_prep.collect.project import Project, now_ms
 from data_prep.collect.store import Store, Tx, get_meta, note, set_meta, value
 from data_prep.collect.tasks import PageRule, Shown, Source, Task, cut_pages, group_pages, practice_page
 from data_prep.datasets.class_folders import class_root
-from data_prep.datasets.coco_ab import image_root
+from data_prep.datasets.coco_ab import find_files, image_root
 from data_prep.datasets.leftovers import images_in
 from data_prep.datasets.listing import Listing, stem_of
 from data_prep.sources.archive_tree import open_source
@@ -78,6 +78,8 @@ class Planned:
     """Whether pictures are now read from elsewhere than before."""
     shared_names: list[str] = field(default_factory=list)
     """Pictures that differ by their suffix alone, so that they would share one XML: left out."""
+    not_in_instances: list[str] = field(default_factory=list)
+    """Pictures that the instances file does not name: left out."""
     overlap: int = 1
     """Of new pages, and unless it was left as it is, of all."""
     overlap_changed: int = 0
@@ -221,18 +223,30 @@ def _coco_pages(
     found = _list(root, "", listing, done)
     gold = read_gold(project.config.instances, project.class_list) if project.config.instances else Gold()
     before = _planned_paths(store, "")
-    numbered = [source._replace(image_id=gold.image_ids.get(source.path, -1)) for source in found]
     if gold.image_ids:
-        numbered = [source for source in numbered if source.image_id >= 0]
+        numbered = _numbered_by(gold, found, project.config.instances, root.place, done)
         done.few_of_instances = 2 * len(numbered) < len(gold.image_ids)
     else:
-        numbered = _number(numbered)
+        numbered = _number(found)
     fresh = [source for source in numbered if source.path not in before]
     if options.images_per_class:
         fresh = _sample(fresh, max(options.images_per_class - len(before), 0), options.rule.seed, "")
     pages = [Task("", (Shown(source, "candidate"),), gold=gold.boxes.get(source.image_id, {})) for source in fresh]
     practice = _coco_practice(numbered, gold, options.rule.seed) if project.config.practice else []
     return group_pages(pages, options.pages_per_hit, seed=options.rule.seed, after=_count(store)), practice
+
+
+def _numbered_by(gold: Gold, sources: list[Source], instances: str, place: str, done: Planned) -> list[Source]:
+    """The pictures that the instances file names, with their ids; raises `DataError` if it names none."""
+    file_of = find_files(gold.image_ids, {source.path for source in sources})
+    id_of = {file: gold.image_ids[name] for name, file in file_of.items()}
+    done.not_in_instances = sorted(source.path for source in sources if source.path not in id_of)
+    if sources and not id_of:
+        raise DataError(
+            f"{instances}: names none of the {len(sources)} pictures of {place}; it names {min(gold.image_ids)!r}, say,"
+            f" and there is {done.not_in_instances[0]!r}. Correct `images` or `instances` in project.toml"
+        )
+    return [source._replace(image_id=id_of[source.path]) for source in sources if source.path in id_of]
 
 
 def _number(sources: list[Source]) -> list[Source]:

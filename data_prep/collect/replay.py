@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from data_prep.collect import log
-from data_prep.collect.fold import fold, ordered
+from data_prep.collect.fold import fold
+from data_prep.collect.merge import ordered
 from data_prep.collect.store import Store, Tx, row
 from data_prep.collect.tasks import Task, read_task
 from luab_jax.errors import DataError
@@ -30,11 +31,12 @@ def replay(store: Store, assignment: str) -> tuple[Task, dict[str, Any]]:
         for index, shown in task.all()
     ]
     events = []
-    for event in ordered(batches):
+    for event, behind in ordered(batches):
         moved = {name: value for name, value in event.items() if name not in ("t", "p")}
-        moved["at"] = round(event["t"] - start, 1)
+        at = event["t"] + behind - start
+        moved["at"] = round(at, 1)
         if "p" in event:
-            at, path = event["t"] - start, []
+            path = []
             for dt, x, y in event["p"]:
                 at += dt
                 path.append([round(at, 1), x, y])

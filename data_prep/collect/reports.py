@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from data_prep.collect import leases
 from data_prep.collect.agreement import Agreement
 from data_prep.collect.config import SIMULATED
 from data_prep.collect.store import Store, Tx, get_meta, value
@@ -58,7 +59,7 @@ def progress(store: Store, now_ms: int) -> dict[str, Any]:
 
 
 def _progress(tx: Tx, now_ms: int) -> dict[str, Any]:
-    wanted = int(value(tx, "SELECT COALESCE(SUM(overlap), 0) FROM task WHERE practice = 0"))
+    done, left = leases.done_and_left(tx)
     states = {
         (state, counts): (int(number), int(pictures))
         for state, counts, number, pictures in tx.rows(
@@ -66,8 +67,7 @@ def _progress(tx: Tx, now_ms: int) -> dict[str, Any]:
             " GROUP BY state, counts"
         )
     }
-    done = states.get(("submitted", 1), (0, 0))
-    surplus = states.get(("submitted", 0), (0, 0))
+    counted, surplus = (states.get(("submitted", counts), (0, 0)) for counts in (1, 0))
     since = now_ms // _HOUR_MS - _HOURS + 1
     per_hour = {
         int(hour): int(number)
@@ -78,13 +78,12 @@ def _progress(tx: Tx, now_ms: int) -> dict[str, Any]:
         )
     }
     mean = value(tx, "SELECT AVG(duration_ms) FROM assignment WHERE state = 'submitted'")
-    left = max(wanted - done[0], 0)
     events, size = tx.rows("SELECT COALESCE(SUM(num_events), 0), COALESCE(SUM(num_bytes), 0) FROM assignment")[0]
     active = value(tx, "SELECT COUNT(*) FROM worker WHERE last_ms >= ?", now_ms - _ACTIVE_MS)
     return {
-        "pages": {"total": wanted, "done": done[0], "leased": states.get(("leased", 1), (0, 0))[0], "left": left},
+        "pages": {"total": done + left, "done": done, "leased": states.get(("leased", 1), (0, 0))[0], "left": left},
         "surplus": surplus[0],
-        "pictures_done": done[1] + surplus[1],
+        "pictures_done": counted[1] + surplus[1],
         "annotators": {"all": value(tx, "SELECT COUNT(*) FROM worker"), "active": active},
         "per_hour": [[hour * _HOUR_MS, per_hour.get(hour, 0)] for hour in range(since, since + _HOURS)],
         "ms_per_page": None if mean is None else round(mean),

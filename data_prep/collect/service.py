@@ -326,6 +326,7 @@ class Service:
         summary = summarise(task, page)
 
         def finish(tx: Tx) -> Submitted | None:
+            leases.lock(tx, assignment)
             now = tx.rows("SELECT state, counts, num_batches FROM assignment WHERE id = ?", assignment)[0]
             if now[0] == "submitted":
                 return Submitted(True, surplus=not now[1])
@@ -454,12 +455,7 @@ class Service:
     def _project_done(self, now: float) -> float:
         share, until = self._done
         if now >= until:
-            wanted = self._store.read(
-                lambda tx: value(tx, "SELECT COALESCE(SUM(overlap), 0) FROM task WHERE practice = 0")
-            )
-            done = self._store.read(
-                lambda tx: value(tx, "SELECT COUNT(*) FROM assignment WHERE state = 'submitted' AND counts = 1")
-            )
-            share = min(done / wanted, 1.0) if wanted else 0.0
+            done, left = self._store.read(leases.done_and_left)
+            share = done / (done + left) if done else 0.0
             self._done = (share, now + _PROJECT_DONE_S)
         return round(share, 4)

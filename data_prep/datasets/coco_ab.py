@@ -9,7 +9,7 @@ read just those bytes. Records of an image that is not there are counted, not re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -67,12 +67,10 @@ def list_images(
     _count_records(listing, records, found, byproducts, min_match)
     files, taken = dict(images.files()), set()
     listing.problems.extend(images.problems)
-    basenames = Counter(_basename(entry.file_name) for entry in found.entries.values())
+    file_of = find_files([entry.file_name for entry in found.entries.values()], files)
     for image_id, entry in sorted(found.entries.items(), key=lambda pair: pair[1].file_name):
-        name = entry.file_name
-        if name not in files and basenames[_basename(name)] == 1:  # `val2017/000000000139.jpg`
-            name = _basename(name)
-        if name not in files:
+        name = file_of.get(entry.file_name)
+        if name is None:
             listing.skip(entry.file_name, Reason.IMAGE_MISSING, found.ids.shown(image_id))
             continue
         taken.add(name)
@@ -89,6 +87,19 @@ def list_images(
     listing.counts["images_in_instances_file"] = num_entries
     _note_unused(listing, images, [name for name in files if name not in taken], instances, byproducts)
     return listing
+
+
+def find_files(names: Collection[str], files: Container[str]) -> dict[str, str]:
+    """The file of each name of an instances file that has one: that of the whole name, else that of the last part of a
+    name such as `val2017/000000000139.jpg`, where no other name has the same."""
+    basenames = Counter(map(_basename, names))
+    found = {}
+    for name in names:
+        if name in files:
+            found[name] = name
+        elif basenames[_basename(name)] == 1 and _basename(name) in files:
+            found[name] = _basename(name)
+    return found
 
 
 def _basename(name: str) -> str:

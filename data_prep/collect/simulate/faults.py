@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.collect import log
-from data_prep.collect.fold import StoredBatch, fold
+from data_prep.collect.fold import fold
+from data_prep.collect.merge import StoredBatch
 from data_prep.collect.project import Project
 from data_prep.collect.simulate.annotator import Ledger
 from data_prep.collect.simulate.run import Crowd, Truth

@@ -154,6 +154,7 @@ async def project(request: Request) -> Response:
             "csrf": site.tokens.csrf(login),
             "paused": read(lambda tx: get_meta(tx, "paused")) == "1",
             "classes": reports.class_progress(site.store, _names(site)),
+            "icons": site.icons,
             "overlap": int(read(lambda tx: get_meta(tx, "overlap", "1"))),
             "lease_minutes": config.lease_minutes,
             "db": site.store.engine.name.partition(",")[0],

@@ -198,6 +198,14 @@ class Site:
             for name, infos in sets_of(self.project.classes)
         ]
 
+    @property
+    def icons(self) -> list[dict[str, Any]]:
+        """The classes of the COCO page, as they are listed, with the addresses of their icons; none for ImageNet."""
+        if self.project.config.task != "coco":
+            return []
+        address = {entry["c"]: entry["icon"] for group in self.sets for entry in group["classes"]}
+        return [{"id": info.id, "name": info.name, "icon": address[info.id]} for info in self.project.classes]
+
     def _icon(self, class_id: str) -> str | None:
         if self.own_icon(class_id) is not None:
             number = [info.id for info in self.project.classes].index(class_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from data_prep.__main__ import main
 from data_prep.collect import commands, control
 from data_prep.collect.project import open_project
 from data_prep.collect.store import value
+from data_prep.collect.tasks import read_task
 from luab_jax.errors import ExitCode
 from tests.data_prep.collect.conftest import NOW, App, Make, run, write_pictures
 
@@ -130,6 +132,63 @@ def test_an_empty_class_and_names_that_share_an_xml_are_told(pictures: Path, tmp
     printed = capsys.readouterr().out
     assert "1 classes without a picture, so without a page: empty" in printed
     assert "2 pictures left out, since another of the same class differs by its suffix alone" in printed
+
+
+def init_coco(tmp_path: Path, pictures: Path, entries: list[tuple[int, str]]) -> Path:
+    """A project of the cats, with an instances file that has these ids and names."""
+    instances = tmp_path / "instances.json"
+    images = [{"id": number, "file_name": name, "width": 40, "height": 30} for number, name in entries]
+    objects = [{"id": n, "image_id": n, "category_id": 17, "bbox": [0, 0, 9, 9], "iscrowd": 0} for n, _ in entries]
+    facts = {"images": images, "annotations": objects, "categories": [{"id": 17, "name": "cat"}]}
+    instances.write_text(json.dumps(facts))
+    folder = tmp_path / "p"
+    assert init(folder, "--task=coco", f"--images={pictures / 'cat'}", f"--instances={instances}") == ExitCode.DONE
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("entries", "part"),
+    [
+        ([(1, "cat_0.jpg"), (2, "cat_1.jpg"), (1, "cat_2.jpg")], "id 1 is that of 'cat_0.jpg' and of 'cat_2.jpg'"),
+        ([(1, "cat_0.jpg"), (2, "cat_1.jpg"), (3, "cat_0.jpg")], "'cat_0.jpg' stands twice, with the ids 1 and 3"),
+    ],
+)
+def test_an_instances_file_with_an_id_or_a_name_twice_is_refused(
+    pictures: Path, tmp_path: Path, capsys: Capture, entries: list[tuple[int, str]], part: str
+) -> None:
+    """Clicks of two pictures would come back as those of one."""
+    folder = init_coco(tmp_path, pictures, entries)
+    assert main(["collect", "plan", str(folder)]) == ExitCode.FAILED
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {tmp_path / 'instances.json'}: ") and part in message
+    assert len(message.splitlines()) == 1
+
+
+def test_pictures_are_joined_to_an_instances_file_as_coco_ab_joins_them(
+    pictures: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """By the whole name, else by the last part of a name that no other ends with."""
+    names = ["images/cat_0.jpg", "cat_1.jpg", "b\\cat_2.jpg", "a/cat_3.jpg", "b/cat_3.jpg", "a/cat_4.jpg", "cat_4.jpg"]
+    folder = init_coco(tmp_path, pictures, list(enumerate(names, 1)))
+    assert main(["collect", "plan", str(folder)]) == ExitCode.DONE
+    with open_project(folder).open_store() as store:
+        bodies = store.read(lambda tx: tx.rows("SELECT body FROM task WHERE practice = 0"))
+    planned = {shown.source.path: shown.source.image_id for (body,) in bodies for shown in read_task(body).pictures}
+    assert planned == {"cat_0.jpg": 1, "cat_1.jpg": 2, "cat_2.jpg": 3, "cat_4.jpg": 7}
+    left_out = "5 pictures left out, since the instances file does not name them: cat_3.jpg, cat_5.jpg, "
+    assert left_out in capsys.readouterr().out
+    ready = ["coco_ab", f"--images={pictures / 'cat'}", f"--instances={tmp_path / 'instances.json'}", "--workers=1"]
+    assert main([*ready, f"--out={tmp_path / 'prepared'}", "--min_match=0"]) == ExitCode.DONE
+    manifest = json.loads((tmp_path / "prepared" / "train.manifest.json").read_text())
+    assert manifest["counts"]["images"] == len(planned)
+
+
+def test_an_instances_file_of_other_pictures_is_refused(pictures: Path, tmp_path: Path, capsys: Capture) -> None:
+    folder = init_coco(tmp_path, pictures, [(9, "000000000009.jpg"), (25, "000000000025.jpg")])
+    assert main(["collect", "plan", str(folder)]) == ExitCode.FAILED
+    message = capsys.readouterr().err
+    assert str(tmp_path / "instances.json") in message and str(pictures / "cat") in message
+    assert "'000000000009.jpg'" in message and "'cat_0.jpg'" in message and len(message.splitlines()) == 1
 
 
 def test_options_of_the_other_page_are_refused(pictures: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -13,12 +13,11 @@ from data_prep.collect.fold import (
     TRACE_INTERVAL_MS,
     Page,
     Point,
-    StoredBatch,
     differs_from_submit,
     fold,
     missing_numbers,
-    ordered,
 )
+from data_prep.collect.merge import StoredBatch, ordered
 
 T = 1_764_000_000_000.0
 Event = dict[str, Any]
@@ -140,7 +139,43 @@ def test_a_drag_that_a_reload_cut_leaves_no_action() -> None:
 def test_two_tabs_are_merged_by_time_and_keep_their_own_order() -> None:
     a = StoredBatch("a", 0, [select(0, i=0), select(40, i=1)])
     b = StoredBatch("b", 0, [select(10, i=2), select(5, i=3)])  # its clock went back
-    assert [event["i"] for event in ordered([a, b])] == [0, 2, 3, 1]
+    assert [event["i"] for event, _ in ordered([a, b])] == [0, 2, 3, 1]
+
+
+AHEAD = 600_000
+"""By how many ms the clock of the first device is ahead."""
+
+
+def on_two_devices(*first: Event, then: tuple[Event, ...], ahead: int = AHEAD) -> list[StoredBatch]:
+    """The first device's batch took 40 ms, and the second one's 300."""
+    early = [event | {"t": event["t"] + ahead} for event in first]
+    return [StoredBatch("b", 0, early, 40 - ahead), StoredBatch("a", 0, list(then), 300)]
+
+
+@pytest.mark.parametrize("ahead", [AHEAD, -AHEAD])
+def test_two_devices_are_merged_by_the_servers_time_and_events_keep_their_own(ahead: int) -> None:
+    submit = {"k": "submit", "t": T + 60_020, "selected": [0]}
+    then = (deselect(60_000), select(60_010, 0.8), submit)
+    page = fold(on_two_devices(select(0, 0.2), select(10, i=1), deselect(20, i=1), then=then, ahead=ahead))
+    assert page.num_events == 6 and page.selected == [0] and not differs_from_submit(page)
+    assert page.pictures[0].clicks == [Point(T + ahead, 0.2, 0.5), Point(T + 60_010, 0.8, 0.5)]
+
+
+@pytest.mark.parametrize("ahead", [AHEAD, -AHEAD])
+def test_no_time_is_measured_between_two_clocks(ahead: int) -> None:
+    first = (hover("enter", 0), moves(0, 3))
+    then = (hover("leave", 1000), hover("enter", 2000), moves(2000, 3), hover("leave", 2500))
+    page = fold(on_two_devices(*first, then=then, ahead=ahead))
+    assert len(page.pictures[0].trace) == 6, "no sample of the second device is too near to one of the first"
+    late = 300 - 40  # as long as the batches were under way
+    assert page.pictures[0].time_ms == pytest.approx(1500 + late) and page.duration_ms == pytest.approx(2500 + late)
+
+
+def test_a_slow_network_does_not_reorder_the_tabs_of_one_clock() -> None:
+    delays = {"a": 4_000, "b": 20, "c": 8_000}
+    batches = [StoredBatch(tab, 0, [select(k * 10, i=k)], ms) for k, (tab, ms) in enumerate(delays.items())]
+    batches.append(StoredBatch("b", 1, [select(40, i=3)], 90_000))  # was late, as its browser was offline
+    assert [(event["i"], behind) for event, behind in ordered(batches)] == [(k, 0) for k in range(4)]
 
 
 acts = st.lists(
@@ -167,7 +202,7 @@ def test_how_a_log_is_cut_and_in_which_order_it_arrives_changes_nothing(steps: A
     whole = page_of(*events)
     cuts = sorted(rng.sample(range(len(events) + 1), min(3, len(events) + 1)))
     parts = [events[a:b] for a, b in zip([0, *cuts], [*cuts, len(events)], strict=True)]
-    batches = [StoredBatch("a", number, part) for number, part in enumerate(parts)]
+    batches = [StoredBatch("a", number, part, rng.randrange(10**6)) for number, part in enumerate(parts)]
     twice = [*batches, *batches]
     rng.shuffle(twice)
     again = fold(twice)

@@ -150,6 +150,21 @@ def test_a_batch_renews_the_lease(store: Store) -> None:
     assert store.do(lambda tx: leases.expire(tx, NOW + 40 * MINUTE)) == 0
 
 
+def test_no_renewal_shortens_a_lease_that_the_owner_prolonged(store: Store) -> None:
+    add_tasks(store, leases.AHEAD_FROM + 1, overlap=1)
+    session = arrive(store, "a")
+    lease = take(store, session)
+    assert lease is not None
+    control.prolong(store, 600, NOW)
+    until = NOW + 630 * MINUTE
+    assert append(store, session, batch_of(lease), now=NOW + MINUTE).expires_ms == until, "which the page is told"
+    again = take(store, session, NOW + 2 * MINUTE)
+    assert again is not None and again.expires_ms == until
+    assert store.do(lambda tx: leases.expire(tx, until - 1)) == 0
+    late = append(store, session, batch_of(lease, 1), now=until - MINUTE)
+    assert late.expires_ms == until + 29 * MINUTE, "renewed as ever once that is later"
+
+
 def test_a_batch_of_a_lease_that_ran_out_takes_the_page_back_if_it_is_free(store: Store) -> None:
     add_tasks(store, 1, overlap=1)
     session = arrive(store, "a")

@@ -5,15 +5,20 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data_prep.__main__ import main
+from data_prep.collect import control, reports
+from data_prep.collect.project import now_ms
 from data_prep.collect.store import value
+from data_prep.collect.visits import Session
 from luab_jax.errors import ExitCode
 from tests.data_prep.collect.conftest import App, Make, run
 from tests.data_prep.collect.test_export import LENIENT, all_of_class, do_all, everything
+from tests.data_prep.collect.test_export_odd import put_icons
 from tests.data_prep.collect.test_security import csrf_of, log_in, with_password
 
 
@@ -52,7 +57,9 @@ def test_the_owner_sees_progress_quality_and_agreement(worked: App) -> None:
             )
             assert pair["kappa"] == pytest.approx(1.0)
             assert {entry["class"] for entry in agreement["by_class"]} == {"cat", "dog", "bird"}
-            classes = (await get("project"))["classes"]
+            facts = await get("project")
+            assert facts["icons"] == []
+            classes = facts["classes"]
             assert all(entry["pages"] == entry["pages_done"] for entry in classes)
 
     run(job())
@@ -84,6 +91,28 @@ def test_the_owner_watches_a_showing_and_a_heat_map(worked: App) -> None:
             assert found["counts"][18][6] == 27, "all clicks are at (0.25, 0.75): row 18, column 6 of 24"
             one = (await client.get("/owner/api/heatmap?picture=cat/cat_3.jpg")).json()
             assert one["clicks"] >= 3 and [p["picture"] for p in one["pictures"]] == ["cat/cat_3.jpg"]
+
+    run(job())
+
+
+def test_the_owner_of_a_coco_project_is_told_its_classes_with_their_icons(make_project: Make, tmp_path: Path) -> None:
+    """The page's filter of clicks and its replay know no class but these."""
+    classes = tmp_path / "classes.txt"
+    classes.write_text("dog\nno such thing\ncat\n")
+    project, store = make_project(task="coco", practice=False, class_file=classes)
+    with_password(project)
+    app = App(project, store)
+    run(put_icons(app, [{"c": "dog", "x": 0.5, "y": 0.5}]))
+
+    async def job() -> None:
+        async with app.client() as client:
+            await log_in(client)
+            icons = (await client.get("/owner/api/project")).json()["icons"]
+            assert [entry["id"] for entry in icons] == ["dog", "no such thing", "cat"], "as they are listed"
+            assert [entry["name"] for entry in icons] == ["dog", "no such thing", "cat"]
+            assert icons[1]["icon"] is None and (await client.get(icons[0]["icon"])).status_code == 200
+            clicks = [(await client.get(f"/owner/api/heatmap?class={entry['id']}")).json()["clicks"] for entry in icons]
+            assert clicks == [1, 0, 0]
 
     run(job())
 
@@ -122,6 +151,37 @@ def test_the_owner_blocks_extends_invites_and_downloads(worked: App) -> None:
             assert (await client.get("/owner/api/progress")).status_code == 401
 
     run(job())
+
+
+def test_what_a_page_has_beyond_a_lowered_overlap_does_no_other_page(
+    make_project: Make, db: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three annotators did half of the pages; then one showing of each page is wanted."""
+    project, store = make_project(db=db, overlap=3, **LENIENT)
+    app = App(project, store)
+    number = store.read(lambda tx: value(tx, "SELECT COUNT(*) FROM task WHERE practice = 0"))
+    half = number // 2
+
+    async def job() -> None:
+        async with app.client() as client:
+            annotators = [app.annotator(client) for _ in range(3)]
+            for annotator in annotators:
+                page = await annotator.start()
+                for _ in range(half):
+                    assert (await annotator.do(page, []))["complete"]
+                    page = await annotator.next()
+                await annotator.post("/api/return", {"assignment": page["assignment"]})
+
+    run(job())
+    control.set_overlap(store, 1, now_ms())
+    session = Session(*store.read(lambda tx: tx.rows("SELECT worker, id FROM visit LIMIT 1"))[0])
+    told = app.site.service.progress(session, now=float("inf"))
+    assert told["project_done"] == pytest.approx(half / number, abs=1e-4)
+    found = reports.progress(store, now_ms())
+    assert found["pages"] == {"total": number, "done": half, "leased": 0, "left": number - half}
+    assert found["eta_ms"] > 0
+    assert main(["collect", "status", str(project.folder)]) == ExitCode.DONE
+    assert "all done" not in capsys.readouterr().out
 
 
 def test_status_prints_a_screenful_and_json(worked: App, capsys: pytest.CaptureFixture[str]) -> None:

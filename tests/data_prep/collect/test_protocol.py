@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data_prep.collect import leases
 from data_prep.collect.config import Quality
-from data_prep.collect.store import value
+from data_prep.collect.replay import replay
+from data_prep.collect.store import Tx, value
 from data_prep.collect.tasks import read_task
 from data_prep.collect.visits import Session
-from tests.data_prep.collect.conftest import Annotator, App, Make, run
+from tests.data_prep.collect.conftest import NOW, Annotator, App, Make, new_database, run
 
 
 def test_a_page_from_the_link_to_the_submit(make_project: Make, db: str) -> None:
@@ -109,6 +112,35 @@ def test_a_submit_that_shows_another_state_than_the_log_is_sent_back(make_projec
             assert (await annotator.post("/api/submit", ask)).json()["complete"]
 
     run(job(App(*make_project())))
+
+
+@pytest.mark.parametrize("minutes", [10, -10])
+def test_a_page_is_finished_on_another_device_whose_clock_differs(make_project: Make, db: str, minutes: int) -> None:
+    """The first device's clock is ahead or behind; what was done on it a minute earlier comes first all the same."""
+    project, store = make_project(db=db)
+
+    async def job(app: App) -> None:
+        async with app.client() as client:
+            first = app.annotator(client)
+            page = await first.start()
+            first.t += minutes * 60_000
+            sent = [*first.loads(page), first.click(0), first.click(1)]
+            later = {"X-Sent-Ms": str(int(first.t) + 60_000)}
+            assert (await first.post("/api/batch", first.batch(page, 0, sent), **later)).status_code == 200
+            second = Annotator(client, first.token, tab="f" * 16)
+            await second.arrive()
+            again = await second.next()
+            assert [entry["index"] for entry in again["resume"]["selected"]] == [0, 1]
+            sent = [*second.loads(again), second.click(0, kind="deselect")]
+            sent.append({"k": "submit", "t": second.time(), "selected": [1]})
+            await second.post("/api/batch", second.batch(again, 0, sent))
+            ask = {"assignment": page["assignment"], "tab": second.tab, "n": 0}
+            assert (await second.post("/api/submit", ask)).json()["complete"]
+            shown = replay(store, page["assignment"])[1]
+            at = [event["at"] for event in shown["events"]]
+            assert at == sorted(at) and shown["events"][-1]["k"] == "submit"
+
+    run(job(App(project, store)))
 
 
 def test_a_repeated_batch_is_acknowledged_and_another_body_is_not(make_project: Make, db: str) -> None:
@@ -413,6 +445,39 @@ def test_failing_the_hidden_controls_holds_an_annotator(make_project: Make) -> N
             assert right == 0 and total >= 2
 
     run(job(App(project, store)))
+
+
+def test_two_servers_that_get_one_submit_at_once_count_the_page_once(make_project: Make, postgres: str) -> None:
+    """PostgreSQL: the second server looks while the first one's transaction is open. The lease has run out, so that
+    each would take a place on the page again."""
+    project, store = make_project(db=new_database(postgres), overlap=3, practice=False)
+    app = App(project, store)
+
+    async def work() -> tuple[str, str]:
+        async with app.client() as client:
+            annotator = app.annotator(client)
+            page = await annotator.start()
+            sent = [*annotator.loads(page), {"k": "submit", "t": annotator.time(), "selected": []}]
+            await annotator.post("/api/batch", annotator.batch(page, 0, sent))
+            return page["assignment"], annotator.tab
+
+    assignment, tab = run(work())
+    store.do(lambda tx: leases.expire(tx, 1 << 50))
+    task, worker, visit = store.read(lambda tx: tx.rows("SELECT task, worker, visit FROM assignment"))[0]
+    first = store.engine.connect()
+    with ThreadPoolExecutor(1) as pool:
+
+        def wait(_: Tx) -> Future[Any]:
+            second = pool.submit(app.site.service.submit, Session(worker, visit), assignment, tab, 0, NOW)
+            while not store.read(lambda tx: value(tx, "SELECT COUNT(*) FROM pg_locks WHERE NOT granted")):
+                assert not second.done()
+            return second
+
+        counts, second = store.engine.transact(first, [lambda tx: leases.finish(tx, assignment, task, NOW), wait])
+        assert counts and second.result().complete and not second.result().surplus
+    store.engine.close(first)
+    assert store.read(lambda tx: value(tx, "SELECT taken FROM task WHERE id = ?", task)) == 1
+    assert store.read(lambda tx: value(tx, "SELECT controls FROM worker")) == 0, "those are the first server's to count"
 
 
 def test_withdrawing_ends_the_work_and_frees_it(make_project: Make) -> None:

@@ -12,7 +12,16 @@ import pytest
 
 from data_prep.collect.simulate.browser import StoredTruth
 from data_prep.collect.simulate.visitor import Annotator, Ledger, Manner
-from tests.data_prep.collect.browser.bench import PASSWORD, Server, accept, make_project, serving, wait_for
+from tests.data_prep.collect.browser.bench import (
+    PASSWORD,
+    Server,
+    accept,
+    assignment_of,
+    make_project,
+    serving,
+    wait_for,
+)
+from tests.data_prep.collect.browser.test_coco_page import drag, icon
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +182,24 @@ def test_heat_map_has_the_clicks(owner):
     assert len(owner.query_selector_all(".heat .chart .cell")) > 3
     owner.click(".thumb >> nth=0")
     owner.wait_for_selector(".heat-board img")
+
+
+def test_the_clicks_and_the_replay_of_a_coco_project_know_its_classes(page, coco):
+    accept(page, coco.link())
+    assignment = assignment_of(page)
+    page.click("#set-1")
+    drag(page, icon("giraffe"), 0.5, 0.5)
+    for number in range(2, 11):
+        page.click(f"#set-{number}")
+    page.click("#submit")
+    wait_for(lambda: coco.state(assignment) == "submitted")
+    page.context.add_cookies([{"name": "collect_owner", "value": coco.owner_token(), "url": f"{coco.url}/owner"}])
+    page.goto(f"{coco.url}/owner/#clicks?class=giraffe")
+    page.wait_for_selector(".heat .chart")
+    assert page.inner_text(".heat h3 >> nth=0") == "All photos: 1 click"
+    assert len(page.query_selector_all("#heat-class option")) == 80
+    go(page, f"replay/{assignment}", ".replay-bar")
+    assert page.get_attribute(".icon-pin img", "src").endswith("/icons/giraffe.svg")
 
 
 def test_the_export_is_downloaded(owner, tmp_path):
