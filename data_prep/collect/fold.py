@@ -8,8 +8,7 @@ The rules are those of the published pages (collection.md §1), so that data com
 * Time on a picture counts while the pointer is on it and it is not selected, from the first movement on.
 * Fingers and keys do not hover: they leave neither trace nor hover, but their clicks count.
 
-Events come in the order of merge.py, each with its own time. Two devices may have two clocks; what lies between two
-events is measured by the first of them.
+Events come in the order of merge.py. Two devices may have two clocks; all times are by that of the first event.
 """
 
 from __future__ import annotations
@@ -111,7 +110,6 @@ class Page:
     drag_paths: list[tuple[str, list[Point]]] = field(default_factory=list)
     start_ms: float | None = None
     end_ms: float | None = None
-    """By the clock of the first event, as `start_ms` is."""
     submit: dict[str, Any] | None = None
     hidden_ms: float = 0.0
     num_events: int = 0
@@ -170,16 +168,13 @@ class _Folding:
         self._over: _Over | None = None
         self._last_sample: dict[int, float] = {}
         self._hidden_since: float | None = None
-        self._behind = 0
-        """Added to the times that are subtracted from others, as those may be of another device's clock."""
 
     def take(self, event: dict[str, Any], behind: int) -> None:
-        page, t = self._page, event["t"]
-        self._behind = behind
+        page, t = self._page, event["t"] + behind
         page.num_events += 1
         if page.start_ms is None:
             page.start_ms = t
-        page.end_ms = t + behind
+        page.end_ms = t
         if "i" in event:
             self._see(event)
         act = getattr(self, f"_on_{event['k']}", None)
@@ -188,7 +183,7 @@ class _Folding:
 
     def finish(self) -> None:
         if self._page.end_ms is not None:
-            self._stop(self._page.end_ms - self._behind)
+            self._stop(self._page.end_ms)
 
     def _picture(self, index: int) -> Picture:
         if index not in self._page.pictures:
@@ -223,11 +218,11 @@ class _Folding:
 
     def _on_hidden(self, event: dict[str, Any], t: float) -> None:
         self._stop(t)
-        self._hidden_since = t + self._behind
+        self._hidden_since = t
 
     def _on_visible(self, event: dict[str, Any], t: float) -> None:
         if self._hidden_since is not None:
-            self._page.hidden_ms += max(t + self._behind - self._hidden_since, 0.0)
+            self._page.hidden_ms += max(t - self._hidden_since, 0.0)
             self._hidden_since = None
 
     def _on_submit(self, event: dict[str, Any], t: float) -> None:
@@ -255,16 +250,16 @@ class _Folding:
                 continue
             if self._over is None or self._over.index != picture.index:
                 self._stop(t)
-                self._over = _Over(picture.index, t + self._behind)
-            if t + self._behind - self._last_sample.get(picture.index, -1e9) >= TRACE_INTERVAL_MS:
+                self._over = _Over(picture.index, t)
+            if t - self._last_sample.get(picture.index, -1e9) >= TRACE_INTERVAL_MS:
                 picture.trace.append(Point(t, x, y))
-                self._last_sample[picture.index] = t + self._behind
-        self._page.end_ms = max(self._page.end_ms or t, t + self._behind)
+                self._last_sample[picture.index] = t
+        self._page.end_ms = max(self._page.end_ms or t, t)
 
     def _stop(self, t: float) -> None:
         """Ends the time on the picture that the pointer is over."""
         if self._over is not None:
-            self._picture(self._over.index).time_ms += max(t + self._behind - self._over.since, 0.0)
+            self._picture(self._over.index).time_ms += max(t - self._over.since, 0.0)
             self._over = None
 
     # ImageNet

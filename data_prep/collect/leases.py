@@ -228,7 +228,8 @@ def done_and_left(tx: Tx) -> tuple[int, int]:
 
 def free_worker(tx: Tx, worker: int) -> int:
     """Frees what a blocked or withdrawn annotator holds, and lets others do again what that annotator did."""
-    rows = tx.rows("SELECT id, task, state, counts FROM assignment WHERE worker = ?", worker)
+    held = " FOR UPDATE" if tx.skip_locked else ""  # another server may do the same
+    rows = tx.rows(f"SELECT id, task, state, counts FROM assignment WHERE worker = ? ORDER BY id{held}", worker)
     for assignment, task, state, counts in rows:
         if state == "leased":
             _free(tx, assignment, task, "returned")

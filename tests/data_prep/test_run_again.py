@@ -63,7 +63,9 @@ def test_groups_labels_and_clicks_are_input_too(make_raw: Make, tmp_path: Path, 
     assert main([*flags, f"--byproducts={table}"]) == 0
     assert f"byproducts: {table} -> None" in refused(flags, capsys)
     table.write_text(table.read_text().replace("0.25", "0.75"))
-    assert "what tables of labels, clicks, boxes, masks or categories say" in refused([*flags, f"--byproducts={table}"], capsys)
+    assert "what tables of labels, clicks, boxes, masks or categories say" in refused(
+        [*flags, f"--byproducts={table}"], capsys
+    )
 
     classes = read_class_list(str(raw.classes))
     (tmp_path / "grouped").mkdir()
