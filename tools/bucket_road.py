@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.data_prep.conftest import RawData
+from tests.xla_flags import QUICK_TO_COMPILE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOTAL_STEPS, KILLED_AT = 6, 4
@@ -105,8 +106,7 @@ class Road:
         environment = os.environ | {
             "PYTHONPATH": str(REPOSITORY),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // num_hosts} --xla_backend_optimization_level=0"
-            " --xla_cpu_use_fusion_emitters=false",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // num_hosts} {QUICK_TO_COMPILE}",
             **self.environment,
         }
         with socket.socket() as free:

@@ -28,6 +28,7 @@ class _Gpu:
 
     number: int
     process_index: int
+    device_kind: str
     platform: str = "gpu"
 
 
@@ -92,7 +93,9 @@ def examine_on_gpus(
             config, mesh, num_classes=data.num_classes, num_examples=data.num_examples, target_settings=data.settings
         )
 
-    there = make_checked_mesh(config, [_Gpu(number, number // cluster.per_node) for number in range(count)])
+    there = make_checked_mesh(
+        config, [_Gpu(number, number // cluster.per_node, cluster.gpu.device_kind) for number in range(count)]
+    )
     program = program_on(make_checked_mesh(_on_one_device(config), jax.devices()[:1]))
     work = work_of(config, data, program, count, count, cluster.num_nodes)
     state = state_bytes(program_on(there).abstract_state)

@@ -51,7 +51,7 @@ def evaluated(data: Path):  # type: ignore[no-untyped-def]
 
 def by_rankings(logits: np.ndarray, *, noise: bool) -> tuple[float, float]:
     """Flips and top-5 distance of a video from the ranks of all classes: the cumulative sums are of 0, 1 x 5, 0 ..."""
-    ranks = [rankdata(-frame, method="ordinal") for frame in logits]
+    ranks = [rankdata(-frame, method="ordinal").astype(int) for frame in logits]
     best = np.concatenate([[0], np.ones(5, int), np.zeros(994, int)]).cumsum()
     flips, distances, before = [], [], 0
     for i in range(1, len(ranks)):

@@ -84,7 +84,8 @@ def test_single_numbers_read_and_written_are_counted_wherever_they_are() -> None
     body = "%body (q: f32[4]) -> f32[4] {\n  %g = f32[6,2]{1,0} gather(%q, %i), slice_sizes={1,2}\n}\n"
     assert program(loop("body", 5), body).scattered == 5 * 6
     read = jax.jit(lambda x, i: x.at[i].add(1)[i[:3]]).lower(jnp.zeros((9, 4)), jnp.arange(5)).compile().as_text()
-    assert hlo.read(read or "").scattered == 3  # of the gather; a CPU's compiler makes a loop of the scatter
+    # Of the gather; a CPU's compiler makes a loop of the scatter, that of jaxlib 0.11 keeps it.
+    assert hlo.read(read or "").scattered in (3, 3 + 5)
     scatter = """  %u = f32[5,4]{1,0} parameter(1)
   %s = f32[9,4]{1,0} scatter(%p, %i, %u), update_window_dims={1}, to_apply=%add"""
     assert program(scatter).scattered == 5

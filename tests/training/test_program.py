@@ -13,8 +13,9 @@ from luab_jax.distributed.sharding import make_mesh
 from luab_jax.models.config import Dtype, ModelConfig, Stem
 from luab_jax.models.functional import create_model
 from luab_jax.training.program import compiled_to_run_once
+from tests.xla_flags import HAS_OLDER_EMITTERS
 
-_USERS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": True}
+_USERS: dict[str, Any] = {"xla_cpu_use_fusion_emitters": True} if HAS_OLDER_EMITTERS else {}
 """What a user's compiler does and that of the tests does not."""
 MODELS = {
     "resnet": ModelConfig(name="resnet18", width=4, stage_sizes=(1,), stem=Stem.PATCH, compute_dtype=Dtype.FLOAT32),
