@@ -7,13 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 
-from luab_jax.data.class_lists import imagenet
+from luab_jax.data.class_lists import ClassList, imagenet
 from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.errors import UserError, option
 from luab_jax.foreign.classes import read_outputs
 from luab_jax.foreign.inputs import InputFormat
-from luab_jax.foreign.model import FunctionModel, Outputs, check_outputs, drawn_images, rows_of
+from luab_jax.foreign.model import (
+    FunctionModel,
+    Outputs,
+    check_columns,
+    check_outputs,
+    drawn_images,
+    hash_of,
+    rows_of,
+)
 from luab_jax.foreign.options import Options
 from luab_jax.foreign.zero_shot import classifying
 from luab_jax.io.console import say
@@ -52,8 +61,8 @@ def finish(
     outputs = _tried(model, fed, checkpoint, kind)
     asked = options.outputs or model.outputs
     check_outputs(checkpoint, outputs, asked, label_sets=model.label_sets)
-    classes, columns = read_outputs(checkpoint, outputs.shape[1], stated_classes)
-    if columns is not None:
+    classes, columns, scored = _scored(model, options, checkpoint, outputs.shape[1], stated_classes)
+    if columns is not None and model.columns is None:
         say(f"{checkpoint}: of {outputs.shape[1]:,} outputs the {len(columns):,} of ImageNet's classes are scored")
     changes = dict(options.preprocessing or {})
     identity = {
@@ -70,7 +79,7 @@ def finish(
         **own,
         **({"input": model.input.facts()} if model.input != InputFormat() else {}),
         **({"outputs": asked.value} if asked is not Outputs.LOGITS else {}),
-        **({"columns": f"{len(columns):,} of {outputs.shape[1]:,}"} if columns is not None else {}),
+        **({"columns": scored} if scored else {}),
         **({"preprocessing_override": _plain(changes)} if changes else {}),
     }
     return dataclasses.replace(
@@ -81,6 +90,22 @@ def finish(
         sides=model.sides | {side},
         stated_identity={"workdir": checkpoint, **identity},
     )
+
+
+def _scored(
+    model: FunctionModel, options: Options, checkpoint: str, num_outputs: int, stated: ClassList | epath.PathLike | None
+) -> tuple[ClassList, np.ndarray | None, str]:
+    """The classes, the outputs that stand for them, and what of these tells the model from others."""
+    if model.columns is None:
+        classes, columns = read_outputs(checkpoint, num_outputs, stated)
+        return classes, columns, "" if columns is None else f"{len(columns):,} of {num_outputs:,}"
+    given = [name for name, value in (("classes", options.classes), ("classifier", options.classifier)) if value]
+    if given:
+        raise UserError(
+            f"{checkpoint}: its FunctionModel has columns, the outputs of its classes; leave {given[0]} out"
+        )
+    check_columns(checkpoint, model.columns, num_outputs)
+    return model.classes, model.columns, f"{len(model.columns):,} of {num_outputs:,}, {hash_of(model.columns)}"
 
 
 def _tried(model: FunctionModel, fed: np.ndarray, checkpoint: str, kind: Foreign) -> np.ndarray:

@@ -22,6 +22,20 @@ _CROP_PCT = 224 / 256
 _WHOLE_FROM = 384
 """From this size on ConvNeXt's processor cuts nothing off, and squashes."""
 
+_SQUARE = {"resample": 2, "do_center_crop": False, "size": {"height": 224, "width": 224}}
+_CROPPED = {"resample": 3, "do_center_crop": True, "size": {"shortest_edge": 224}, "crop_size": 224}
+_DEFAULTS = {
+    "vit": _SQUARE,
+    "swin": _SQUARE,
+    "deit": {"resample": 3, "do_center_crop": True, "size": {"height": 256, "width": 256}, "crop_size": 224},
+    "clip": _CROPPED,
+    "bit": _CROPPED,
+    "dinov2": _CROPPED,
+    "convnext": {"do_center_crop": False, "size": {"shortest_edge": 384}},
+}
+"""By the beginning of the type, what a processor does where its file does not say it: the arguments' defaults of
+image_processing_vit.py, _deit.py, _clip.py, _bit.py, _convnext.py. ConvNeXt's filter differs between versions."""
+
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
@@ -52,8 +66,8 @@ def preprocessing_of(path: Path, config: dict[str, Any]) -> Preprocessing:
     What transformers does beside it (image_processing_vit.py, _deit.py, _convnext.py, _bit.py; `get_size_dict`) and is
     not done here is said.
     """
-    stated = read_json(path)
-    size, crop = stated.get("size", config.get("image_size", 224)), stated.get("crop_size")
+    stated = _completed(path, read_json(path), config)
+    size, crop = stated["size"], stated.get("crop_size")
     side = short = _side(path, size)
     if stated.get("do_center_crop") and crop is not None:
         side = _side(path, crop)
@@ -65,7 +79,7 @@ def preprocessing_of(path: Path, config: dict[str, Any]) -> Preprocessing:
             f"{path}: squashes images to {short} x {short}; here the short side is resized to {resize_side} and the"
             f" centre of {side} is cut"
         )
-    resample = stated.get("resample", 2)
+    resample = stated["resample"]
     if resample not in _FILTERS:
         say(f"{path}: resamples by PIL's filter {resample}; bicubic is taken")
     factor = stated.get("rescale_factor", 1 / 255) if stated.get("do_rescale", True) else 1.0
@@ -86,6 +100,26 @@ def preprocessing_of(path: Path, config: dict[str, Any]) -> Preprocessing:
     )
 
 
+def _completed(path: Path, stated: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """With what its type does where the file says nothing.
+
+    Raises `CheckpointError` where that is not known: an input that differs a little costs accuracy without a word.
+    """
+    kind = next((kind for kind in _DEFAULTS if _is_of((kind,), stated, config)), None)
+    completed = (_DEFAULTS[kind] if kind else {}) | stated
+    if kind is None and "size" not in completed and "image_size" in config:
+        completed["size"] = config["image_size"]
+    needed = ["resample", "size", *(["do_center_crop"] if "crop_size" in completed else ())]
+    if missing := [name for name in needed if name not in completed]:
+        raise CheckpointError(
+            f"{path}: says nothing of {' and '.join(missing)}, and what its processor"
+            f" ({_type_of(stated, config)}) does then is not known here; state it in the file"
+        )
+    if not completed.get("do_resize", True):
+        raise CheckpointError(f"{path}: do_resize is false; the suites feed squares of one size")
+    return completed
+
+
 def _squashes(size: Any, stated: dict[str, Any], config: dict[str, Any]) -> bool:
     """Whether transformers resizes to a square, whatever the shape of the image."""
     if isinstance(size, dict) and size.get("height"):
@@ -97,8 +131,12 @@ def _squashes(size: Any, stated: dict[str, Any], config: dict[str, Any]) -> bool
 
 def _is_of(types: tuple[str, ...], stated: dict[str, Any], config: dict[str, Any]) -> bool:
     """Whether the processor is of one of these types: by its name, else by the model's, as transformers chooses it."""
+    return _type_of(stated, config).lower().startswith(types)
+
+
+def _type_of(stated: dict[str, Any], config: dict[str, Any]) -> str:
     named = stated.get("image_processor_type") or stated.get("feature_extractor_type") or config.get("model_type")
-    return str(named).lower().startswith(types)
+    return str(named)
 
 
 def _side(path: Path, size: Any) -> int:

@@ -69,6 +69,8 @@ class FunctionModel:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", getattr(self.function, "__name__", type(self.function).__name__))
+        if self.columns is not None:
+            object.__setattr__(self, "columns", _checked_columns(self.columns, len(self.classes)))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,7 +101,7 @@ class FunctionModel:
         if self.outputs is not usual.outputs:
             stated["outputs"] = self.outputs.value
         if self.columns is not None:
-            stated["columns"] = hashlib.sha256(np.asarray(self.columns, np.int64).tobytes()).hexdigest()[:12]
+            stated["columns"] = hash_of(self.columns)
         if self.label_sets:
             stated["label_sets"] = True
         return stated
@@ -135,8 +137,11 @@ class FunctionModel:
 
     def outputs_of(self, fed: np.ndarray) -> np.ndarray:
         """What the function returns, all columns; raises `UserError` for what are no rows of numbers."""
-        width = self.num_classes if self.columns is None else None
-        return rows_of(self.name, self.function, fed, self.batch_size, width)
+        if self.columns is None:
+            return rows_of(self.name, self.function, fed, self.batch_size, self.num_classes)
+        outputs = rows_of(self.name, self.function, fed, self.batch_size)
+        check_columns(self.name, self.columns, outputs.shape[1])
+        return outputs
 
     def logits(self, outputs: Float[np.ndarray, "b o"]) -> Float[np.ndarray, "b c"]:
         """Of the classes, from what the function returns."""
@@ -147,6 +152,30 @@ class FunctionModel:
                 logarithms -= np.log(np.maximum(1 - clipped, _TINY))
             outputs = np.where(np.isnan(outputs), np.float32(np.nan), logarithms.astype(np.float32))
         return outputs if self.columns is None else outputs[:, self.columns]
+
+
+def _checked_columns(columns: np.ndarray, num_classes: int) -> np.ndarray:
+    """Raises `UserError` unless they are an output for every class."""
+    of_class = np.asarray(columns)
+    if of_class.shape != (num_classes,) or of_class.dtype.kind not in "iu":
+        raise UserError(
+            f"FunctionModel: columns are {of_class.dtype} {of_class.shape}; expected {num_classes:,} whole numbers, the"
+            " output of every class"
+        )
+    if of_class.min() < 0 or len(np.unique(of_class)) < num_classes:
+        raise UserError("FunctionModel: columns has a number below 0, or one twice; expected an output for every class")
+    return of_class.astype(np.int64)
+
+
+def check_columns(name: str, columns: np.ndarray, num_outputs: int) -> None:
+    """Raises `UserError` for columns beyond the outputs."""
+    if columns.max() >= num_outputs:
+        raise UserError(f"{name}: columns name output {columns.max():,}, and there are {num_outputs:,}, counted from 0")
+
+
+def hash_of(columns: np.ndarray) -> str:
+    """Which outputs are scored, and in which order."""
+    return hashlib.sha256(columns.tobytes()).hexdigest()[:12]
 
 
 def rows_of(

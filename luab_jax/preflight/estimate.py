@@ -46,6 +46,8 @@ class Work:
     num_evaluations: int = 0
     eval_examples: int = 0
     """Images of one evaluation."""
+    models_evaluated: int = 1
+    """2 where a run keeps a moving average, which is evaluated beside the raw weights."""
     num_saves: int = 0
     """By epochs and at the end."""
     minutes_per_save: float | None = None
@@ -53,7 +55,12 @@ class Work:
 
     def evaluation_s(self, images_per_s: float) -> float:
         """All evaluations of a run that trains so many images per second: a third of a step per image."""
-        return self.num_evaluations * self.eval_examples / (3 * images_per_s)
+        return self.num_evaluations * self.models_evaluated * self.eval_examples / (3 * images_per_s)
+
+    @property
+    def evaluated(self) -> str:
+        """What, where it is not the weights alone."""
+        return " by the weights and by their average" if self.models_evaluated > 1 else ""
 
     def saves_in(self, hours: float) -> int:
         by_time = 0 if self.minutes_per_save is None else int(hours * 60 / self.minutes_per_save)

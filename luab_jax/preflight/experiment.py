@@ -166,6 +166,7 @@ def work_of(config: Config, data: Data, program: Program, num_devices: int, num_
         num_hosts=num_hosts,
         num_evaluations=times(config.eval.every_epochs),
         eval_examples=data.eval_examples,
+        models_evaluated=2 if config.optim.ema_decay > 0 else 1,
         num_saves=times(config.checkpoint.every_epochs),
         minutes_per_save=config.checkpoint.every_minutes,
     )

@@ -95,7 +95,8 @@ def _time_rows(flight: Preflight) -> list[tuple[str, str]]:
         ("run", f"{estimate.hours:,.1f} h for {work.total_steps:,} steps and the evaluations"),
         (
             "evaluations",
-            f"{work.num_evaluations:,} of {work.eval_examples:,} images: {estimate.evaluation_hours:.2f} h",
+            f"{work.num_evaluations:,} of {work.eval_examples:,} images{work.evaluated}:"
+            f" {estimate.evaluation_hours:.2f} h",
         ),
         ("saves", _saves(flight)),
     ]

@@ -14,6 +14,7 @@ import safetensors.numpy
 
 import luab_jax
 from luab_jax.data.class_lists import imagenet, readable_names
+from luab_jax.data.transforms import ResizeFilter
 from luab_jax.errors import CheckpointError, UserError, options_are_flags
 from luab_jax.foreign.hf_preprocessor import preprocessing_of
 from luab_jax.foreign.options import Options
@@ -108,6 +109,46 @@ def test_a_preprocessing_that_is_not_ours_is_told_in_one_line(
 ) -> None:
     message = told(write_folder(tmp_path, processor=PROCESSOR | changes))
     assert message.startswith(f"{tmp_path / 'preprocessor_config.json'}: ") and why in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "resize_side", "filter"),
+    [
+        ("ViTImageProcessor", 224, 224, ResizeFilter.BILINEAR),
+        ("DeiTImageProcessor", 224, 256, ResizeFilter.BICUBIC),
+        ("CLIPImageProcessor", 224, 224, ResizeFilter.BICUBIC),
+        ("BitImageProcessor", 224, 224, ResizeFilter.BICUBIC),
+        ("dinov2", 224, 224, ResizeFilter.BICUBIC),
+    ],
+)
+def test_what_a_file_does_not_say_is_its_processors_default(
+    kind: str, side: int, resize_side: int, filter: ResizeFilter, tmp_path: Path
+) -> None:
+    """image_processing_vit.py, _deit.py, _clip.py, _bit.py of transformers; dinov2's is Bit's."""
+    stated = {name: PROCESSOR[name] for name in ("image_mean", "image_std")}
+    if kind != "dinov2":
+        stated["image_processor_type"] = kind
+    write_folder(tmp_path, processor=stated)
+    config = {"model_type": "dinov2", "image_size": 518}
+    found = preprocessing_of(tmp_path / "preprocessor_config.json", config)
+    assert (found.image_size, found.resize_side, found.filter) == (side, resize_side, filter)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "kind", "changes", "why"),
+    [
+        (("resample",), "convnext", {}, "says nothing of resample"),
+        (("resample", "do_center_crop"), "siglip", {}, "says nothing of resample and do_center_crop"),
+        ((), "vit", {"do_resize": False}, "do_resize is false"),
+    ],
+)
+def test_what_is_neither_said_nor_known_is_refused(
+    left_out: tuple[str, ...], kind: str, changes: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    stated = {name: value for name, value in PROCESSOR.items() if name not in left_out}
+    write_folder(tmp_path, processor=stated | changes)
+    with pytest.raises(CheckpointError, match=f"preprocessor_config.json: {why}"):
+        preprocessing_of(tmp_path / "preprocessor_config.json", {"model_type": kind})
 
 
 def test_a_field_that_is_not_there_is_named(tmp_path: Path) -> None:

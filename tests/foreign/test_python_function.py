@@ -37,6 +37,18 @@ def planes():
     return luab_jax.FunctionModel(
         of_planes, PREPROCESSING, classes=CLASSES, input=planes, batch_size=2, maps=maps, map_kind="channel")
 
+def turned():
+    # In another order than the classes, and one more.
+    def function(images):
+        return np.concatenate([brightest(images)[:, ::-1], np.full((len(images), 1), 999, np.float32)], axis=1)
+    return luab_jax.FunctionModel(function, PREPROCESSING, classes=CLASSES, columns=np.array([2, 1, 0]))
+
+def otherwise_turned():
+    return luab_jax.FunctionModel(turned().function, PREPROCESSING, classes=CLASSES, columns=np.array([0, 1, 2]))
+
+def beyond():
+    return luab_jax.FunctionModel(brightest, PREPROCESSING, classes=CLASSES, columns=np.array([0, 1, 3]))
+
 def maps_raise():
     def maps(images, labels):
         raise ValueError("no gradient" + chr(10) + "anywhere")
@@ -211,3 +223,23 @@ def test_text_embeddings_that_will_not_do_are_told(values: np.ndarray, told: str
     np.save(tmp_path / "texts.npy", values, allow_pickle=True)
     with pytest.raises(UserError, match=told):
         luab_jax.load(f"python:{module}:model", classifier=tmp_path / "texts.npy")
+
+
+def test_the_columns_that_an_author_states_are_scored(module: str, tmp_path: Path) -> None:
+    data = tiny.prepare_split(tmp_path / "data", "val", 6)
+    names = ("model", "turned", "otherwise_turned")
+    plain, turned, other = (luab_jax.load(f"python:{module}:{name}") for name in names)
+    scores = [luab_jax.run_suites(model, data, "imagenet", examples=0)["imagenet"]["top1"] for model in (plain, turned)]
+    assert scores[0] == scores[1] == 1
+    assert turned.identity["columns"].startswith("3 of 4, ") and turned.identity["columns"] != other.identity["columns"]
+    with pytest.raises(UserError, match="has columns, the outputs of its classes; leave classes out"):
+        luab_jax.load(f"python:{module}:turned", classes=tiny.CLASSES)
+    with pytest.raises(UserError, match="columns name output 3, and there are 3, counted from 0"):
+        luab_jax.load(f"python:{module}:beyond")
+
+
+@pytest.mark.parametrize("columns", [[0, 1], [0, 1, 1], [0, 1, -1], [0.0, 1.0, 2.0], [[0], [1], [2]]])
+def test_columns_that_are_no_output_for_each_class_are_refused(columns: Any) -> None:
+    preprocessing = luab_jax.Preprocessing(image_size=16, resize_side=16)
+    with pytest.raises(UserError, match="FunctionModel: columns"):
+        luab_jax.FunctionModel(np.ones, preprocessing, "ones", classes=tiny.CLASSES, columns=np.array(columns))

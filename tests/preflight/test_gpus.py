@@ -69,6 +69,10 @@ def test_an_experiment_has_its_state_input_evaluations_and_saves() -> None:
     text = gpu_text.page(flight)
     assert "This is a roofline: nothing was compiled or run." in text
     assert "at least" in text and "at most" in text and "per host" in text and "saves" in text
+    averaged = config()
+    averaged.optim.ema_decay = 0.99
+    both = examine_on_gpus(averaged, cluster("h100:2x8"), name="small", num_examples=6400)
+    assert both.work.evaluation_s(1.0) == 2 * work.evaluation_s(1.0) > 0, "the weights, and their average"
     memory = examine_on_gpus(config(), cluster("h100:8"), name="small", with_time=False)
     assert "at least" not in gpu_text.page(memory).partition("This is")[0]
 
