@@ -4,6 +4,7 @@
 #   make demo-seeds   the same with the matched Rand control and three seeds: the table of the README
 #   make collect-demo annotate drawn pictures in the browser: a server on this machine, its link is printed
 #   make test         the whole test suite
+#   make test-newest  the same with the newest packages that setup.cfg allows, in an environment of its own
 #   make lint         ruff and pyright
 #   make wheel        build the wheel and try it in empty environments (Python 3.11, and 3.12, 3.13 where installed)
 #   make lock         resolve requirements.lock (what a user needs) and requirements-test.lock anew
@@ -16,7 +17,7 @@ COLLECT_STAMP := .venv/installed-collect
 TEST_STAMP := .venv/installed-test
 export JAX_PLATFORMS ?=
 
-.PHONY: demo demo-seeds collect-demo test lint format wheel lock clean
+.PHONY: demo demo-seeds collect-demo test test-newest lint format wheel lock clean
 
 $(STAMP): requirements.lock setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -48,6 +49,12 @@ collect-demo: $(COLLECT_STAMP)
 test: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(ARGS)
 
+# Not from the locks, and resolved anew every time: what a user gets who installs today.
+test-newest:
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[test,collect]'
+	.venv-newest/bin/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(ARGS)
+
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,4 +74,4 @@ lock:
 	  --no-header --output-file requirements.lock
 
 clean:
-	rm -rf .venv demo_out .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-newest demo_out .pytest_cache .ruff_cache .hypothesis *.egg-info

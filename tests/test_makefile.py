@@ -23,3 +23,10 @@ def test_the_collection_demo_installs_its_server_and_not_what_tests_need() -> No
     assert "--constraint requirements-test.lock --editable '.[collect]'" in found
     assert "--requirement requirements-test.lock" not in found
     assert "--requirement requirements-test.lock" in commands("lint")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_the_newest_packages_come_from_no_lock_and_into_their_own_environment() -> None:
+    found = commands("test-newest")
+    assert ".lock" not in found and "--upgrade --editable '.[test,collect]'" in found
+    assert "/.venv/" not in found and ".venv-newest/bin/python -m pytest" in found
