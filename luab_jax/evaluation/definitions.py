@@ -81,7 +81,8 @@ def _name(value: Any) -> str:
 
 def _of_code(function: types.FunctionType) -> list[str]:
     function = inspect.unwrap(function)
-    is_own = function.__module__.partition(".")[0] == _OWN
+    module = function.__module__ or ""  # none of what `exec` made
+    is_own = module.partition(".")[0] == _OWN
     return [_name(function)] if is_own else [_name(function), _source(function)]
 
 

@@ -56,6 +56,13 @@ def calls_itself() -> Score:
     return score
 
 
+def of_exec() -> Score:
+    """As a document's example is run: of no module, and without a source."""
+    made: dict[str, Any] = {}
+    exec("def score(parts): return {'right': 1.0, 'n': 1}", {"__builtins__": {}}, made)
+    return made["score"]
+
+
 OTHERS = {
     "reduce": suite(reduce=Answer(right=label_set)),
     "view": suite(view=View.CENTRE_BLACK),
@@ -66,6 +73,7 @@ OTHERS = {
     "procedure": replace(suite(), method=Procedure(lambda predictor, opened, work: {"n": 1})),
     "labels": replace(suite(), label_sets=True),
     "functions that call each other": suite(calls_itself()),
+    "of no module": suite(of_exec()),
 }
 
 
