@@ -5,9 +5,8 @@ Runs on the same images are compared image by image: what makes an image hard is
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,7 @@ Identities = frozenset[tuple[tuple[str, str], ...]]
 Settings = frozenset[tuple[str, str]]
 """What else decides a score (font, kind of map): names and values, of every run."""
 
-MOVED = "Not on the same data as the reference, or with another font or kind of map"
+MOVED = "Some runs are on other data than the reference's, or have another font or kind of map"
 TANGO = "paired over images, Tango score (McNemar)"
 PAIRED = "paired over images, t"
 RESAMPLED = "paired bootstrap over images"
@@ -276,8 +275,7 @@ def best(scores: Sequence[Score]) -> int | None:
     there = [i for i, score in enumerate(scores) if score.values]
     if len(there) < 2 or not (sign := scores[there[0]].direction.sign):
         return None
-    pairs = [(scores[i], scores[j]) for i, j in itertools.combinations(there, 2)]
-    if any(_are_other(a.data, b.data) or _set_otherwise(a.settings, b.settings) for a, b in pairs):
+    if _are_several([scores[i].data for i in there], [scores[i].settings for i in there]):
         return None
     top = max(there, key=lambda i: sign * scores[i].mean)
     for i in there:
@@ -288,16 +286,29 @@ def best(scores: Sequence[Score]) -> int | None:
 
 
 def other_data(first: Experiment, other: Experiment, row: str) -> bool:
-    """Whether two experiments were evaluated on different data of a suite, or seen otherwise, so that they differ by
-    that too."""
-    if _are_other(_identities(first, row), _identities(other, row)):
-        return True
-    return _set_otherwise(_settings(first, row), _settings(other, row))
+    """Whether any two runs of two experiments were evaluated on different data of a suite, or seen otherwise, so that
+    they differ by that too."""
+    of_both = (first, other)
+    return _are_several([_identities(of, row) for of in of_both], [_settings(of, row) for of in of_both])
 
 
-def _are_other(first: Identities, other: Identities) -> bool:
-    """Not where nothing is known of one of them."""
-    return bool(first) and bool(other) and first != other
+def seed_notes(experiments: Sequence[Experiment]) -> list[str]:
+    """A line for each experiment whose own seeds were not all evaluated on the same data."""
+    found: list[str] = []
+    for of in experiments:
+        rows = sorted({row for run in of.runs for row in run.by_title if other_data(of, of, row)})
+        if rows:
+            which = ", ".join(rows)
+            found.append(
+                f"{of.name}: its seeds are not all on the same data, or have another font or kind of map: {which}."
+            )
+    return found
+
+
+def _are_several(data: Iterable[Identities], settings: Iterable[Settings]) -> bool:
+    """Whether more than one data set, or more than one value of a setting, is known of the runs."""
+    stated = frozenset[tuple[str, str]]().union(*settings)
+    return len(Identities().union(*data)) > 1 or len({name for name, _ in stated}) < len(stated)
 
 
 def _set_otherwise(first: Settings, other: Settings) -> bool:

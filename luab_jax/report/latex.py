@@ -87,17 +87,16 @@ _PARTIAL, _CHANGED, _OTHER_DATA = "p", "c", "d"
 _MEANING = {
     _PARTIAL: "p: images of the published set are missing.",
     _CHANGED: "c: the images are not as published (generated, stored smaller, or of some classes only).",
-    _OTHER_DATA: "d: not on the same data as the first row, or with another font or kind of map.",
+    _OTHER_DATA: "d: some runs are on other data than the first row's, or have another font or kind of map.",
 }
 
 
 def _mark(comparison: Comparison, place: int, row: str) -> str:
     """A letter for each thing that makes a score incomparable."""
     experiment = comparison.experiments[place]
-    suite = experiment.suite(row)
-    if suite is None:
-        return ""
-    found = _PARTIAL if suite.data.partial else _CHANGED if marks(suite.data) else ""
+    data = [run.by_title[row][1].data for run in experiment.runs if row in run.by_title]
+    is_partial, is_changed = any(of.partial for of in data), any(map(marks, data))
+    found = _PARTIAL if is_partial else _CHANGED if is_changed else ""
     return found + (_OTHER_DATA if other_data(comparison.reference, experiment, row) else "")
 
 

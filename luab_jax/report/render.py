@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from luab_jax.errors import UserError, option
 from luab_jax.io import storage
 from luab_jax.io.console import say
+from luab_jax.report.comparison import seed_notes
 from luab_jax.report.latex import latex
 from luab_jax.report.records import as_csv
 from luab_jax.report.runs import Comparison, compare, read_run
@@ -71,7 +72,7 @@ def read(paths: Sequence[str | os.PathLike[str]], baseline: str | None = None) -
     for line in without.values():
         say(line)
     comparison = compare([read_run(name) for name in chosen], baseline)
-    comparison.notes.extend(training_notes(comparison.experiments))
+    comparison.notes.extend([*seed_notes(comparison.experiments), *training_notes(comparison.experiments)])
     return comparison
 
 

@@ -78,6 +78,17 @@ def test_three_seeds_in_every_format(tmp_path: Path, report, ending: str) -> Non
         assert float(row["difference_low"]) < float(row["difference"]) < float(row["difference_high"])
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_seeds_on_other_data_are_told(tmp_path: Path, report, ending: str) -> None:  # type: ignore[no-untyped-def]
+    paths, out = seeds(tmp_path), tmp_path / f"report.{ending}"
+    moved = made.run("none", 1)
+    moved.file.suites["imagenet"].data.identity = {"val": "g"}
+    (tmp_path / "none-1" / "results.json").write_text(to_json(moved.file))
+    _, _, err = report(*paths, out=str(out))
+    line = "resnet18 baseline: its seeds are not all on the same data, or have another font or kind of map: demo."
+    assert line in (err if ending == "csv" else out.read_text(encoding="utf-8").replace("\\", ""))
+
+
 def test_single_runs_are_paired_over_images(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
     paths = seeds(tmp_path)
     _, out, _ = report(paths[0], paths[3], format=Format.CSV)

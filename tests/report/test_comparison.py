@@ -24,6 +24,7 @@ from luab_jax.report.comparison import (
     difference,
     other_data,
     score_of,
+    seed_notes,
     tango,
 )
 from luab_jax.report.runs import Run, compare
@@ -261,6 +262,44 @@ def test_another_font_or_kind_of_map_is_as_other_data() -> None:
     right = np.arange(100) < 50
     paired = [dataclasses.replace(of_sample(right, Kind.RIGHT), settings=score.settings) for score in scores]
     assert [difference(paired[0], score).method for score in paired[1:]] == [TANGO, UNPAIRED]
+
+
+def on(target: str, seed: int, data: str, top1: float = 0.5, settings: dict[str, str] | None = None) -> Run:
+    """A run whose first suite is of some data."""
+    run = made.run(target, seed, top1)
+    run.file.suites["imagenet"].data.identity = {"val": data} if data else None
+    run.file.suites["imagenet"].details = settings or {}
+    return run
+
+
+def test_seeds_on_other_data_make_every_difference_one_of_data_too() -> None:
+    """Both experiments have seeds on f and on g, so that all of a difference may be that of the data."""
+    crossed = [on("none", 0, "g", 0.8), *(on("none", seed, "f", 0.5 + seed / 1000) for seed in (1, 2, 3))]
+    crossed += [on("box", 0, "f", 0.5), *(on("box", seed, "g", 0.8 + seed / 1000) for seed in (1, 2, 3))]
+    first, other = compare(crossed).experiments
+    assert other_data(first, other, "demo") and not other_data(first, other, "demo_size")
+    better = [seeds([0.5, 0.501, 0.502]), seeds([0.8, 0.802, 0.801])]
+    assert best(better) == 1
+    data = [score_of(of, "demo", "top1").data for of in (first, other)]
+    assert best([dataclasses.replace(score, data=of) for score, of in zip(better, data, strict=True)]) is None
+    unknown, mixed = compare([on("none", 0, ""), on("box", 0, "f"), on("box", 1, "g")]).experiments
+    assert other_data(unknown, mixed, "demo"), "of the second's own seeds one at least is on other data"
+
+
+def test_seeds_with_other_fonts_are_as_on_other_data() -> None:
+    fonts = [on("box", seed, "f", settings={"font": font}) for seed, font in enumerate("ab")]
+    first, other = compare([on("none", 0, "f"), *fonts]).experiments
+    assert other_data(first, other, "demo") and not other_data(first, first, "demo")
+    known_of_one = [on("box", 0, "f", settings={"font": "a"}), on("box", 1, "f")]
+    assert not other_data(*compare([on("none", 0, "f"), *known_of_one]).experiments, "demo")
+
+
+def test_an_experiment_whose_own_seeds_are_on_other_data_is_named() -> None:
+    runs = [on("none", 0, "f"), on("none", 1, "g"), on("box", 0, "f"), on("box", 1, "f")]
+    assert seed_notes(compare(runs).experiments) == [
+        "resnet18 baseline: its seeds are not all on the same data, or have another font or kind of map: demo."
+    ]
+    assert seed_notes(compare(runs[2:]).experiments) == seed_notes(compare([runs[0]]).experiments) == []
 
 
 def test_units_that_differ_are_not_subtracted() -> None:

@@ -222,3 +222,12 @@ def test_csv_of_seeds_has_their_mean_and_deviation() -> None:
     row = found["resnet18 baseline", "imagenet", "top1"]
     assert float(row["value"]) == pytest.approx(statistics.mean(BASELINE), abs=1e-15)
     assert (row["seeds"], float(row["deviation"])) == ("3", pytest.approx(statistics.stdev(BASELINE)))
+
+
+def test_csv_states_what_all_seeds_have_in_common() -> None:
+    partial = made.run("none", 1)
+    partial.file.suites["imagenet"].n = 20
+    partial.file.suites["imagenet"].data.partial = True
+    for runs in ([made.run("none", 0), partial], [partial, made.run("none", 0)]):
+        row = records(runs)[0]
+        assert (row["score"], row["n"], row["partial"], row["dtype"]) == ("top1", "", "", "float32")
