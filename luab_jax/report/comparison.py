@@ -44,6 +44,8 @@ BETWEEN = (
 _Z2 = float(scipy.special.ndtri(0.975)) ** 2  # the same as `stats.norm.ppf`, without its second of imports
 _NO_SPREAD = 1e-12
 """What rounding makes of values that are the same."""
+_ROUNDED = 1e-6
+"""By what share of a score those that were made from answers in float32 may differ from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,6 @@ class Score:
     """Of the interval."""
     answered: Answered | None = None
     """Of a single run, image by image."""
-    n: int = 0
     data: Identities = frozenset()
     """Of every run; empty where nothing is known of its data."""
     settings: Settings = frozenset()
@@ -108,12 +109,14 @@ class Difference:
 def score_of(experiment: Experiment, row: str, name: str) -> Score:
     """A score of every seed that has it; `row` is the title of a suite."""
     found: list[tuple[int, Entry]] = []
-    answered, n = None, 0
+    answered = None
     for run in experiment.runs:
         suite_name, suite = run.by_title.get(row, ("", None))
         if suite is not None and name in suite.scores:
             found.append((run.checkpoint.seed, suite.scores[name]))
-            answered, n = run.answered(suite_name, name), suite.n
+            answered = run.answered(suite_name, name)
+            if answered is not None and answered.data != (suite.data.identity or {}):
+                answered = None  # of an evaluation that did not come to write the score
     if not found:
         return Score(())
     seeds, entries = zip(*sorted(found, key=lambda pair: pair[0]), strict=True)
@@ -126,7 +129,6 @@ def score_of(experiment: Experiment, row: str, name: str) -> Score:
         interval=first.interval if single else None,
         method=first.method if single else "",
         answered=answered if single else None,
-        n=n,
         data=_identities(experiment, row),
         settings=_settings(experiment, row),
     )
@@ -152,7 +154,7 @@ def difference(first: Score, other: Score) -> Difference:
 
 
 def _over_images(value: float, first: Answered | None, other: Answered | None) -> Difference | None:
-    """None where the two are not known to be on the same images."""
+    """None where the two are not known to be on the same images, or their answers do not fit the scores."""
     if first is None or other is None or first.sample.kind is not other.sample.kind or first.data != other.data:
         return None
     if not all(first.data.values()):  # older versions' results on what TFDS prepared
@@ -162,13 +164,17 @@ def _over_images(value: float, first: Answered | None, other: Answered | None) -
         return None
     a, b = aligned
     if first.sample.kind is Kind.RIGHT:
-        return Difference(value, tango(a.astype(bool), b.astype(bool)), TANGO)
-    differences = b.astype(np.float64) - a
-    if np.ptp(differences) < _NO_SPREAD:
-        return None  # no image differs from another: that says nothing of others
-    if first.sample.kind is Kind.MEANS:
-        return Difference(value, _holding(value, *_of_mean(differences)), PAIRED)
-    return Difference(value, _holding(value, *_of_resamples(value, differences)), RESAMPLED)
+        bounds, method = tango(a.astype(bool), b.astype(bool)), TANGO
+    else:
+        differences = b.astype(np.float64) - a
+        if np.ptp(differences) < _NO_SPREAD:
+            return None  # no image differs from another: that says nothing of others
+        is_mean = first.sample.kind is Kind.MEANS
+        bounds, method = (_of_mean(differences), PAIRED) if is_mean else (_of_resamples(value, differences), RESAMPLED)
+    allowed = _ROUNDED * max(1.0, float(np.abs(a).max()), float(np.abs(b).max()))
+    if not bounds[0] - allowed <= value <= bounds[1] + allowed:
+        return None  # the answers are of other scores than those that are shown
+    return Difference(value, _holding(value, *bounds), method)
 
 
 def _aligned(first: Answered, other: Answered) -> tuple[np.ndarray, np.ndarray] | None:

@@ -136,6 +136,35 @@ def test_without_names_the_data_must_be_the_same() -> None:
     assert difference(of_sample(right, Kind.RIGHT), of_sample(~right, Kind.RIGHT, data="g")).method == UNPAIRED
 
 
+@pytest.mark.parametrize("identity", [{"val": "g"}, None])
+def test_answers_of_other_data_than_the_score_are_not_paired(identity: dict[str, str] | None) -> None:
+    """An evaluation that was killed between its two files, after the data were prepared anew."""
+    right = np.arange(100) < 50
+    runs = [made.answered(made.run("none"), right), made.answered(made.run("box"), right[::-1])]
+    first, other = (score_of(of, "demo", "top1") for of in compare(runs).experiments)
+    assert first.answered is not None and difference(first, other).method == TANGO
+    for run in runs:
+        run.file.suites["imagenet"].data.identity = identity
+    first, other = (score_of(of, "demo", "top1") for of in compare(runs).experiments)
+    assert first.answered is None and difference(first, other).method == UNPAIRED
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_paired_interval_without_its_difference_is_not_shown(kind: Kind) -> None:
+    rng = np.random.default_rng(7)
+    first = rng.random(400) < 0.5
+    other = first | (rng.random(400) < 0.1)
+    samples = [of_sample(right if kind is Kind.RIGHT else right * 1.0, kind) for right in (first, other)]
+    if kind is Kind.RESAMPLES:
+        resamples = rng.normal(0.5, 0.01, (2, 400)).astype(np.float32)
+        samples = [of_sample(values, kind) for values in resamples]
+    assert difference(samples[0], samples[1]).method in (TANGO, PAIRED, RESAMPLED)
+    high = dataclasses.replace(samples[1], values=(0.9,), interval=(0.85, 0.95))
+    found = difference(samples[0], high)
+    assert found.method == UNPAIRED and found.interval is not None
+    assert found.interval[0] < found.value < found.interval[1]
+
+
 def test_parts_of_a_score_are_paired_by_students_t() -> None:
     rng = np.random.default_rng(2)
     first = rng.normal(size=60)
@@ -291,7 +320,8 @@ def test_seeds_with_other_fonts_are_as_on_other_data() -> None:
     first, other = compare([on("none", 0, "f"), *fonts]).experiments
     assert other_data(first, other, "demo") and not other_data(first, first, "demo")
     known_of_one = [on("box", 0, "f", settings={"font": "a"}), on("box", 1, "f")]
-    assert not other_data(*compare([on("none", 0, "f"), *known_of_one]).experiments, "demo")
+    first, other = compare([on("none", 0, "f"), *known_of_one]).experiments
+    assert not other_data(first, other, "demo")
 
 
 def test_an_experiment_whose_own_seeds_are_on_other_data_is_named() -> None:
