@@ -153,7 +153,7 @@ def test_the_papers_numbers_stand_below_the_runs_that_correspond() -> None:
 def logged(tmp_path: Path, values: Sequence[float], metric: str = "train/classification_loss") -> Run:
     lines = [json.dumps({"step": step, metric: value}) for step, value in enumerate(values, 1)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    return made.run("none", workdir=str(tmp_path))
+    return made.run("none", workdir=str(tmp_path), step=len(values))
 
 
 def test_curves_of_the_training_are_those_of_the_log(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_workdir_in_a_bucket_that_cannot_be_read_costs_the_curves_only(monkeyp
 
         raise StorageError("gs://x/y: cannot be read: gs:// needs the package gcsfs: pip install gcsfs")
 
-    monkeypatch.setattr("luab_jax.report.page.training.storage.facts", no_plugin)
+    monkeypatch.setattr("luab_jax.report.page.workdir.storage.facts", no_plugin)
     text = Read(page_of([made.run("none", workdir="gs://x/y"), made.run("none", 1, workdir="gs://x/y")])).text
     assert text.count("pip install gcsfs") == 1 and "No training curves" in text
 
