@@ -26,6 +26,7 @@ Settings = frozenset[tuple[str, str]]
 """What else decides a score (font, kind of map): names and values, of every run."""
 
 MOVED = "Some runs are on other data than the reference's, or have another font or kind of map"
+FEWER = "In parentheses: the number of seeds of a score, where not all seeds of its experiment have it"
 TANGO = "paired over images, Tango score (McNemar)"
 PAIRED = "paired over images, t"
 RESAMPLED = "paired bootstrap over images"
@@ -66,6 +67,8 @@ class Score:
     data: Identities = frozenset()
     """Of every run; empty where nothing is known of its data."""
     settings: Settings = frozenset()
+    num_runs: int = 1
+    """Of the experiment, of which some may lack the score."""
 
     @property
     def mean(self) -> float:
@@ -83,13 +86,21 @@ class Score:
         return format_number(self.mean, self.unit)
 
     @property
+    def fewer(self) -> str:
+        """`(2)`: of how many seeds it is, where the experiment has more; see `FEWER`."""
+        return f"({len(self.values)})" if 0 < len(self.values) < self.num_runs else ""
+
+    @property
     def with_deviation(self) -> str:
-        return self.text if self.deviation is None else f"{self.text} ± {format_number(self.deviation, self.unit)}"
+        deviation = "" if self.deviation is None else f"± {format_number(self.deviation, self.unit)}"
+        return " ".join(filter(None, [self.text, deviation, self.fewer]))
 
     @property
     def with_interval(self) -> str:
         """With the deviation of several seeds, or the interval of one run."""
-        return self.with_deviation + (f" {format_interval(self.interval, self.unit)}" if self.interval else "")
+        if self.interval is None:
+            return self.with_deviation
+        return " ".join(filter(None, [self.text, format_interval(self.interval, self.unit), self.fewer]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +142,7 @@ def score_of(experiment: Experiment, row: str, name: str) -> Score:
         answered=answered if single else None,
         data=_identities(experiment, row),
         settings=_settings(experiment, row),
+        num_runs=len(experiment.runs),
     )
 
 

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from luab_jax.report.comparison import Score, best, other_data, score_of
+from luab_jax.report.comparison import FEWER, Score, best, other_data, score_of
 from luab_jax.report.layout import Heading, headings
 from luab_jax.report.paper import SOURCE, paper_rows
 from luab_jax.report.runs import Comparison
@@ -65,7 +65,8 @@ def latex(comparison: Comparison, *, with_paper: bool = False) -> str:
             reported = [f"{values[h.paper]:.1f}" if h.paper and h.paper in values else "--" for h in shown]
             rows.append([rf"\textcolor{{gray}}{{{cell}}}" for cell in (f"paper: {escaped(' '.join(row))}", *reported)])
     labels = [f"{escaped(h.label)}{_ARROWS[h.direction]}" for h in shown]
-    comments = [*reasons, *(meaning for mark, meaning in _MEANING.items() if mark in marked)]
+    fewer = [f"{FEWER}."] if any(score.fewer for row in scores for score in row) else []
+    comments = [*reasons, *fewer, *(meaning for mark, meaning in _MEANING.items() if mark in marked)]
     return "\n".join(
         [
             *_comments(comparison, shown, comments, with_paper=bool(paper)),
@@ -133,4 +134,4 @@ def _cell(score: Score, mark: str, *, bold: bool) -> str:
     elif score.interval is not None:
         low, high = (format_number(bound, score.unit) for bound in score.interval)
         text += rf" {{\scriptsize {{[}}{low}, {high}{{]}}}}"
-    return text
+    return text + (rf" {{\scriptsize {score.fewer}}}" if score.fewer else "")

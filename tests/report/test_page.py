@@ -21,7 +21,7 @@ from luab_jax.results.foreign import Foreign
 from luab_jax.results.text import printable
 from tests.report import made
 from tests.report.test_paper import whole
-from tests.report.test_table import hostile_runs
+from tests.report.test_table import hostile_runs, with_fewer_seeds
 
 HOSTILE = '</td><script>alert("x")</script><img src=http://example.org/x.png onerror=alert(1)>&_%$#{}\x1b\n\u202e'
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -134,6 +134,14 @@ def test_a_suite_that_one_run_lacks_is_a_dash() -> None:
     del without.file.suites["demo_size"]
     read = Read(page_of([made.run("none"), without]))
     assert "–" in read.text
+
+
+def test_a_score_of_fewer_seeds_than_its_run_says_of_how_many() -> None:
+    shown = Read(page_of(with_fewer_seeds())).text
+    assert shown.count("62.5 ± 3.5 (2)") == 2, "among the headlines and in the table of every score"
+    assert shown.count("50.0 (1)") == 2 and "number of seeds" in shown
+    assert "25.0 (1)" in shown, "the number of a group"
+    assert "number of seeds" not in Read(page_of(RUNS)).text
 
 
 def test_data_of_another_fingerprint_is_marked() -> None:

@@ -21,6 +21,7 @@ from luab_jax.results.foreign import Foreign
 from luab_jax.results.format import Data, Suite
 from luab_jax.results.score import COUNT, Direction, Role
 from tests.report import made
+from tests.report.test_table import RUNS, with_fewer_seeds
 
 
 def whole(model: str, target: str, **changed: object) -> Run:
@@ -214,6 +215,12 @@ def test_latex_marks_what_is_partial_for_one_of_the_seeds() -> None:
     runs[1].file.suites["imagenet"].data.partial = True
     for order in (runs, runs[::-1]):
         assert r"62.5$^{\mathrm{p}}$" in latex(compare(order))
+
+
+def test_latex_says_of_how_many_seeds_a_score_is() -> None:
+    text = latex(compare(with_fewer_seeds()))
+    assert r"62.5 {\scriptsize $\pm$ 3.5} {\scriptsize (2)}" in text and r"50.0 {\scriptsize (1)}" in text
+    assert "number of seeds" in text and "number of seeds" not in latex(compare(RUNS))
 
 
 def test_latex_marks_what_is_not_on_the_data_of_the_first_row() -> None:
