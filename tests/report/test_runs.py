@@ -98,6 +98,31 @@ def test_experiments_of_one_name_are_told_apart_by_what_differs() -> None:
     ]
 
 
+RECIPE = {"batch_size": 256, "epochs": 90, "optim.learning_rate": 0.1, "augmentation.mixup": 0.0, "seeded": "a"}
+
+
+def test_as_many_fields_are_named_as_it_takes_to_tell_experiments_apart() -> None:
+    """Three fields tell the second from the others, not these from each other."""
+    longer = {"batch_size": 1024, "epochs": 300, "optim.learning_rate": 0.4, "seeded": "b"}
+    configs = [RECIPE, RECIPE | longer, RECIPE | {"augmentation.mixup": 0.8}]
+    names = [of.name for of in compare([made.run("none", experiment=config) for config in configs]).experiments]
+    three = "batch_size=256 epochs=90 optim.learning_rate=0.1"
+    assert names == [
+        f"resnet18 baseline {three} augmentation.mixup=0.0",
+        "resnet18 baseline batch_size=1024 epochs=300 optim.learning_rate=0.4 augmentation.mixup=0.0",
+        f"resnet18 baseline {three} augmentation.mixup=0.8",
+    ]
+    runs = [made.run("none", experiment=config) for config in configs]
+    assert [compare(runs, baseline=name).reference.runs[0] for name in names] == runs
+
+
+def test_experiments_that_no_text_tells_apart_are_named_by_their_files() -> None:
+    """A number and its text."""
+    runs = [made.run("none", experiment={"a": value}, workdir=f"w/{i}") for i, value in enumerate((1, "1"))]
+    runs = [dataclasses.replace(run, path=path) for run, path in zip(runs, ("r/0.json", ""), strict=True)]
+    assert [of.name for of in compare(runs).experiments] == ["resnet18 baseline r/0.json", "resnet18 baseline w/1"]
+
+
 def test_another_preprocessing_type_or_weights_is_another_experiment() -> None:
     changed = made.run("none", preprocessing_override={"resize_side": 232})
     average = made.run("none", weights="ema")
