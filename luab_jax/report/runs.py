@@ -128,7 +128,21 @@ def _facts(run: Run) -> dict[str, Any]:
         "weights": checkpoint.weights,
         "dtype": run.file.dtype,
         "from_saved_predictions": checkpoint.from_saved_predictions,
+        **(_facts_of_foreign(run.file.checkpoint) if checkpoint.is_foreign else {}),
     }
+
+
+USUAL = {"input": "uint8 nhwc rgb", "outputs": "logits"}
+"""What a foreign model is that does not state it."""
+
+
+def _facts_of_foreign(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """By what models of others differ, all of which have seed 0 and an experiment of a file's name at most."""
+    names = ("weights_hash", "source_hash", "classifier_hash", "input", "outputs", "columns")
+    found = USUAL | {name: stated[name] for name in names if name in stated}
+    if isinstance(fed := found["input"], dict):
+        found["input"] = " ".join(map(str, fed.values()))
+    return found
 
 
 def _name(run: Run) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from luab_jax.errors import UserError
-from luab_jax.report.runs import compare, experiment_name, read_run
+from luab_jax.foreign.inputs import InputFormat
+from luab_jax.foreign.model import Outputs
+from luab_jax.report.runs import USUAL, compare, experiment_name, read_run
 from luab_jax.results.answers import Answered, Answers, Kind, Sample, answers_path, write_answers
 from luab_jax.results.foreign import Foreign
 from luab_jax.results.format import to_json
@@ -80,6 +83,41 @@ def test_experiments_are_called_as_in_the_paper(target: str, weight: float, name
 @pytest.mark.parametrize("kind", Foreign)
 def test_what_was_trained_elsewhere_is_named_by_how_it_was_given(kind: Foreign) -> None:
     assert experiment_name(made.run(kind.value, weight=0.0).checkpoint) == kind.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"weights_hash": "b"}, ("weights_hash=a", "weights_hash=b")),
+        ({"input": {"dtype": "uint8", "layout": "nhwc", "channels": "bgr"}}, ("input=uint8 nhwc rgb", "nhwc bgr")),
+        ({"outputs": "probabilities"}, ("outputs=logits", "outputs=probabilities")),
+        ({"columns": "1,000 of 1,001"}, ("columns=-", "columns=1,000 of 1,001")),
+        ({"classifier_hash": "c"}, ("classifier_hash=-", "classifier_hash=c")),
+        ({"source_hash": "s"}, ("source_hash=-", "source_hash=s")),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+@pytest.mark.parametrize("kind", Foreign)
+def test_what_was_trained_elsewhere_is_told_apart_by_what_it_is(
+    kind: Foreign, changes: dict[str, Any], told: tuple[str, str]
+) -> None:
+    """Of one file name, one kind and seed 0 all of them."""
+    stated: dict[str, Any] = {"weight": 0.0, "weights_hash": "a"}
+    first, other = made.run(kind.value, **stated), made.run(kind.value, **(stated | changes))
+    for of, text in zip(compare([first, other]).experiments, told, strict=True):
+        assert of.name.startswith(f"resnet18 {kind.value} ") and of.name.endswith(text)
+    with pytest.raises(UserError, match="two results of one experiment"):
+        compare([first, first])
+
+
+def test_the_usual_input_of_a_foreign_model_is_that_of_no_format() -> None:
+    assert USUAL["input"] == " ".join(InputFormat().facts().values())
+    assert USUAL["outputs"] == Outputs.LOGITS.value
+
+
+def test_two_trainings_of_one_seed_are_no_two_experiments() -> None:
+    with pytest.raises(UserError, match="two results of one experiment with seed 0"):
+        compare([made.run("none", weights_hash="a"), made.run("none", weights_hash="b")])
 
 
 def test_random_is_named_by_what_it_meant_when_the_run_was_evaluated() -> None:
