@@ -92,13 +92,27 @@ def _check_twice(names: Sequence[str]) -> None:
     """Raises `UserError` where two names are of one results file."""
     seen: set[str] = set()
     for name in names:
-        place = storage.place(name)
-        file = name
-        if not storage.is_remote(place):
-            file = os.fspath(storage.resolved(place / FILE_NAME if place.is_dir() else place))
-        if file in seen:
+        if (file := _results_file(name)) in seen:
             raise UserError(f"{name} is given twice")
         seen.add(file)
+
+
+def check_out(out: str | os.PathLike[str], paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Raises `UserError` where a report would replace results that it is made of."""
+    place = storage.place(os.fspath(out))
+    file = os.fspath(place) if storage.is_remote(place) else os.fspath(storage.resolved(place))
+    if file in [_results_file(os.fspath(path)) for path in paths]:
+        raise UserError(
+            f"{option('out', os.fspath(out))}: is one of the results that the report is of; choose another name"
+        )
+
+
+def _results_file(name: str) -> str:
+    """The file that a name stands for, by its one true path."""
+    place = storage.place(name)
+    if storage.is_remote(place):
+        return name
+    return os.fspath(storage.resolved(place / FILE_NAME if place.is_dir() else place))
 
 
 def render(comparison: Comparison, format: Format, *, with_paper: bool = False, smoothing: int = 1) -> str:

@@ -139,6 +139,26 @@ def test_an_ending_of_no_format_is_wrong_usage(tmp_path: Path, report) -> None: 
         write_report(path, tmp_path / "other.pdf")
 
 
+def test_the_page_states_its_command(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
+    path, out = seeds(tmp_path)[0], tmp_path / "r.html"
+    report(path, out=str(out))
+    assert f"<code>python -m luab_jax.report {path} --out={out}</code>" in out.read_text()
+    assert "<code>" not in write_report(path, format="html"), "no command made it"
+
+
+def test_a_report_does_not_replace_the_results_it_is_of(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
+    path, other, *_ = seeds(tmp_path)
+    before = path.read_bytes()
+    (tmp_path / "link.html").symlink_to(path)
+    for given in (path, path.parent):
+        for out in (path, path.parent / ".." / path.parent.name / path.name, tmp_path / "link.html"):
+            with pytest.raises(UserError, match=f"^--out={out}: is one of the results that the report is of; "):
+                report(given, other, out=str(out), format=Format.HTML)
+    with pytest.raises(UserError, match=r"^out='.*': is one of the results"):
+        write_report([path, other], path, format="text")
+    assert path.read_bytes() == before
+
+
 def test_another_reference_is_chosen(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
     paths = seeds(tmp_path)
     _, out, _ = report(*paths, baseline="click_last")

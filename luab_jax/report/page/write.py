@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from luab_jax.errors import command_line
 from luab_jax.io.wording import counted
 from luab_jax.report.comparison import FEWER, MOVED, between, other_data
 from luab_jax.report.layout import Heading, headings
@@ -101,7 +102,7 @@ def _about(comparison: Comparison) -> _About:
         experiments=counted(len(comparison.experiments), "experiment"),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=str(sys.modules["luab_jax"].__version__),  # the package of this module
-        command=printable(shlex.join(["python -m luab_jax.report", *sys.argv[1:]]).replace("'", "", 2)),
+        command=printable(shlex.join(command_line())),
     )
 
 
