@@ -159,6 +159,13 @@ def test_a_report_does_not_replace_the_results_it_is_of(tmp_path: Path, report) 
     assert path.read_bytes() == before
 
 
+def test_no_curve_is_smoothed_over_no_value(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
+    path = seeds(tmp_path)[0]
+    assert report(path, smoothing=0, format=Format.HTML)[0] is ExitCode.USAGE
+    with pytest.raises(UserError, match=r"^smoothing=0: expected 1 or more$"):
+        write_report(path, format="html", smoothing=0)
+
+
 def test_another_reference_is_chosen(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
     paths = seeds(tmp_path)
     _, out, _ = report(*paths, baseline="click_last")
