@@ -6,6 +6,7 @@ mend.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ from luab_jax.data.transforms import Preprocessing, ResizeFilter
 from luab_jax.data.watermark import Font, read_font
 from luab_jax.distributed import sharding
 from luab_jax.distributed.memory import device_memory
-from luab_jax.errors import ExitCode, UserError, without_frames
+from luab_jax.errors import ExitCode, UserError, option, without_frames
 from luab_jax.evaluation.accumulator import Evaluated, Predicts
 from luab_jax.evaluation.function_predictor import FunctionPredictor
 from luab_jax.evaluation.predictor import Predictor
@@ -338,6 +339,7 @@ def run_suites(
     Raises:
         UserError: No suite could run, or an argument makes no sense; `DataError` where `data` holds nothing prepared.
     """
+    _check_numbers(batch_size, num_threads, workers, examples)
     batch_size = batch_size or _default_batch_size()
     reading = Reading(num_threads=num_threads, workers=workers)
     rise = None if maps is None else Rise.parse(maps)
@@ -354,6 +356,14 @@ def run_suites(
     return results
 
 
+def _check_numbers(batch_size: int | None, num_threads: int, workers: int, examples: int) -> None:
+    """Raises `UserError` for what the command's flags do not take either."""
+    lowest = {"batch_size": (batch_size, 1), "num_threads": (num_threads, 0), "workers": (workers, -1)}
+    for name, (value, bound) in (lowest | {"examples": (examples, 0)}).items():
+        if value is not None and value < bound:
+            raise UserError(f"{option(name, value)}: expected {bound} or more")
+
+
 def _default_batch_size() -> int:
     return max(256, 32 * jax.device_count())
 
@@ -366,7 +376,7 @@ def none_could_run(results: SuiteResults, data: Path) -> str:
 
 
 def run_suites_together(
-    models: Mapping[str, Model | ForeignModel | Callable[[], Model | ForeignModel]],
+    models: Mapping[str, Model | ForeignModel | Path | Callable[[], Model | ForeignModel]],
     data: Path,
     suites: str | Sequence[str | Suite] = "all",
     outs: Mapping[str, Path] | None = None,
@@ -388,7 +398,7 @@ def run_suites_together(
     there are more, there are more passes.
 
     Args:
-        models: By a name of the caller's: what `load` gave, or a function of no arguments that loads it.
+        models: By a name of the caller's: what `load` gave, or takes, or a function of no arguments that loads it.
         data: As of `run_suites`, and so are the others.
         suites: Names, or suites of your own.
         outs: results.json of each, by the same names; those without are only returned.
@@ -405,6 +415,8 @@ def run_suites_together(
     Raises:
         UserError: An argument makes no sense; `DataError` where `data` holds nothing prepared.
     """
+    _check_numbers(batch_size, num_threads, workers, examples)
+    _check_outs(models, outs or {})
     reading, rise = Reading(num_threads=num_threads, workers=workers), None if maps is None else Rise.parse(maps)
     drawn = None if font is None else read_font(font)
     chosen, programs = choose_suites(suites), Programs()
@@ -432,6 +444,15 @@ def run_suites_together(
     return {name: found[name] for name in models}
 
 
+def _check_outs(models: Mapping[str, Any], outs: Mapping[str, Path]) -> None:
+    """Raises `UserError` for a file of a model that is not there: its results would be kept nowhere."""
+    for name in outs:
+        if name not in models:
+            near = difflib.get_close_matches(name, models, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(models)}"
+            raise UserError(f"outs: no model is named {name!r}; {hint}")
+
+
 def _in_groups(
     models: Mapping[str, Any], failed: dict[str, SuiteResults | UserError]
 ) -> Iterator[dict[str, Model | ForeignModel]]:
@@ -441,7 +462,8 @@ def _in_groups(
     group: dict[str, Model | ForeignModel] = {}
     for name, model in models.items():
         try:
-            loaded = model if isinstance(model, Model | ForeignModel) else model()
+            is_named = isinstance(model, str | os.PathLike)
+            loaded = model if isinstance(model, Model | ForeignModel) else load(model) if is_named else model()
         except UserError as e:
             say(f"{name}: {e}", active=jax.process_index() == 0)
             failed[name] = without_frames(e)

@@ -66,7 +66,7 @@ class Command:
                 print(self.help())
                 return ExitCode.DONE
             arguments = self._parse(argv)
-            with retries.told(), _sigterm_interrupts(), options_are_flags():
+            with retries.told(), _sigterm_interrupts(), options_are_flags([*self.name.split(), *argv]):
                 return act(arguments)
         except UsageError as e:
             print(f"error: {e}\n(--help lists the options)", file=sys.stderr)

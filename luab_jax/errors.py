@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -85,17 +85,23 @@ def without_frames(error: ErrorT) -> ErrorT:
     return error
 
 
-_IN_A_COMMAND: ContextVar[bool] = ContextVar("in_a_command", default=False)
+_COMMAND: ContextVar[tuple[str, ...] | None] = ContextVar("command", default=None)
+"""The words of the command that runs; None where Python called a function."""
 
 
 @contextlib.contextmanager
-def options_are_flags() -> Iterator[None]:
-    """Within a command, messages call options what its user typed."""
-    token = _IN_A_COMMAND.set(True)
+def options_are_flags(command: Sequence[str] = ()) -> Iterator[None]:
+    """Within a command, messages call options what its user typed, and what it writes states its words."""
+    token = _COMMAND.set(tuple(command))
     try:
         yield
     finally:
-        _IN_A_COMMAND.reset(token)
+        _COMMAND.reset(token)
+
+
+def command_line() -> list[str]:
+    """The words of the command that runs; none where Python called a function, whose own words are not ours to keep."""
+    return list(_COMMAND.get() or ())
 
 
 def option(name: str, value: object = None) -> str:
@@ -103,7 +109,7 @@ def option(name: str, value: object = None) -> str:
 
     A value of True is that of a switch, such as `--overwrite`.
     """
-    if _IN_A_COMMAND.get():
+    if _COMMAND.get() is not None:
         return f"--{name}" if value is None or value is True else f"--{name}={value}"
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     return name if value is None else f"{name}={value!r}"

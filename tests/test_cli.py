@@ -163,6 +163,8 @@ def test_commands_are_called_one_after_the_other_in_a_process(
     assert "holds results of another checkpoint or preprocessing" in capsys.readouterr().err
     assert evaluate.main([*arguments, "--overwrite"]) == ExitCode.DONE
     assert "preprocessing_override" not in json.loads(out.read_text())["checkpoint"]
+    evaluated_by = ["python", "-m", "luab_jax.evaluate", *arguments, "--overwrite"]
+    assert json.loads(out.read_text())["command"] == evaluated_by
     assert evaluate.main(arguments[:1]) == ExitCode.USAGE
     assert export.main([f"--checkpoint={workdir}", f"--out={tmp_path / 'w.safetensors'}"]) == ExitCode.DONE
     capsys.readouterr()

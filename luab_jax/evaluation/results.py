@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ import msgspec
 from etils import epath
 
 from luab_jax.checkpoints import store as checkpoint_lib
-from luab_jax.errors import UserError, option
+from luab_jax.errors import UserError, command_line, option
 from luab_jax.evaluation.accumulator import Evaluated
 from luab_jax.evaluation.entries import dtype_of
 from luab_jax.evaluation.resume import Unfinished
@@ -52,7 +51,7 @@ class Results:
             dtype=dtype_of(loaded.identity),
             architecture=changes(loaded.identity.get("experiment", {})),
             versions=checkpoint_lib.versions(),
-            command=list(sys.argv),
+            command=command_line(),
         )
         self._answers = Answers(identity)
         self.has_computed = False

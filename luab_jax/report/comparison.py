@@ -5,9 +5,8 @@ Runs on the same images are compared image by image: what makes an image hard is
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,8 @@ Identities = frozenset[tuple[tuple[str, str], ...]]
 Settings = frozenset[tuple[str, str]]
 """What else decides a score (font, kind of map): names and values, of every run."""
 
-MOVED = "Not on the same data as the reference, or with another font or kind of map"
+MOVED = "Some runs are on other data than the reference's, or have another font or kind of map"
+FEWER = "In parentheses: the number of seeds of a score, where not all seeds of its experiment have it"
 TANGO = "paired over images, Tango score (McNemar)"
 PAIRED = "paired over images, t"
 RESAMPLED = "paired bootstrap over images"
@@ -45,6 +45,8 @@ BETWEEN = (
 _Z2 = float(scipy.special.ndtri(0.975)) ** 2  # the same as `stats.norm.ppf`, without its second of imports
 _NO_SPREAD = 1e-12
 """What rounding makes of values that are the same."""
+_ROUNDED = 1e-6
+"""By what share of a score those that were made from answers in float32 may differ from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,11 @@ class Score:
     """Of the interval."""
     answered: Answered | None = None
     """Of a single run, image by image."""
-    n: int = 0
     data: Identities = frozenset()
     """Of every run; empty where nothing is known of its data."""
     settings: Settings = frozenset()
+    num_runs: int = 1
+    """Of the experiment, of which some may lack the score."""
 
     @property
     def mean(self) -> float:
@@ -83,13 +86,21 @@ class Score:
         return format_number(self.mean, self.unit)
 
     @property
+    def fewer(self) -> str:
+        """`(2)`: of how many seeds it is, where the experiment has more; see `FEWER`."""
+        return f"({len(self.values)})" if 0 < len(self.values) < self.num_runs else ""
+
+    @property
     def with_deviation(self) -> str:
-        return self.text if self.deviation is None else f"{self.text} ± {format_number(self.deviation, self.unit)}"
+        deviation = "" if self.deviation is None else f"± {format_number(self.deviation, self.unit)}"
+        return " ".join(filter(None, [self.text, deviation, self.fewer]))
 
     @property
     def with_interval(self) -> str:
         """With the deviation of several seeds, or the interval of one run."""
-        return self.with_deviation + (f" {format_interval(self.interval, self.unit)}" if self.interval else "")
+        if self.interval is None:
+            return self.with_deviation
+        return " ".join(filter(None, [self.text, format_interval(self.interval, self.unit), self.fewer]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +120,14 @@ class Difference:
 def score_of(experiment: Experiment, row: str, name: str) -> Score:
     """A score of every seed that has it; `row` is the title of a suite."""
     found: list[tuple[int, Entry]] = []
-    answered, n = None, 0
+    answered = None
     for run in experiment.runs:
         suite_name, suite = run.by_title.get(row, ("", None))
         if suite is not None and name in suite.scores:
             found.append((run.checkpoint.seed, suite.scores[name]))
-            answered, n = run.answered(suite_name, name), suite.n
+            answered = run.answered(suite_name, name)
+            if answered is not None and answered.data != (suite.data.identity or {}):
+                answered = None  # of an evaluation that did not come to write the score
     if not found:
         return Score(())
     seeds, entries = zip(*sorted(found, key=lambda pair: pair[0]), strict=True)
@@ -127,9 +140,9 @@ def score_of(experiment: Experiment, row: str, name: str) -> Score:
         interval=first.interval if single else None,
         method=first.method if single else "",
         answered=answered if single else None,
-        n=n,
         data=_identities(experiment, row),
         settings=_settings(experiment, row),
+        num_runs=len(experiment.runs),
     )
 
 
@@ -153,7 +166,7 @@ def difference(first: Score, other: Score) -> Difference:
 
 
 def _over_images(value: float, first: Answered | None, other: Answered | None) -> Difference | None:
-    """None where the two are not known to be on the same images."""
+    """None where the two are not known to be on the same images, or their answers do not fit the scores."""
     if first is None or other is None or first.sample.kind is not other.sample.kind or first.data != other.data:
         return None
     if not all(first.data.values()):  # older versions' results on what TFDS prepared
@@ -163,13 +176,17 @@ def _over_images(value: float, first: Answered | None, other: Answered | None) -
         return None
     a, b = aligned
     if first.sample.kind is Kind.RIGHT:
-        return Difference(value, tango(a.astype(bool), b.astype(bool)), TANGO)
-    differences = b.astype(np.float64) - a
-    if np.ptp(differences) < _NO_SPREAD:
-        return None  # no image differs from another: that says nothing of others
-    if first.sample.kind is Kind.MEANS:
-        return Difference(value, _holding(value, *_of_mean(differences)), PAIRED)
-    return Difference(value, _holding(value, *_of_resamples(value, differences)), RESAMPLED)
+        bounds, method = tango(a.astype(bool), b.astype(bool)), TANGO
+    else:
+        differences = b.astype(np.float64) - a
+        if np.ptp(differences) < _NO_SPREAD:
+            return None  # no image differs from another: that says nothing of others
+        is_mean = first.sample.kind is Kind.MEANS
+        bounds, method = (_of_mean(differences), PAIRED) if is_mean else (_of_resamples(value, differences), RESAMPLED)
+    allowed = _ROUNDED * max(1.0, float(np.abs(a).max()), float(np.abs(b).max()))
+    if not bounds[0] - allowed <= value <= bounds[1] + allowed:
+        return None  # the answers are of other scores than those that are shown
+    return Difference(value, _holding(value, *bounds), method)
 
 
 def _aligned(first: Answered, other: Answered) -> tuple[np.ndarray, np.ndarray] | None:
@@ -276,8 +293,7 @@ def best(scores: Sequence[Score]) -> int | None:
     there = [i for i, score in enumerate(scores) if score.values]
     if len(there) < 2 or not (sign := scores[there[0]].direction.sign):
         return None
-    pairs = [(scores[i], scores[j]) for i, j in itertools.combinations(there, 2)]
-    if any(_are_other(a.data, b.data) or _set_otherwise(a.settings, b.settings) for a, b in pairs):
+    if _are_several([scores[i].data for i in there], [scores[i].settings for i in there]):
         return None
     top = max(there, key=lambda i: sign * scores[i].mean)
     for i in there:
@@ -288,16 +304,29 @@ def best(scores: Sequence[Score]) -> int | None:
 
 
 def other_data(first: Experiment, other: Experiment, row: str) -> bool:
-    """Whether two experiments were evaluated on different data of a suite, or seen otherwise, so that they differ by
-    that too."""
-    if _are_other(_identities(first, row), _identities(other, row)):
-        return True
-    return _set_otherwise(_settings(first, row), _settings(other, row))
+    """Whether any two runs of two experiments were evaluated on different data of a suite, or seen otherwise, so that
+    they differ by that too."""
+    of_both = (first, other)
+    return _are_several([_identities(of, row) for of in of_both], [_settings(of, row) for of in of_both])
 
 
-def _are_other(first: Identities, other: Identities) -> bool:
-    """Not where nothing is known of one of them."""
-    return bool(first) and bool(other) and first != other
+def seed_notes(experiments: Sequence[Experiment]) -> list[str]:
+    """A line for each experiment whose own seeds were not all evaluated on the same data."""
+    found: list[str] = []
+    for of in experiments:
+        rows = sorted({row for run in of.runs for row in run.by_title if other_data(of, of, row)})
+        if rows:
+            which = ", ".join(rows)
+            found.append(
+                f"{of.name}: its seeds are not all on the same data, or have another font or kind of map: {which}."
+            )
+    return found
+
+
+def _are_several(data: Iterable[Identities], settings: Iterable[Settings]) -> bool:
+    """Whether more than one data set, or more than one value of a setting, is known of the runs."""
+    stated = frozenset[tuple[str, str]]().union(*settings)
+    return len(Identities().union(*data)) > 1 or len({name for name, _ in stated}) < len(stated)
 
 
 def _set_otherwise(first: Settings, other: Settings) -> bool:

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from luab_jax.report.comparison import Score, best, other_data, score_of
+from luab_jax.report.comparison import FEWER, Score, best, other_data, score_of
 from luab_jax.report.layout import Heading, headings
 from luab_jax.report.paper import SOURCE, paper_rows
 from luab_jax.report.runs import Comparison
@@ -65,7 +65,8 @@ def latex(comparison: Comparison, *, with_paper: bool = False) -> str:
             reported = [f"{values[h.paper]:.1f}" if h.paper and h.paper in values else "--" for h in shown]
             rows.append([rf"\textcolor{{gray}}{{{cell}}}" for cell in (f"paper: {escaped(' '.join(row))}", *reported)])
     labels = [f"{escaped(h.label)}{_ARROWS[h.direction]}" for h in shown]
-    comments = [*reasons, *(meaning for mark, meaning in _MEANING.items() if mark in marked)]
+    fewer = [f"{FEWER}."] if any(score.fewer for row in scores for score in row) else []
+    comments = [*reasons, *fewer, *(meaning for mark, meaning in _MEANING.items() if mark in marked)]
     return "\n".join(
         [
             *_comments(comparison, shown, comments, with_paper=bool(paper)),
@@ -87,17 +88,16 @@ _PARTIAL, _CHANGED, _OTHER_DATA = "p", "c", "d"
 _MEANING = {
     _PARTIAL: "p: images of the published set are missing.",
     _CHANGED: "c: the images are not as published (generated, stored smaller, or of some classes only).",
-    _OTHER_DATA: "d: not on the same data as the first row, or with another font or kind of map.",
+    _OTHER_DATA: "d: some runs are on other data than the first row's, or have another font or kind of map.",
 }
 
 
 def _mark(comparison: Comparison, place: int, row: str) -> str:
     """A letter for each thing that makes a score incomparable."""
     experiment = comparison.experiments[place]
-    suite = experiment.suite(row)
-    if suite is None:
-        return ""
-    found = _PARTIAL if suite.data.partial else _CHANGED if marks(suite.data) else ""
+    data = [run.by_title[row][1].data for run in experiment.runs if row in run.by_title]
+    is_partial, is_changed = any(of.partial for of in data), any(map(marks, data))
+    found = _PARTIAL if is_partial else _CHANGED if is_changed else ""
     return found + (_OTHER_DATA if other_data(comparison.reference, experiment, row) else "")
 
 
@@ -134,4 +134,4 @@ def _cell(score: Score, mark: str, *, bold: bool) -> str:
     elif score.interval is not None:
         low, high = (format_number(bound, score.unit) for bound in score.interval)
         text += rf" {{\scriptsize {{[}}{low}, {high}{{]}}}}"
-    return text
+    return text + (rf" {{\scriptsize {score.fewer}}}" if score.fewer else "")

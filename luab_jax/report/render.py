@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from luab_jax.errors import UserError, option
 from luab_jax.io import storage
 from luab_jax.io.console import say
+from luab_jax.report.comparison import seed_notes
 from luab_jax.report.latex import latex
 from luab_jax.report.records import as_csv
 from luab_jax.report.runs import Comparison, compare, read_run
@@ -71,7 +72,7 @@ def read(paths: Sequence[str | os.PathLike[str]], baseline: str | None = None) -
     for line in without.values():
         say(line)
     comparison = compare([read_run(name) for name in chosen], baseline)
-    comparison.notes.extend(training_notes(comparison.experiments))
+    comparison.notes.extend([*seed_notes(comparison.experiments), *training_notes(comparison.experiments)])
     return comparison
 
 
@@ -91,13 +92,27 @@ def _check_twice(names: Sequence[str]) -> None:
     """Raises `UserError` where two names are of one results file."""
     seen: set[str] = set()
     for name in names:
-        place = storage.place(name)
-        file = name
-        if not storage.is_remote(place):
-            file = os.fspath(storage.resolved(place / FILE_NAME if place.is_dir() else place))
-        if file in seen:
+        if (file := _results_file(name)) in seen:
             raise UserError(f"{name} is given twice")
         seen.add(file)
+
+
+def check_out(out: str | os.PathLike[str], paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Raises `UserError` where a report would replace results that it is made of."""
+    place = storage.place(os.fspath(out))
+    file = os.fspath(place) if storage.is_remote(place) else os.fspath(storage.resolved(place))
+    if file in [_results_file(os.fspath(path)) for path in paths]:
+        raise UserError(
+            f"{option('out', os.fspath(out))}: is one of the results that the report is of; choose another name"
+        )
+
+
+def _results_file(name: str) -> str:
+    """The file that a name stands for, by its one true path."""
+    place = storage.place(name)
+    if storage.is_remote(place):
+        return name
+    return os.fspath(storage.resolved(place / FILE_NAME if place.is_dir() else place))
 
 
 def render(comparison: Comparison, format: Format, *, with_paper: bool = False, smoothing: int = 1) -> str:

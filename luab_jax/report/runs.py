@@ -128,7 +128,21 @@ def _facts(run: Run) -> dict[str, Any]:
         "weights": checkpoint.weights,
         "dtype": run.file.dtype,
         "from_saved_predictions": checkpoint.from_saved_predictions,
+        **(_facts_of_foreign(run.file.checkpoint) if checkpoint.is_foreign else {}),
     }
+
+
+USUAL = {"input": "uint8 nhwc rgb", "outputs": "logits"}
+"""What a foreign model is that does not state it."""
+
+
+def _facts_of_foreign(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """By what models of others differ, all of which have seed 0 and an experiment of a file's name at most."""
+    names = ("weights_hash", "source_hash", "classifier_hash", "input", "outputs", "columns")
+    found = USUAL | {name: stated[name] for name in names if name in stated}
+    if isinstance(fed := found["input"], dict):
+        found["input"] = " ".join(map(str, fed.values()))
+    return found
 
 
 def _name(run: Run) -> str:
@@ -163,19 +177,40 @@ def _flag(value: object) -> str:
 
 
 def _tell_apart(experiments: Sequence[Experiment]) -> None:
-    """Gives experiments of one name the facts in which they differ."""
+    """Gives experiments of one name the facts in which they differ, and those whose facts read alike their file."""
+    for alike in _of_one_name(experiments):
+        shown = _telling([_flat(_facts(experiment.runs[0])) for experiment in alike])
+        for experiment, facts in zip(alike, shown, strict=True):
+            experiment.name = printable(" ".join([experiment.name, *facts]))
+    for alike in _of_one_name(experiments):
+        for experiment in alike:
+            run = experiment.runs[0]
+            experiment.name = printable(f"{experiment.name} {run.path or run.checkpoint.workdir}")
+
+
+def _of_one_name(experiments: Sequence[Experiment]) -> list[list[Experiment]]:
+    """Those that share their name with another."""
     by_name: dict[str, list[Experiment]] = {}
     for experiment in experiments:
         by_name.setdefault(experiment.name, []).append(experiment)
-    for alike in by_name.values():
-        if len(alike) < 2:
-            continue
-        facts = [_flat(_facts(experiment.runs[0])) for experiment in alike]
-        names = dict.fromkeys(name for of_one in facts for name in of_one)
-        differing = [name for name in names if len({of_one.get(name) for of_one in facts}) > 1]
-        for experiment, of_experiment in zip(alike, facts, strict=True):
-            shown = [f"{name}={of_experiment.get(name) or '-'}" for name in differing[:3]]
-            experiment.name = printable(" ".join([experiment.name, *shown]))
+    return [alike for alike in by_name.values() if len(alike) > 1]
+
+
+def _telling(facts: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    """Of each the first three facts in which not all agree, and of the others those that tell some more apart."""
+    names = dict.fromkeys(name for of_one in facts for name in of_one)
+    shown: list[list[str]] = [[] for _ in facts]
+    for name in names:
+        stated = [f"{name}={of_one.get(name) or '-'}" for of_one in facts]
+        longer = [[*before, one] for before, one in zip(shown, stated, strict=True)]
+        if _count(longer) > _count(shown) or (len(shown[0]) < 3 and len(set(stated)) > 1):
+            shown = longer
+    return shown
+
+
+def _count(shown: Sequence[Sequence[str]]) -> int:
+    """How many are told apart."""
+    return len(set(map(tuple, shown)))
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, str]:

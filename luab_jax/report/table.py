@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from luab_jax.report.comparison import MOVED, Difference, Score, best, between, difference, other_data, score_of
+from luab_jax.report.comparison import FEWER, MOVED, Difference, Score, best, between, difference, other_data, score_of
 from luab_jax.report.runs import Comparison, Experiment
 from luab_jax.results.score import NUMBER
 from luab_jax.results.text import format_number, printable, shown_scores, unit_name
@@ -49,12 +49,22 @@ def table(comparison: Comparison, *, markdown: bool = False) -> list[list[str]]:
     return rows
 
 
+def has_fewer_seeds(comparison: Comparison) -> bool:
+    """Whether some seeds of an experiment lack a score that others have."""
+    experiments = [of for of in comparison.experiments if len(of.runs) > 1]
+    names = [(row, name) for row in comparison.titles for name in score_names(experiments, row)]
+    return any(score_of(of, row, name).fewer for of in experiments for row, name in names)
+
+
 def table_notes(comparison: Comparison) -> list[str]:
     """What a reader of the table must know."""
+    found = list(comparison.notes)
+    if has_fewer_seeds(comparison):
+        found.append(f"{FEWER}.")
     if len(comparison.experiments) < 2:
-        return list(comparison.notes)
+        return found
     reference, *others = comparison.experiments
-    found = [*comparison.notes, between(comparison), MARKS]
+    found += [between(comparison), MARKS]
     moved = sorted({row for row in comparison.titles for other in others if other_data(reference, other, row)})
     return [*found, f"{_OTHER_DATA} {MOVED}: {', '.join(moved)}."] if moved else found
 

@@ -19,11 +19,11 @@ def training_notes(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def _differing(experiments: Sequence[Experiment]) -> list[str]:
-    configs = {of.name: of.runs[0].checkpoint.experiment for of in experiments}
+    configs = [(of.name, of.runs[0].checkpoint.experiment) for of in experiments]
     parts: list[str] = []
     for field, of_all in (("training", _length), ("batch_size", _batch_size)):
         by_value: dict[str, list[str]] = {}
-        for name, config in configs.items():
+        for name, config in configs:
             value = of_all(config)
             if value:
                 by_value.setdefault(value, []).append(name)

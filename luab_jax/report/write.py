@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from luab_jax.errors import UserError
+from luab_jax.errors import UserError, option
 from luab_jax.io.atomic import write_text
-from luab_jax.report.render import Format, format_of, read, render
+from luab_jax.report.render import Format, check_out, format_of, read, render
 
 
 def write_report(
@@ -42,6 +42,10 @@ def write_report(
     chosen = format_of(out or "") if format is None else Format(format)
     if paper and not chosen.shows_paper:
         raise UserError(f"paper: only html and latex show the paper's numbers, not {chosen.value}")
+    if smoothing < 1:
+        raise UserError(f"{option('smoothing', smoothing)}: expected 1 or more")
+    if out is not None:
+        check_out(out, paths)
     comparison = read(paths, baseline)
     if not chosen.shows_notes:
         for note in comparison.notes:

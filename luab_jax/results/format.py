@@ -182,6 +182,7 @@ class File(msgspec.Struct, kw_only=True):
     """Empty if the network is the preset of that name; else what was changed in it."""
     versions: dict[str, str] = {}
     command: list[str] = []
+    """Empty if a function was called from Python."""
     date: str = ""
     """Of the last change, UTC, ISO 8601."""
     compilations: dict[str, float] | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from luab_jax.errors import UserError
+from luab_jax.errors import UserError, options_are_flags
 from luab_jax.evaluation.results import Results
 from luab_jax.results.answers import Kind, Sample, answers_path, read_answers
 from luab_jax.results.format import Data, Suite
@@ -29,8 +29,16 @@ def test_a_file_states_what_evaluated_it(tmp_path: Path) -> None:
     Results(tmp_path / "results.json", tiny_model()).add("imagenet", entry())
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["results_version"] == 2 and content["dtype"] == "float32" and content["versions"]["jax"]
-    assert content["date"].endswith("+00:00") and content["command"]
+    assert content["date"].endswith("+00:00")
     assert content["preprocessing"]["image_size"] == tiny_model().preprocessing.image_size
+
+
+def test_a_file_states_the_command_that_made_it_and_none_where_python_did() -> None:
+    """What is on the command line of a script is none of ours."""
+    assert Results(None, tiny_model()).content.command == []
+    words = ["python", "-m", "luab_jax.evaluate", "--suites=all"]
+    with options_are_flags(words):
+        assert Results(None, tiny_model()).content.command == words
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])

@@ -15,6 +15,7 @@ import pytest
 
 import luab_jax
 from luab_jax import api
+from luab_jax import evaluate as evaluate_command
 from luab_jax.checkpoints.loaded import LoadedModel
 from luab_jax.config import MeshConfig
 from luab_jax.data.transforms import Preprocessing
@@ -311,6 +312,48 @@ def test_several_checkpoints_have_every_option_of_one(tmp_path: Path, monkeypatc
         flags = [f"--checkpoint={checkpoint}" for checkpoint in checkpoints]
         assert evaluate([*flags, f"--data={tmp_path}", f"--out={tmp_path}/out"]) == ExitCode.FAILED
     assert passed == {"run_suites": of_several, "run_suites_together": of_several}
+
+
+def test_outs_of_no_model_are_refused_before_anything_is_loaded(data: Path, tmp_path: Path) -> None:
+    """Else hours of evaluation would be kept nowhere."""
+
+    def loaded() -> luab_jax.Model:
+        raise AssertionError("loaded")
+
+    def run(outs: Any) -> None:
+        luab_jax.run_suites_together({"luab": loaded, "baseline": loaded}, data, "imagenet", outs)
+
+    with pytest.raises(UserError, match=r"^outs: no model is named 'laub'; did you mean 'luab'\?$"):
+        run({"baseline": tmp_path / "b.json", "laub": tmp_path / "a.json"})
+    with pytest.raises(UserError, match=r"^outs: no model is named 'x'; they are luab, baseline$"):
+        run({"x": tmp_path / "a.json"})
+
+
+def test_a_model_may_be_named_as_load_takes_it(
+    models: dict[str, luab_jax.Model], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = luab_jax.run_suites_together({"a": tmp_path / "nowhere", "b": "predictions:DIR"}, data, "imagenet")
+    assert "nowhere" in str(found["a"]) and "predictions are no model to load" in str(found["b"])
+    asked: list[str] = []
+    monkeypatch.setattr(api, "load", lambda checkpoint: asked.append(str(checkpoint)) or models["a"])
+    found = luab_jax.run_suites_together({"a": "onnx:a.onnx", "b": Path("RUNS/b")}, data, "imagenet", batch_size=8)
+    assert asked == ["onnx:a.onnx", "RUNS/b"] and scores(found["a"]) == scores(found["b"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "lowest"),
+    [("batch_size", 0, 1), ("num_threads", -1, 0), ("workers", -2, -1), ("examples", -1, 0)],
+)
+def test_numbers_have_the_bounds_of_the_commands_flags(
+    models: dict[str, luab_jax.Model], data: Path, option: str, value: int, lowest: int
+) -> None:
+    flag = evaluate_command._COMMAND.flags[option]
+    assert flag.parser.lower_bound == lowest  # type: ignore[attr-defined]
+    numbers: dict[str, Any] = {option: value}
+    with pytest.raises(UserError, match=f"^{option}={value}: expected {lowest} or more$"):
+        luab_jax.run_suites(models["a"], data, "imagenet", **numbers)
+    with pytest.raises(UserError, match=f"^{option}={value}: expected {lowest} or more$"):
+        luab_jax.run_suites_together(models, data, "imagenet", **numbers)
 
 
 def test_names_tell_checkpoints_apart() -> None:

@@ -78,6 +78,17 @@ def test_three_seeds_in_every_format(tmp_path: Path, report, ending: str) -> Non
         assert float(row["difference_low"]) < float(row["difference"]) < float(row["difference_high"])
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_seeds_on_other_data_are_told(tmp_path: Path, report, ending: str) -> None:  # type: ignore[no-untyped-def]
+    paths, out = seeds(tmp_path), tmp_path / f"report.{ending}"
+    moved = made.run("none", 1)
+    moved.file.suites["imagenet"].data.identity = {"val": "g"}
+    (tmp_path / "none-1" / "results.json").write_text(to_json(moved.file))
+    _, _, err = report(*paths, out=str(out))
+    line = "resnet18 baseline: its seeds are not all on the same data, or have another font or kind of map: demo."
+    assert line in (err if ending == "csv" else out.read_text(encoding="utf-8").replace("\\", ""))
+
+
 def test_single_runs_are_paired_over_images(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
     paths = seeds(tmp_path)
     _, out, _ = report(paths[0], paths[3], format=Format.CSV)
@@ -126,6 +137,33 @@ def test_an_ending_of_no_format_is_wrong_usage(tmp_path: Path, report) -> None: 
     assert report(path, out=str(out), format=Format.MARKDOWN)[0] is ExitCode.DONE and out.exists()
     with pytest.raises(UserError, match=r"no report ends in \.pdf"):
         write_report(path, tmp_path / "other.pdf")
+
+
+def test_the_page_states_its_command(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
+    path, out = seeds(tmp_path)[0], tmp_path / "r.html"
+    report(path, out=str(out))
+    assert f"<code>python -m luab_jax.report {path} --out={out}</code>" in out.read_text()
+    assert "<code>" not in write_report(path, format="html"), "no command made it"
+
+
+def test_a_report_does_not_replace_the_results_it_is_of(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
+    path, other, *_ = seeds(tmp_path)
+    before = path.read_bytes()
+    (tmp_path / "link.html").symlink_to(path)
+    for given in (path, path.parent):
+        for out in (path, path.parent / ".." / path.parent.name / path.name, tmp_path / "link.html"):
+            with pytest.raises(UserError, match=f"^--out={out}: is one of the results that the report is of; "):
+                report(given, other, out=str(out), format=Format.HTML)
+    with pytest.raises(UserError, match=r"^out='.*': is one of the results"):
+        write_report([path, other], path, format="text")
+    assert path.read_bytes() == before
+
+
+def test_no_curve_is_smoothed_over_no_value(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]
+    path = seeds(tmp_path)[0]
+    assert report(path, smoothing=0, format=Format.HTML)[0] is ExitCode.USAGE
+    with pytest.raises(UserError, match=r"^smoothing=0: expected 1 or more$"):
+        write_report(path, format="html", smoothing=0)
 
 
 def test_another_reference_is_chosen(tmp_path: Path, report) -> None:  # type: ignore[no-untyped-def]

@@ -24,6 +24,7 @@ from luab_jax.report.comparison import (
     difference,
     other_data,
     score_of,
+    seed_notes,
     tango,
 )
 from luab_jax.report.runs import Run, compare
@@ -133,6 +134,35 @@ def test_without_names_the_data_must_be_the_same() -> None:
     right = np.array([True, False, False])
     assert difference(of_sample(right, Kind.RIGHT), of_sample(~right, Kind.RIGHT)).method == TANGO
     assert difference(of_sample(right, Kind.RIGHT), of_sample(~right, Kind.RIGHT, data="g")).method == UNPAIRED
+
+
+@pytest.mark.parametrize("identity", [{"val": "g"}, None])
+def test_answers_of_other_data_than_the_score_are_not_paired(identity: dict[str, str] | None) -> None:
+    """An evaluation that was killed between its two files, after the data were prepared anew."""
+    right = np.arange(100) < 50
+    runs = [made.answered(made.run("none"), right), made.answered(made.run("box"), right[::-1])]
+    first, other = (score_of(of, "demo", "top1") for of in compare(runs).experiments)
+    assert first.answered is not None and difference(first, other).method == TANGO
+    for run in runs:
+        run.file.suites["imagenet"].data.identity = identity
+    first, other = (score_of(of, "demo", "top1") for of in compare(runs).experiments)
+    assert first.answered is None and difference(first, other).method == UNPAIRED
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_paired_interval_without_its_difference_is_not_shown(kind: Kind) -> None:
+    rng = np.random.default_rng(7)
+    first = rng.random(400) < 0.5
+    other = first | (rng.random(400) < 0.1)
+    samples = [of_sample(right if kind is Kind.RIGHT else right * 1.0, kind) for right in (first, other)]
+    if kind is Kind.RESAMPLES:
+        resamples = rng.normal(0.5, 0.01, (2, 400)).astype(np.float32)
+        samples = [of_sample(values, kind) for values in resamples]
+    assert difference(samples[0], samples[1]).method in (TANGO, PAIRED, RESAMPLED)
+    high = dataclasses.replace(samples[1], values=(0.9,), interval=(0.85, 0.95))
+    found = difference(samples[0], high)
+    assert found.method == UNPAIRED and found.interval is not None
+    assert found.interval[0] < found.value < found.interval[1]
 
 
 def test_parts_of_a_score_are_paired_by_students_t() -> None:
@@ -261,6 +291,45 @@ def test_another_font_or_kind_of_map_is_as_other_data() -> None:
     right = np.arange(100) < 50
     paired = [dataclasses.replace(of_sample(right, Kind.RIGHT), settings=score.settings) for score in scores]
     assert [difference(paired[0], score).method for score in paired[1:]] == [TANGO, UNPAIRED]
+
+
+def on(target: str, seed: int, data: str, top1: float = 0.5, settings: dict[str, str] | None = None) -> Run:
+    """A run whose first suite is of some data."""
+    run = made.run(target, seed, top1)
+    run.file.suites["imagenet"].data.identity = {"val": data} if data else None
+    run.file.suites["imagenet"].details = settings or {}
+    return run
+
+
+def test_seeds_on_other_data_make_every_difference_one_of_data_too() -> None:
+    """Both experiments have seeds on f and on g, so that all of a difference may be that of the data."""
+    crossed = [on("none", 0, "g", 0.8), *(on("none", seed, "f", 0.5 + seed / 1000) for seed in (1, 2, 3))]
+    crossed += [on("box", 0, "f", 0.5), *(on("box", seed, "g", 0.8 + seed / 1000) for seed in (1, 2, 3))]
+    first, other = compare(crossed).experiments
+    assert other_data(first, other, "demo") and not other_data(first, other, "demo_size")
+    better = [seeds([0.5, 0.501, 0.502]), seeds([0.8, 0.802, 0.801])]
+    assert best(better) == 1
+    data = [score_of(of, "demo", "top1").data for of in (first, other)]
+    assert best([dataclasses.replace(score, data=of) for score, of in zip(better, data, strict=True)]) is None
+    unknown, mixed = compare([on("none", 0, ""), on("box", 0, "f"), on("box", 1, "g")]).experiments
+    assert other_data(unknown, mixed, "demo"), "of the second's own seeds one at least is on other data"
+
+
+def test_seeds_with_other_fonts_are_as_on_other_data() -> None:
+    fonts = [on("box", seed, "f", settings={"font": font}) for seed, font in enumerate("ab")]
+    first, other = compare([on("none", 0, "f"), *fonts]).experiments
+    assert other_data(first, other, "demo") and not other_data(first, first, "demo")
+    known_of_one = [on("box", 0, "f", settings={"font": "a"}), on("box", 1, "f")]
+    first, other = compare([on("none", 0, "f"), *known_of_one]).experiments
+    assert not other_data(first, other, "demo")
+
+
+def test_an_experiment_whose_own_seeds_are_on_other_data_is_named() -> None:
+    runs = [on("none", 0, "f"), on("none", 1, "g"), on("box", 0, "f"), on("box", 1, "f")]
+    assert seed_notes(compare(runs).experiments) == [
+        "resnet18 baseline: its seeds are not all on the same data, or have another font or kind of map: demo."
+    ]
+    assert seed_notes(compare(runs[2:]).experiments) == seed_notes(compare([runs[0]]).experiments) == []
 
 
 def test_units_that_differ_are_not_subtracted() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from luab_jax.data.class_lists import imagenet
+from luab_jax.errors import options_are_flags
 from luab_jax.report.page.training import training_curves
 from luab_jax.report.page.write import page
 from luab_jax.report.paper import paper_results
@@ -21,7 +22,7 @@ from luab_jax.results.foreign import Foreign
 from luab_jax.results.text import printable
 from tests.report import made
 from tests.report.test_paper import whole
-from tests.report.test_table import hostile_runs
+from tests.report.test_table import hostile_runs, with_fewer_seeds
 
 HOSTILE = '</td><script>alert("x")</script><img src=http://example.org/x.png onerror=alert(1)>&_%$#{}\x1b\n\u202e'
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -81,10 +82,17 @@ def test_the_page_holds_every_number_and_loads_nothing() -> None:
     )
 
 
-def test_the_page_states_its_date_version_and_command() -> None:
+def test_the_page_states_its_date_and_version() -> None:
     text = Read(page_of(RUNS)).text
     assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC, luab_jax \S", text)
-    assert "python -m luab_jax.report" in text
+
+
+def test_the_page_states_the_command_that_made_it_and_none_that_was_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train_and_report.py", "--key=SECRET"])
+    text = page_of(RUNS)
+    assert "SECRET" not in text and "luab_jax.report" not in text and "<code>" not in text
+    with options_are_flags(["python", "-m", "luab_jax.report", "a b.json"]):
+        assert "python -m luab_jax.report 'a b.json'" in Read(page_of(RUNS)).text
 
 
 def test_every_cell_names_its_column_for_narrow_screens() -> None:
@@ -136,6 +144,14 @@ def test_a_suite_that_one_run_lacks_is_a_dash() -> None:
     assert "–" in read.text
 
 
+def test_a_score_of_fewer_seeds_than_its_run_says_of_how_many() -> None:
+    shown = Read(page_of(with_fewer_seeds())).text
+    assert shown.count("62.5 ± 3.5 (2)") == 2, "among the headlines and in the table of every score"
+    assert shown.count("50.0 (1)") == 2 and "number of seeds" in shown
+    assert "25.0 (1)" in shown, "the number of a group"
+    assert "number of seeds" not in Read(page_of(RUNS)).text
+
+
 def test_data_of_another_fingerprint_is_marked() -> None:
     moved = made.run("random")
     moved.file.suites["imagenet"].data.identity = {"val": "other"}
@@ -153,7 +169,7 @@ def test_the_papers_numbers_stand_below_the_runs_that_correspond() -> None:
 def logged(tmp_path: Path, values: Sequence[float], metric: str = "train/classification_loss") -> Run:
     lines = [json.dumps({"step": step, metric: value}) for step, value in enumerate(values, 1)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    return made.run("none", workdir=str(tmp_path))
+    return made.run("none", workdir=str(tmp_path), step=len(values))
 
 
 def test_curves_of_the_training_are_those_of_the_log(tmp_path: Path) -> None:
@@ -206,7 +222,7 @@ def test_a_workdir_in_a_bucket_that_cannot_be_read_costs_the_curves_only(monkeyp
 
         raise StorageError("gs://x/y: cannot be read: gs:// needs the package gcsfs: pip install gcsfs")
 
-    monkeypatch.setattr("luab_jax.report.page.training.storage.facts", no_plugin)
+    monkeypatch.setattr("luab_jax.report.page.workdir.storage.facts", no_plugin)
     text = Read(page_of([made.run("none", workdir="gs://x/y"), made.run("none", 1, workdir="gs://x/y")])).text
     assert text.count("pip install gcsfs") == 1 and "No training curves" in text
 

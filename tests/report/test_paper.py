@@ -21,6 +21,7 @@ from luab_jax.results.foreign import Foreign
 from luab_jax.results.format import Data, Suite
 from luab_jax.results.score import COUNT, Direction, Role
 from tests.report import made
+from tests.report.test_table import RUNS, with_fewer_seeds
 
 
 def whole(model: str, target: str, **changed: object) -> Run:
@@ -209,12 +210,25 @@ def test_latex_marks_what_is_partial_and_what_is_not_as_published() -> None:
     assert "% p: images of the published set are missing." in text and "% c: the images are not as published" in text
 
 
+def test_latex_marks_what_is_partial_for_one_of_the_seeds() -> None:
+    runs = [made.run("none", 0), made.run("none", 1)]
+    runs[1].file.suites["imagenet"].data.partial = True
+    for order in (runs, runs[::-1]):
+        assert r"62.5$^{\mathrm{p}}$" in latex(compare(order))
+
+
+def test_latex_says_of_how_many_seeds_a_score_is() -> None:
+    text = latex(compare(with_fewer_seeds()))
+    assert r"62.5 {\scriptsize $\pm$ 3.5} {\scriptsize (2)}" in text and r"50.0 {\scriptsize (1)}" in text
+    assert "number of seeds" in text and "number of seeds" not in latex(compare(RUNS))
+
+
 def test_latex_marks_what_is_not_on_the_data_of_the_first_row() -> None:
     moved = made.run("box", 0, 0.9)
     moved.file.suites["imagenet"].data.identity = {"val": "other"}
     text = latex(compare([made.run("none", 0, 0.5), moved]))
     assert r"90.0$^{\mathrm{d}}$" in text and r"50.0$^" not in text and r"\textbf" not in text
-    assert "% d: not on the same data as the first row, or with another font or kind of map." in text
+    assert "% d: some runs are on other data than the first row's, or have another font or kind of map." in text
     moved.file.suites["imagenet"].data.partial = True
     assert r"90.0$^{\mathrm{pd}}$" in latex(compare([made.run("none", 0, 0.5), moved]))
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from luab_jax.errors import UserError
-from luab_jax.report.runs import compare, experiment_name, read_run
+from luab_jax.foreign.inputs import InputFormat
+from luab_jax.foreign.model import Outputs
+from luab_jax.report.runs import USUAL, compare, experiment_name, read_run
 from luab_jax.results.answers import Answered, Answers, Kind, Sample, answers_path, write_answers
 from luab_jax.results.foreign import Foreign
 from luab_jax.results.format import to_json
@@ -82,6 +85,41 @@ def test_what_was_trained_elsewhere_is_named_by_how_it_was_given(kind: Foreign) 
     assert experiment_name(made.run(kind.value, weight=0.0).checkpoint) == kind.value
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"weights_hash": "b"}, ("weights_hash=a", "weights_hash=b")),
+        ({"input": {"dtype": "uint8", "layout": "nhwc", "channels": "bgr"}}, ("input=uint8 nhwc rgb", "nhwc bgr")),
+        ({"outputs": "probabilities"}, ("outputs=logits", "outputs=probabilities")),
+        ({"columns": "1,000 of 1,001"}, ("columns=-", "columns=1,000 of 1,001")),
+        ({"classifier_hash": "c"}, ("classifier_hash=-", "classifier_hash=c")),
+        ({"source_hash": "s"}, ("source_hash=-", "source_hash=s")),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+@pytest.mark.parametrize("kind", Foreign)
+def test_what_was_trained_elsewhere_is_told_apart_by_what_it_is(
+    kind: Foreign, changes: dict[str, Any], told: tuple[str, str]
+) -> None:
+    """Of one file name, one kind and seed 0 all of them."""
+    stated: dict[str, Any] = {"weight": 0.0, "weights_hash": "a"}
+    first, other = made.run(kind.value, **stated), made.run(kind.value, **(stated | changes))
+    for of, text in zip(compare([first, other]).experiments, told, strict=True):
+        assert of.name.startswith(f"resnet18 {kind.value} ") and of.name.endswith(text)
+    with pytest.raises(UserError, match="two results of one experiment"):
+        compare([first, first])
+
+
+def test_the_usual_input_of_a_foreign_model_is_that_of_no_format() -> None:
+    assert USUAL["input"] == " ".join(InputFormat().facts().values())
+    assert USUAL["outputs"] == Outputs.LOGITS.value
+
+
+def test_two_trainings_of_one_seed_are_no_two_experiments() -> None:
+    with pytest.raises(UserError, match="two results of one experiment with seed 0"):
+        compare([made.run("none", weights_hash="a"), made.run("none", weights_hash="b")])
+
+
 def test_random_is_named_by_what_it_meant_when_the_run_was_evaluated() -> None:
     matched = {"byproduct.target": "random", "byproduct.random_point": "per_crop"}
     assert experiment_name(made.run("random", experiment=matched).checkpoint) == "matched Rand λ=20"
@@ -96,6 +134,31 @@ def test_experiments_of_one_name_are_told_apart_by_what_differs() -> None:
         "resnet18 baseline optim.learning_rate=0.1",
         "resnet18 baseline optim.learning_rate=0.2",
     ]
+
+
+RECIPE = {"batch_size": 256, "epochs": 90, "optim.learning_rate": 0.1, "augmentation.mixup": 0.0, "seeded": "a"}
+
+
+def test_as_many_fields_are_named_as_it_takes_to_tell_experiments_apart() -> None:
+    """Three fields tell the second from the others, not these from each other."""
+    longer = {"batch_size": 1024, "epochs": 300, "optim.learning_rate": 0.4, "seeded": "b"}
+    configs = [RECIPE, RECIPE | longer, RECIPE | {"augmentation.mixup": 0.8}]
+    names = [of.name for of in compare([made.run("none", experiment=config) for config in configs]).experiments]
+    three = "batch_size=256 epochs=90 optim.learning_rate=0.1"
+    assert names == [
+        f"resnet18 baseline {three} augmentation.mixup=0.0",
+        "resnet18 baseline batch_size=1024 epochs=300 optim.learning_rate=0.4 augmentation.mixup=0.0",
+        f"resnet18 baseline {three} augmentation.mixup=0.8",
+    ]
+    runs = [made.run("none", experiment=config) for config in configs]
+    assert [compare(runs, baseline=name).reference.runs[0] for name in names] == runs
+
+
+def test_experiments_that_no_text_tells_apart_are_named_by_their_files() -> None:
+    """A number and its text."""
+    runs = [made.run("none", experiment={"a": value}, workdir=f"w/{i}") for i, value in enumerate((1, "1"))]
+    runs = [dataclasses.replace(run, path=path) for run, path in zip(runs, ("r/0.json", ""), strict=True)]
+    assert [of.name for of in compare(runs).experiments] == ["resnet18 baseline r/0.json", "resnet18 baseline w/1"]
 
 
 def test_another_preprocessing_type_or_weights_is_another_experiment() -> None:

@@ -55,6 +55,33 @@ def test_a_difference_is_signed_and_has_its_interval_where_there_is_one() -> Non
     assert cells[5] == "-2.0", "nothing is known of one seed against three"
 
 
+def with_fewer_seeds() -> list[Run]:
+    """Three seeds, of which two have the first suite and one the second."""
+    runs = [made.run("none", seed, 0.6 + seed / 20) for seed in range(3)]
+    del runs[2].file.suites["imagenet"], runs[1].file.suites["demo_size"], runs[2].file.suites["demo_size"]
+    return runs
+
+
+def test_a_cell_of_fewer_seeds_than_its_column_says_of_how_many() -> None:
+    assert row("demo top1 %", with_fewer_seeds())[1] == "62.5 ± 3.5 (2)"
+    assert row("demo_size top1 %", with_fewer_seeds())[1] == "50.0 (1)"
+    assert row("demo_position top1 %", with_fewer_seeds())[1] == "50.0 ± 0.0"
+    comparison = compare([*with_fewer_seeds(), made.run("box", 0, 0.9)])
+    markdown = as_markdown(table(comparison, markdown=True), table_notes(comparison))
+    assert " 62.5 ± 3.5 (2) " in markdown and " 50.0 (1) " in markdown
+    alone = compare(with_fewer_seeds())
+    for notes in (table_notes(comparison), table_notes(alone), [markdown]):
+        assert any("number of seeds" in note for note in notes)
+    assert not any("number of seeds" in note for note in table_notes(compare(RUNS)))
+
+
+def test_an_interval_of_the_only_seed_stands_before_their_number() -> None:
+    (first, *others) = with_fewer_seeds()
+    del others[0].file.suites["imagenet"]
+    (found,) = (cells for cells in table(compare([first, *others]), markdown=True) if cells[0] == "demo top1 %")
+    assert found[1] == "60.0 [50.0, 70.0] (1)"
+
+
 def test_what_the_interval_supports_is_marked() -> None:
     runs = [made.run("none", 0, 0.3), made.run("click_last", 0, 0.6)]
     assert row("demo top1 %", runs)[3] == "+30.0 [+15.9, +44.1] *"
@@ -222,3 +249,20 @@ def test_csv_of_seeds_has_their_mean_and_deviation() -> None:
     row = found["resnet18 baseline", "imagenet", "top1"]
     assert float(row["value"]) == pytest.approx(statistics.mean(BASELINE), abs=1e-15)
     assert (row["seeds"], float(row["deviation"])) == ("3", pytest.approx(statistics.stdev(BASELINE)))
+
+
+def test_csv_states_what_all_seeds_have_in_common() -> None:
+    partial = made.run("none", 1)
+    partial.file.suites["imagenet"].n = 20
+    partial.file.suites["imagenet"].data.partial = True
+    for runs in ([made.run("none", 0), partial], [partial, made.run("none", 0)]):
+        row = records(runs)[0]
+        assert (row["score"], row["n"], row["partial"], row["dtype"]) == ("top1", "", "", "float32")
+
+
+def test_csv_has_every_score_of_every_seed() -> None:
+    runs = [made.run("none", 0), made.run("none", 1)]
+    runs[0].file.suites["imagenet"].scores["top1_of_half"] = made.share(0.7, role=Role.SCORE)
+    for order in (runs, runs[::-1]):
+        (row,) = (row for row in records(order) if row["score"] == "top1_of_half")
+        assert (row["value"], row["seeds"]) == ("0.7", "1")

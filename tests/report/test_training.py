@@ -26,6 +26,14 @@ def test_what_differs_is_named_with_who_has_it() -> None:
     )
 
 
+def test_experiments_of_one_name_are_all_counted() -> None:
+    runs = [made.run("none", experiment={"a": i, "epochs": epochs}) for i, epochs in enumerate((3.0, 9.0, 9.0))]
+    experiments = made.comparison(*runs).experiments
+    for of in experiments:
+        of.name = "same"
+    assert training_notes(experiments) == ["Not trained alike: training 3 epochs (same), 9 epochs (same; same)."]
+
+
 @pytest.mark.parametrize("config", [{}, {"epochs": 90.0, "batch_size": 256}, {"epochs": "x", "total_steps": []}])
 def test_runs_that_were_trained_alike_are_not_spoken_of(config: dict[str, Any]) -> None:
     assert notes(("none", config), ("box", config)) == []

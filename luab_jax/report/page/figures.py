@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from luab_jax.report.comparison import Score
 from luab_jax.report.page.groups import Axis, Kind, Parsed, parse
 from luab_jax.report.page.plots import Line, Point, Real, are_apart, bar_plot, colour, heat_map, line_plot
-from luab_jax.report.runs import Experiment
+from luab_jax.report.runs import Comparison, Experiment
 from luab_jax.results.format import Suite
 from luab_jax.results.score import FRACTION
-from luab_jax.results.text import format_number, printable, unit_name
+from luab_jax.results.text import printable, unit_name
 
 _MAX_BARS = 40
 """Groups beyond that are numbers only."""
@@ -67,6 +68,15 @@ def group_values(experiment: Experiment, row: str) -> dict[str, list[float]]:
     return found
 
 
+def has_fewer_groups(comparison: Comparison) -> bool:
+    """Whether some seeds of an experiment lack a group that others have."""
+    experiments = [of for of in comparison.experiments if len(of.runs) > 1]
+    values = [
+        (of, found) for row in comparison.titles for of in experiments for found in group_values(of, row).values()
+    ]
+    return any(len(found) < len(of.runs) for of, found in values)
+
+
 class _Drawn(NamedTuple):
     """One suite of all experiments, on its way into figures."""
 
@@ -92,7 +102,8 @@ def suite_figures(experiments: Sequence[Experiment], row: str) -> GroupFigures |
     unit, score = _score(shown[0].suite(row))
     drawn = _Drawn(row, score, unit, places, shown, values, parse(names))
     draw = {Kind.CURVE: _curve, Kind.GRID: _grids, Kind.SEVERITIES: _severities, Kind.NAMES: _bars}[drawn.parsed.kind]
-    numbers = [Numbers(printable(name), [_cell(of_one.get(name, []), unit) for of_one in values]) for name in names]
+    of_shown = list(zip(values, shown, strict=True))
+    numbers = [Numbers(printable(name), [_cell(v.get(name, []), unit, of) for v, of in of_shown]) for name in names]
     return GroupFigures(row, [f for f in draw(drawn) if f.drawing], [of.title for of in shown], numbers)
 
 
@@ -183,8 +194,7 @@ def _bars(drawn: _Drawn) -> Iterator[Figure]:
     yield Figure(f"{drawn.title}: {drawn.score} by group", bar_plot(labels, lines, unit=drawn.unit))
 
 
-def _cell(values: Sequence[float], unit: str) -> str:
+def _cell(values: Sequence[float], unit: str, experiment: Experiment) -> str:
     if not values:
         return "–"
-    text = format_number(_mean(values), unit)
-    return text if len(values) < 2 else f"{text} ± {format_number(float(np.std(values, ddof=1)), unit)}"
+    return Score(tuple(values), unit=unit, num_runs=len(experiment.runs)).with_deviation

@@ -39,6 +39,8 @@ class Cell(NamedTuple):
     deviation: str = ""
     interval: str = ""
     change: Change | None = None
+    fewer: str = ""
+    """Of how many seeds it is, where the run has more."""
 
 
 class Row(NamedTuple):
@@ -131,7 +133,7 @@ def _cell(score: Score, label: str, *, is_best: bool, interval: str = "", change
     if not score.values:
         return Cell(DASH, label)
     deviation = "" if score.deviation is None else format_number(score.deviation, score.unit)
-    return Cell(score.text, label, is_best, deviation, interval, change)
+    return Cell(score.text, label, is_best, deviation, interval, change, score.fewer)
 
 
 def _change(first: Score, other: Score, mark: str) -> Change:

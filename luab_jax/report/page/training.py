@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from luab_jax.errors import UserError
-from luab_jax.io import storage
 from luab_jax.report.page.figures import Figure
 from luab_jax.report.page.plots import Line, Point, line_plot
+from luab_jax.report.page.workdir import is_number, read_log
 from luab_jax.report.runs import Experiment
 from luab_jax.results.score import FRACTION, NUMBER
 from luab_jax.results.text import printable
@@ -57,20 +56,23 @@ def training_curves(experiments: Sequence[Experiment], smoothing: int = 1) -> Cu
             checkpoint = run.checkpoint
             if checkpoint.is_foreign:
                 continue
+            who = f"{experiment.name}, seed {checkpoint.seed}"
             try:
-                lines = _read(checkpoint.workdir)
+                lines, reason = read_log(checkpoint)
             except (UserError, OSError, ValueError) as e:
-                lines = []
+                lines, reason = [], ""
                 if isinstance(e, UserError):
                     reasons.append(str(e))
             if lines:
-                logs.append(_Log(place, f"{experiment.name}, seed {checkpoint.seed}", lines))
+                logs.append(_Log(place, who, lines))
+            elif reason:
+                reasons.append(f"No training curves of {who}: {reason}.")
             else:
                 gone.append(checkpoint.workdir)
     figures = [
         Figure(caption, line_plot([_line(log, metric, smoothing) for log in logs], x_label="step", unit=unit))
         for metric, (caption, unit) in _shown(logs).items()
-        if any(_is_number(line.get(metric)) for log in logs for line in log.lines)
+        if any(is_number(line.get(metric)) for log in logs for line in log.lines)
     ]
     notes = [f"No training curves, for no metrics.jsonl was found in {printable(', '.join(gone))}."] if gone else []
     notes += [printable(reason) for reason in dict.fromkeys(reasons)]
@@ -91,33 +93,8 @@ def _shown(logs: Sequence[_Log]) -> dict[str, tuple[str, str]]:
     return _SHOWN | further
 
 
-def _read(workdir: str) -> list[dict[str, Any]]:
-    """The lines of a workdir's log; torn ones are left out. Nothing where there is none.
-
-    Raises `UserError` for a bucket that cannot be read.
-    """
-    path = storage.place(workdir) / "metrics.jsonl"
-    if storage.facts(path) is None:
-        return []
-    lines = storage.read_all(path).decode("utf-8", "replace").splitlines()
-    return [line for line in map(_parsed, lines) if line is not None]
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return line if isinstance(line, dict) and _is_number(line.get("step")) else None
-
-
-def _is_number(value: object) -> bool:
-    """A number that a plot can show."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
-
-
 def _line(log: _Log, metric: str, smoothing: int) -> Line:
-    found = [(float(line["step"]), float(line[metric])) for line in log.lines if _is_number(line.get(metric))]
+    found = [(float(line["step"]), float(line[metric])) for line in log.lines if is_number(line.get(metric))]
     smooth = [found[max(0, i - smoothing + 1) : i + 1] for i in range(len(found))]
     points = [Point(part[-1][0], math.fsum(y for _, y in part) / len(part)) for part in smooth]
     return Line(log.experiment, log.name, _thinned(points))

@@ -17,15 +17,17 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from luab_jax.errors import command_line
 from luab_jax.io.wording import counted
-from luab_jax.report.comparison import MOVED, between, other_data
+from luab_jax.report.comparison import FEWER, MOVED, between, other_data
 from luab_jax.report.layout import Heading, headings
-from luab_jax.report.page.figures import legend, suite_figures
+from luab_jax.report.page.figures import has_fewer_groups, legend, suite_figures
 from luab_jax.report.page.pictures import example_pictures
 from luab_jax.report.page.tables import headline_table, score_tables
 from luab_jax.report.page.training import training_curves
 from luab_jax.report.paper import SOURCE, Reported, paper_rows
 from luab_jax.report.runs import Comparison, Run
+from luab_jax.report.table import has_fewer_seeds
 from luab_jax.results.example_images import Examples
 from luab_jax.results.text import printable
 
@@ -100,7 +102,7 @@ def _about(comparison: Comparison) -> _About:
         experiments=counted(len(comparison.experiments), "experiment"),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=str(sys.modules["luab_jax"].__version__),  # the package of this module
-        command=printable(shlex.join(["python -m luab_jax.report", *sys.argv[1:]]).replace("'", "", 2)),
+        command=printable(shlex.join(command_line())),
     )
 
 
@@ -144,7 +146,10 @@ def _checkpoint(name: str, run: Run) -> _Checkpoint:
 def _notes(comparison: Comparison, shown: Sequence[Heading], paper: Mapping[int, Reported]) -> list[str]:
     """What a reader must know to read the table."""
     experiments = comparison.experiments
-    found = ["± is the standard deviation over seeds; in brackets 95 % intervals.", *comparison.notes]
+    found = ["± is the standard deviation over seeds; in brackets 95 % intervals."]
+    if has_fewer_seeds(comparison) or has_fewer_groups(comparison):
+        found.append(f"{FEWER}.")
+    found += comparison.notes
     if len(experiments) > 1:
         found.append(
             f"{between(comparison)} In colour: the interval excludes 0. Bold: better than every other run, and the"
