@@ -7,7 +7,8 @@
 Reading never waits for the cache: a shard that is not whole yet is read from the bucket, record by record. Of several
 processes one fetches a shard, by a lock on its part that ends with the process. Shards are evicted to keep the size,
 those longest unused first, and never those that a running process reads: all of its shards, or with blocks those of
-two. Processes that pass from block to block at different moments wait for each other's, and look again.
+two. Processes that pass from block to block at different moments wait for each other's, and look again. Files with
+other names than these may be in the folder; they are not counted, and stay.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 import google_crc32c
 
 from luab_jax.errors import ConfigError, DataError, StorageError, UserError
-from luab_jax.io import storage, use_files
+from luab_jax.io import storage
 from luab_jax.io.console import say
 from luab_jax.io.use_files import UseFile, write_at
 
@@ -46,6 +47,9 @@ _LOOK_S = 0.2
 OPTION = "config.data.cache"
 """How messages call the option that names the cache, where it is not another."""
 
+_OWN = re.compile(r".+\.[0-9a-f]{16}(\.part)?", re.DOTALL)
+"""The names of `RemoteShard.key` and their parts."""
+
 _SIZE = re.compile(r"(?P<folder>.+?)(:(?P<number>\d+(\.\d+)?) ?(?P<unit>[KMGT]i?B?|B))?", re.IGNORECASE)
 _NO_SIZE = re.compile(r".*:\d[^/]*")
 _UNITS = {"": 1} | {
@@ -56,7 +60,7 @@ _UNITS = {"": 1} | {
 
 
 def parse(text: str, name: str = OPTION) -> tuple[Path, int | None]:
-    """`DIR` or `DIR:SIZE`, as in `/mnt/ssd:200GB`: the folder, and the most bytes that may lie there.
+    """`DIR` or `DIR:SIZE`, as in `/mnt/ssd:200GB`: the folder, and the most bytes of shards that may lie there.
 
     The unit may lack its B, and is of 1000 unless it has an i. Raises `ConfigError`, which calls the option `name`.
     """
@@ -394,11 +398,13 @@ class HostCache:
             return needed <= 0
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Whole shards and parts, but for those that another process removes meanwhile."""
+        """Whole shards and parts of any cache, but for those that another process removes meanwhile."""
         for path in self.folder.iterdir():
+            if not _OWN.fullmatch(path.name):
+                continue
             with contextlib.suppress(FileNotFoundError):
                 found = path.stat()
-                if not path.name.startswith(use_files.PREFIX) and stat.S_ISREG(found.st_mode):
+                if stat.S_ISREG(found.st_mode):
                     yield path, found
 
     def _announce_use(self) -> None:
