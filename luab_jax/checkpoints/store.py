@@ -62,6 +62,7 @@ class Checkpoints:
         if keep_best:
             kept.append(policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False))
         s3.check_arrays(workdir)
+        storage.check_writable(workdir)
         self.directory = storage.resolved(workdir) / "checkpoints"
         logging.getLogger("absl").addFilter(_is_not_raised_too)
         _set_damaged_aside(self.directory)
@@ -293,7 +294,7 @@ def _set_aside(directory: epath.Path, step: int, what: str) -> None:
     say(f"checkpoint {step:,} is damaged ({what}); passed over, kept as {aside}", active=jax.process_index() == 0)
     if jax.process_index() == 0:
         if aside.exists():
-            aside.rmtree()  # of a step that was damaged, trained again, and damaged again
+            storage.remove_folder(aside)  # of a step that was damaged, trained again, and damaged again
         storage.move_folder(directory / str(step), aside)
     sharding.gather("moved")
 

@@ -21,6 +21,7 @@ from luab_jax.evaluation.results import Results
 from luab_jax.evaluation.shared_decoding import exchange
 from luab_jax.evaluation.suite import Suite
 from luab_jax.io.lease import Lease
+from luab_jax.io.storage import check_writable
 from luab_jax.results.format import File
 from luab_jax.results.format import Suite as SuiteResult
 from luab_jax.results.text import compilation_line, suite_lines
@@ -113,6 +114,8 @@ def evaluate_suites(
                     out = os.fspath(entry.out)
                     lease = Lease(out, file=f"{out}.lease", remedy=f"choose another {option('out')}", active=is_first)
                     leases.enter_context(lease)
+                if entry.predictions is not None:
+                    check_writable(entry.predictions)
                 results = Results(entry.out, entry.loaded, overwrite=overwrite)
             except UserError as e:
                 if len(entries) == 1 and jax.process_count() > 1:

@@ -62,7 +62,11 @@ class Lease:
             remedy: The last part of a refusal, as in "choose another --workdir".
             file: Where the lease is; `SUBJECT/lease` of a folder by default.
             active: Whether there is anything to hold.
+
+        Raises:
+            StorageError: A name in a bucket that is not to be written.
         """
+        storage.check_writable(subject)
         self.path = os.fspath(storage.resolved(file or storage.place(os.fspath(subject)) / "lease"))
         self._covers = os.fspath(storage.resolved(subject)).removesuffix(".json")
         self._subject, self._remedy, self._active = os.fspath(subject), remedy, active
