@@ -336,6 +336,12 @@ def _partial_loading() -> ocp.Context:
     return context
 
 
+def latest_undamaged_step(workdir: epath.PathLike) -> int | None:
+    """The step that a training would resume from; `None` where there is none."""
+    directory = storage.resolved(workdir) / "checkpoints"
+    return next((step for step in reversed(_steps(directory)) if not _damage(directory / str(step))), None)
+
+
 def available_steps(workdir: epath.PathLike) -> dict[int, dict[str, float]]:
     """Every complete checkpoint of a run with the metrics it was saved with."""
     s3.check_arrays(workdir)
