@@ -255,6 +255,8 @@ def _check_paths(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name, None)
         if value is not None and storage.is_remote(value):
             try:
+                if name == "out":
+                    storage.check_writable(value)
                 storage.facts(storage.place(value))
             except StorageError as e:
                 raise StorageError(str(e) if name == "directory" else f"--{name}={e}") from e

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import shlex
+import sys
 from typing import Any
 
 from data_prep.argument_types import columns, condition, num_bytes, positive, quality, share, split_name
@@ -13,14 +14,16 @@ from data_prep.datasets.suites import NAMES as SUITE_NAMES
 from data_prep.downscale import DEFAULT_QUALITY
 from data_prep.own_suites import arguments as own_suites
 from data_prep.writing.workers import default_workers
+from luab_jax.io.home import with_home
 
 Commands = Any
 """What `add_subparsers` returns, which argparse does not name in public."""
 
 
 def read_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """What `parse_args` does, but an unknown flag is refused with the nearest one of the command."""
-    arguments, unknown = make_parser().parse_known_args(argv)
+    """What `parse_args` does, but `~` is expanded, and an unknown flag is refused with the nearest of the command."""
+    words = map(with_home, sys.argv[1:] if argv is None else argv)
+    arguments, unknown = make_parser().parse_known_args(list(words))
     if unknown:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], [f"--{name}" for name in vars(arguments)], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -7,6 +7,8 @@
 Every host runs the command with its number and the address of the first one. If all end with 0, so does this program;
 exit code 1 or 2 of any host ends it too, as its message names something to fix. After anything else (exit code 3, a
 killed process, a host that cannot be reached) the hosts that still answer start again, at most --max_restarts times.
+Behind `ssh` every word of the command is quoted, so that it arrives as it was given; what the host's shell is to read,
+as `cd DIR;` or `${NAME}`, stands at the end of --on.
 SIGTERM and Ctrl-C are handed on as SIGTERM; nothing starts again after them, and the exit code is 3.
 
 The global batch stays, so it must divide by hosts x devices x config.accumulation_steps: of the hosts that answer, the
@@ -59,18 +61,21 @@ class Hosts:
     def __init__(self, on: str, command: Sequence[str], address: str, port: int):
         self._on, self._command, self._address, self._port = on, list(command), address, port
 
-    def prefix(self, host: str) -> list[str]:
-        return [word.format(host=host) for word in shlex.split(self._on)]
+    def words(self, host: str, command: Sequence[str]) -> list[str]:
+        """What runs a command there. ssh hands one line to a shell, for which the words are quoted."""
+        prefix = [word.replace("{host}", host) for word in shlex.split(self._on)]
+        over_ssh = bool(prefix) and Path(prefix[0]).name == "ssh"
+        return [*prefix, *(map(shlex.quote, command) if over_ssh else command)]
 
     def answers(self, host: str) -> bool:
         try:
-            return subprocess.run([*self.prefix(host), "true"], timeout=_PROBE_S, check=False).returncode == 0
+            return subprocess.run(self.words(host, ["true"]), timeout=_PROBE_S, check=False).returncode == 0
         except (OSError, subprocess.TimeoutExpired):
             return False
 
     def start(self, hosts: Sequence[str], attempt: int) -> list[subprocess.Popen[bytes]]:
         """The port changes with every attempt: the one before may not be free yet."""
-        address = f"{self._address.format(host=hosts[0])}:{self._port + attempt}"
+        address = f"{self._address.replace('{host}', hosts[0])}:{self._port + attempt}"
         described = [f"--config.distributed.coordinator_address={address}"]
         described.append(f"--config.distributed.num_processes={len(hosts)}")
         if len(hosts) == 1:
@@ -78,7 +83,7 @@ class Hosts:
         processes = []
         for number, host in enumerate(hosts):
             own = [f"--config.distributed.process_id={number}"] if described else []
-            processes.append(subprocess.Popen([*self.prefix(host), *self._command, *described, *own]))
+            processes.append(subprocess.Popen(self.words(host, [*self._command, *described, *own])))
         return processes
 
 
@@ -150,7 +155,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=(__doc__ or "").partition("\n")[0], usage="%(prog)s --hosts=A,B [options] -- COMMAND"
     )
     parser.add_argument("--hosts", required=True, help="names, the first one first, separated by commas")
-    parser.add_argument("--on", default="ssh {host}", help="what runs a command on a host; empty for this machine")
+    parser.add_argument(
+        "--on",
+        default="ssh {host}",
+        help="what runs a command on a host; empty for this machine. Behind ssh the words of the command are quoted",
+    )
     parser.add_argument("--address", default="{host}", help="of a host, as the others reach it")
     parser.add_argument("--port", type=int, default=8476, help="of the first host; one more for each restart")
     parser.add_argument("--devices_per_host", type=int, default=8)

@@ -20,6 +20,7 @@ from absl import flags, logging
 
 from luab_jax.errors import ExitCode, UsageError, UserError, WorkerLostError, options_are_flags
 from luab_jax.io import retries
+from luab_jax.io.home import with_home
 from luab_jax.io.stdout import quiet_when_unread
 
 _INDENT = " " * 6
@@ -86,6 +87,7 @@ class Command:
         self.flags.unparse_flags()  # of a call before this one
         try:
             left = self.flags.read_flags_from_files([self.name, *argv], force_gnu=False)
+            left = list(map(with_home, left))
             if self.takes_config:
                 from luab_jax.config.flags import split_overrides  # needs the config, which other commands do not
 

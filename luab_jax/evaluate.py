@@ -221,9 +221,11 @@ def _main(words: Sequence[str], arguments: cli.Arguments) -> ExitCode:
             return parent.watch("luab_jax.evaluate", words)
     from luab_jax.distributed.watchdog import WatchedHosts
     from luab_jax.evaluation.checkpoint_list import RESULTS, expand, is_pattern, is_run
+    from luab_jax.evaluation.run import check_places
     from luab_jax.evaluation.runner import choose_suites
 
     choose_suites(_SUITES.value)
+    check_places(_OUT.value, _PREDICTIONS.value)
     hosts = _join_hosts()
     with WatchedHosts(hosts.heartbeat_timeout_s, saved="what was kept"):
         checkpoints = _CHECKPOINT.value

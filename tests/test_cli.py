@@ -15,6 +15,7 @@ import pytest
 from luab_jax import cli
 from luab_jax.errors import DataError, ExitCode
 from luab_jax.io import retries
+from luab_jax.io.home import with_home
 from tests import tiny
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -172,6 +173,41 @@ def test_commands_are_called_one_after_the_other_in_a_process(
     assert "tiny top1 %" in capsys.readouterr().out
     assert main.main(["--config=vit_b", "--print_config"]) == ExitCode.DONE
     assert "--config.seed=0" in capsys.readouterr().out
+
+
+def test_a_tilde_behind_an_option_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells leave it as it is there; a folder called ~ would be made in the working folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    tiny.prepare_data(tmp_path / "home" / "data", 4, 4)
+    preview = importlib.import_module("luab_jax.preview.__main__")
+    config = [
+        "--config=resnet18",
+        "--config.data.root=~/data",
+        "--config.data.preprocessing.image_size=32",
+        "--images=1",
+    ]
+    assert preview.main([*config, "--out=~/batches.png"]) == ExitCode.DONE
+    assert (tmp_path / "home" / "batches.png").exists()
+    prepare = importlib.import_module("data_prep.__main__")
+    assert prepare.main(["demo", "--out=~/demo", "--num_train=10", "--num_val=10", "--side=32", "--workers=1"]) == 0
+    assert (tmp_path / "home" / "demo").exists() and not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--out=~/r.json", "--out=/home/me/r.json"),
+        ("--checkpoint=timm:resnet50:~/w.safetensors", "--checkpoint=timm:resnet50:/home/me/w.safetensors"),
+        ("--out=~nobody-of-this-name/r", "--out=~nobody-of-this-name/r"),
+        ("--out=a~/r", "--out=a~/r"),
+        ("--out=gs://b/~/r", "--out=gs://b/~/r"),
+        ("~/r.json", "~/r.json"),
+    ],
+)
+def test_where_a_tilde_is_the_home_folder(word: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert with_home(word) == expected
 
 
 def test_requests_that_were_repeated_are_told_before_the_error(capsys: pytest.CaptureFixture[str]) -> None:

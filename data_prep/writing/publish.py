@@ -19,7 +19,7 @@ from data_prep.writing.workers import run_tasks
 from luab_jax.data import dataset
 from luab_jax.data.dataset import DECODE_CHECK, Manifest, Shard, Skipped
 from luab_jax.data.schema import example_features
-from luab_jax.errors import DataError, UserError, WriteError
+from luab_jax.errors import DataError, StorageError, UserError, WriteError
 from luab_jax.io import storage
 from luab_jax.io.atomic import atomic_file, write_errors, write_text
 from luab_jax.io.storage import Place
@@ -206,8 +206,8 @@ def _remove_leftovers(plan: Plan, manifest: Manifest) -> None:
     kept = {shard.file_name for shard in manifest.shards}
     for name in storage.names(plan.directory):
         if name.startswith(f"{plan.dataset}-{plan.split}.tfrecord-") and name not in kept:
-            with contextlib.suppress(OSError):
-                (plan.directory / name).unlink()
+            with contextlib.suppress(OSError, StorageError):
+                storage.remove(plan.directory / name)
 
 
 def write_tfds_metadata(directory: Place, manifests: list[Manifest]) -> None:

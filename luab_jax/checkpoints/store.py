@@ -62,6 +62,7 @@ class Checkpoints:
         if keep_best:
             kept.append(policies.BestN(get_metric_fn=_rank, n=keep_best, keep_checkpoints_without_metrics=False))
         s3.check_arrays(workdir)
+        storage.check_writable(workdir)
         self.directory = storage.resolved(workdir) / "checkpoints"
         logging.getLogger("absl").addFilter(_is_not_raised_too)
         _set_damaged_aside(self.directory)
@@ -293,7 +294,7 @@ def _set_aside(directory: epath.Path, step: int, what: str) -> None:
     say(f"checkpoint {step:,} is damaged ({what}); passed over, kept as {aside}", active=jax.process_index() == 0)
     if jax.process_index() == 0:
         if aside.exists():
-            aside.rmtree()  # of a step that was damaged, trained again, and damaged again
+            storage.remove_folder(aside)  # of a step that was damaged, trained again, and damaged again
         storage.move_folder(directory / str(step), aside)
     sharding.gather("moved")
 
@@ -333,6 +334,12 @@ def _partial_loading() -> ocp.Context:
     context = ocp.Context()
     context.pytree_options.loading.partial_load = True
     return context
+
+
+def latest_undamaged_step(workdir: epath.PathLike) -> int | None:
+    """The step that a training would resume from; `None` where there is none."""
+    directory = storage.resolved(workdir) / "checkpoints"
+    return next((step for step in reversed(_steps(directory)) if not _damage(directory / str(step))), None)
 
 
 def available_steps(workdir: epath.PathLike) -> dict[int, dict[str, float]]:

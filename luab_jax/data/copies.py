@@ -6,19 +6,24 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from luab_jax.data.dataset import PreparedSplit
+from luab_jax.data.tfds_directory import content_of
 from luab_jax.errors import ConfigError, UserError, option
 from luab_jax.io.host_cache import HostCache, RemoteShard, parse
 
 
 def shards_of(split: PreparedSplit) -> list[RemoteShard]:
-    """As the manifest describes them."""
-    return [
-        RemoteShard(os.fspath(split.directory / shard.file_name), shard.num_bytes, shard.crc32c)
-        for shard in split.manifest.shards
-    ]
+    """As the manifest describes them, or the index where TFDS prepared them."""
+    shards = []
+    contents = split.contents or [""] * len(split.manifest.shards)
+    for shard, content in zip(split.manifest.shards, contents, strict=True):
+        path = os.fspath(split.directory / shard.file_name)
+        found = partial(content_of, count=shard.num_records, size=shard.num_bytes) if content else None
+        shards.append(RemoteShard(path, shard.num_bytes, shard.crc32c, content, found))
+    return shards
 
 
 def from_copies(split: PreparedSplit, cache: HostCache) -> PreparedSplit:

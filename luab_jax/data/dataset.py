@@ -205,6 +205,8 @@ class PreparedSplit:
     directory: epath.Path
     manifest: Manifest
     records: RandomAccessTFRecords
+    contents: tuple[str, ...] = ()
+    """A hash of what each shard holds, where the manifest has no CRC of the file (see `tfds_directory.content_of`)."""
 
 
 def read_manifest(directory: epath.PathLike, split: str) -> Manifest:
@@ -300,4 +302,4 @@ def _from_tfds(found: tfds_directory.TfdsSplit, split: str) -> PreparedSplit:
     )
     index = found.index
     records = RandomAccessTFRecords(found.paths, index.offsets, index.lengths, np.asarray(found.counts))
-    return PreparedSplit(found.directory, manifest, records)
+    return PreparedSplit(found.directory, manifest, records, found.contents)

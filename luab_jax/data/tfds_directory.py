@@ -157,6 +157,13 @@ class _Index(NamedTuple):
     checksums: UInt32[np.ndarray, " n"]
     """The masked CRC-32C of its content, as the record states it."""
 
+    def content(self, records: slice = slice(None)) -> str:
+        """A hash of what these records hold."""
+        digest = hashlib.blake2b(digest_size=16)
+        for column in (self.lengths, self.checksums):
+            digest.update(column[records].tobytes())
+        return digest.hexdigest()
+
 
 class TfdsSplit(NamedTuple):
     """What is needed to read a split."""
@@ -180,6 +187,12 @@ class TfdsSplit(NamedTuple):
         for column in (self.index.lengths, self.index.checksums):
             digest.update(column.tobytes())
         return digest.hexdigest()
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """Of each shard, as `content_of` finds it in the file."""
+        ends = np.cumsum(self.counts).tolist()
+        return tuple(self.index.content(slice(end - n, end)) for n, end in zip(self.counts, ends, strict=True))
 
 
 def read_split(directory: epath.PathLike, split: str) -> TfdsSplit | None:
@@ -271,6 +284,11 @@ def _cache_path(key: str) -> Path | None:
     except RuntimeError:
         return None
     return Path(folder) / "luab_jax" / f"tfds-{key}.npz"
+
+
+def content_of(path: epath.PathLike, count: int, size: int) -> str:
+    """Of a shard of so many records and bytes, by one pass. Raises `DataError` for a file that is none."""
+    return _scan(epath.Path(path), count, size).content()
 
 
 _EMPTY = _Index(np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0, np.uint32))

@@ -11,6 +11,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import google_crc32c
@@ -19,6 +20,7 @@ from etils import epath
 
 from luab_jax.errors import DataError, ShardError
 from luab_jax.io import storage
+from luab_jax.io.console import say
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -96,13 +98,15 @@ class RandomAccessTFRecords:
     ):
         """Takes shard paths `[s]`, frame offsets and data lengths `[n]` in shard order, and records per shard `[s]`.
 
-        copies: Where whole shards may come to lie on this host, `[s]`; one that is there is read instead.
+        copies: Where whole shards may come to lie on this host, `[s]`; one that is there is read instead. One that
+            cannot be read, or is damaged though its shard is not, is given up with a line.
         """
         self._paths = [os.fspath(path) for path in paths]
         self._copies = list(copies)
         self._offsets = offsets
         self._lengths = lengths
         self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._given_up: set[int] = set()
 
     def __repr__(self) -> str:
         # Grain prints sources in its errors and hashes them; a million offsets would not help.
@@ -140,22 +144,45 @@ class RandomAccessTFRecords:
 
     def __getitem__(self, index: int) -> bytes:
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        if not self._copies or shard in self._given_up:
+            return self._record(index, shard, self._paths[shard])
+        copy = self._copies[shard]
+        try:
+            return self._record(index, shard, copy)
+        except FileNotFoundError:  # not fetched yet, or given up
+            return self._record(index, shard, self._paths[shard])
+        except (OSError, ShardError) as e:
+            record = self._record(index, shard, self._paths[shard])
+            self._give_up(shard, e)
+            return record
+
+    def _give_up(self, shard: int, error: OSError | ShardError) -> None:
+        """Reads the shard itself from now on, and removes its copy unless it only belongs to another user."""
+        if shard in self._given_up:  # another thread did
+            return
+        self._given_up.add(shard)
+        copy = Path(self._copies[shard])
+        cause = (error.strerror or str(error)) if isinstance(error, OSError) else "damaged"
+        removed = ""
+        if not isinstance(error, PermissionError):
+            with contextlib.suppress(OSError):
+                copy.unlink(missing_ok=True)
+                removed = "; it was removed"
+        say(f"{copy}: {cause}, so this shard is read from {self._paths[shard]}{removed}")
+
+    def _record(self, index: int, shard: int, path: str) -> bytes:
+        """From this file. Of a copy `OSError` stays what it is."""
         length = int(self._lengths[index])
         offset = int(self._offsets[index])
-        framed = self._read(shard, offset, HEADER_BYTES + length + FOOTER_BYTES)
-        where = f"{self._paths[shard]}: record {index - int(self._starts[shard])} at byte {offset}"
+        read = _read if path == self._paths[shard] else storage.read_range
+        framed = read(path, offset, HEADER_BYTES + length + FOOTER_BYTES)
+        where = f"{path}: record {index - int(self._starts[shard])} at byte {offset}"
         if len(framed) >= HEADER_BYTES and framed[:HEADER_BYTES] != _header(length):
             raise ShardError(
                 f"{where}: its header is not that of the record in the index; the bytes changed, or shard and index are"
                 " of different preparations: copy or prepare this split again"
             )
         return _checked(framed, HEADER_BYTES, length, where)
-
-    def _read(self, shard: int, start: int, num_bytes: int) -> bytes:
-        if self._copies:
-            with contextlib.suppress(FileNotFoundError):  # not fetched yet, or given up
-                return storage.read_range(self._copies[shard], start, num_bytes)
-        return _read(self._paths[shard], start, num_bytes)
 
 
 def _read(path: str, start: int, num_bytes: int) -> bytes:

@@ -21,6 +21,7 @@ from luab_jax.evaluation.results import Results
 from luab_jax.evaluation.shared_decoding import exchange
 from luab_jax.evaluation.suite import Suite
 from luab_jax.io.lease import Lease
+from luab_jax.io.storage import check_writable
 from luab_jax.results.format import File
 from luab_jax.results.format import Suite as SuiteResult
 from luab_jax.results.text import compilation_line, suite_lines
@@ -113,6 +114,7 @@ def evaluate_suites(
                     out = os.fspath(entry.out)
                     lease = Lease(out, file=f"{out}.lease", remedy=f"choose another {option('out')}", active=is_first)
                     leases.enter_context(lease)
+                check_places(entry.predictions)
                 results = Results(entry.out, entry.loaded, overwrite=overwrite)
             except UserError as e:
                 if len(entries) == 1 and jax.process_count() > 1:
@@ -127,6 +129,13 @@ def evaluate_suites(
         for (number, member), missing in zip(members.items(), lacking, strict=True):
             outcomes[number] = member.stopped or _outcome(entries[number], member, missing, data, suites, examples)
     return [outcomes[number] for number in range(len(entries))]
+
+
+def check_places(*paths: epath.PathLike | None) -> None:
+    """Raises `StorageError` for one in a bucket that is not to be written."""
+    for path in paths:
+        if path is not None:
+            check_writable(path)
 
 
 def _errors_of_others(outcomes: Mapping[int, SuiteResults | UserError]) -> dict[int, UserError]:

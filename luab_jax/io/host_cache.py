@@ -1,13 +1,14 @@
 """Whole shards of a bucket on a disk of this host: fetched once, checked, and shared by the processes of the host.
 
-    DIR/<shard>.<key>            a whole shard; its CRC is that of the manifest
+    DIR/<shard>.<key>            a whole shard; its CRC is that of the manifest, or its records are those of the index
     DIR/<shard>.<key>.part       one that is being fetched, or whose fetching was interrupted: it is continued
     DIR/use-<token>              the shards that a running process reads now and next; nobody evicts them
 
 Reading never waits for the cache: a shard that is not whole yet is read from the bucket, record by record. Of several
 processes one fetches a shard, by a lock on its part that ends with the process. Shards are evicted to keep the size,
 those longest unused first, and never those that a running process reads: all of its shards, or with blocks those of
-two. Processes that pass from block to block at different moments wait for each other's, and look again.
+two. Processes that pass from block to block at different moments wait for each other's, and look again. Files with
+other names than these may be in the folder; they are not counted, and stay.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import google_crc32c
 
 from luab_jax.errors import ConfigError, DataError, StorageError, UserError
-from luab_jax.io import storage, use_files
+from luab_jax.io import storage
 from luab_jax.io.console import say
 from luab_jax.io.use_files import UseFile, write_at
 
@@ -46,6 +47,9 @@ _LOOK_S = 0.2
 OPTION = "config.data.cache"
 """How messages call the option that names the cache, where it is not another."""
 
+_OWN = re.compile(r".+\.[0-9a-f]{16}(\.part)?", re.DOTALL)
+"""The names of `RemoteShard.key` and their parts."""
+
 _SIZE = re.compile(r"(?P<folder>.+?)(:(?P<number>\d+(\.\d+)?) ?(?P<unit>[KMGT]i?B?|B))?", re.IGNORECASE)
 _NO_SIZE = re.compile(r".*:\d[^/]*")
 _UNITS = {"": 1} | {
@@ -56,7 +60,7 @@ _UNITS = {"": 1} | {
 
 
 def parse(text: str, name: str = OPTION) -> tuple[Path, int | None]:
-    """`DIR` or `DIR:SIZE`, as in `/mnt/ssd:200GB`: the folder, and the most bytes that may lie there.
+    """`DIR` or `DIR:SIZE`, as in `/mnt/ssd:200GB`: the folder, and the most bytes of shards that may lie there.
 
     The unit may lack its B, and is of 1000 unless it has an i. Raises `ConfigError`, which calls the option `name`.
     """
@@ -78,11 +82,15 @@ class RemoteShard:
     num_bytes: int
     crc32c: int
     """Of the whole file; 0 where nobody knows."""
+    content: str = ""
+    """A hash of what it holds, where its CRC is unknown."""
+    content_of: Callable[[Path], str] | None = field(default=None, compare=False)
+    """Finds that hash of a copy; raises `DataError` for one that is damaged."""
 
     @property
     def key(self) -> str:
         """The name of its copy: of another content it is another."""
-        identity = f"{self.path} {self.num_bytes} {self.crc32c}".encode()
+        identity = f"{self.path} {self.num_bytes} {self.crc32c} {self.content}".rstrip().encode()
         return f"{self.path.rpartition('/')[2]}.{hashlib.blake2b(identity, digest_size=8).hexdigest()}"
 
 
@@ -300,9 +308,8 @@ class HostCache:
     def _tell_if_complete(self) -> None:
         if self._plan is None and self.num_whole() == len(self._shards):
             size = f"{self.total_bytes / 1e9:,.2f} GB"
-            self._say(
-                f"{self.folder}: all shards are here ({len(self._shards):,}, {size}), each with the manifest's CRC"
-            )
+            verified = ", each with the manifest's CRC" if all(shard.crc32c for shard in self._shards) else ""
+            self._say(f"{self.folder}: all shards are here ({len(self._shards):,}, {size}){verified}")
 
     def _fetch(self, shard: RemoteShard) -> bool:
         """Whether it was fetched here and now."""
@@ -334,7 +341,7 @@ class HostCache:
             continued = os.fstat(descriptor).st_size > 0
             if not self._append_rest(shard, descriptor):
                 return False
-            if continued and not _has_crc(shard, descriptor):  # what an earlier attempt left was damaged
+            if continued and not _is_intact(shard, descriptor, part):  # what an earlier attempt left was damaged
                 os.ftruncate(descriptor, 0)
                 if not self._append_rest(shard, descriptor):
                     return False
@@ -394,11 +401,13 @@ class HostCache:
             return needed <= 0
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Whole shards and parts, but for those that another process removes meanwhile."""
+        """Whole shards and parts of any cache, but for those that another process removes meanwhile."""
         for path in self.folder.iterdir():
+            if not _OWN.fullmatch(path.name):
+                continue
             with contextlib.suppress(FileNotFoundError):
                 found = path.stat()
-                if not path.name.startswith(use_files.PREFIX) and stat.S_ISREG(found.st_mode):
+                if stat.S_ISREG(found.st_mode):
                     yield path, found
 
     def _announce_use(self) -> None:
@@ -421,15 +430,22 @@ def _cause(error: OSError) -> str:
 
 
 def _check(shard: RemoteShard, descriptor: int, part: Path) -> None:
-    """Raises `DataError` unless the file has the manifest's CRC."""
-    if not _has_crc(shard, descriptor):
-        part.unlink(missing_ok=True)
+    """Raises `DataError` unless the file is the manifest's or the index's."""
+    if not _is_intact(shard, descriptor, part):
         found = _crc(shard, descriptor)
+        part.unlink(missing_ok=True)
+        if not shard.crc32c:
+            raise _replaced(shard, "has other records than the index")
         raise _replaced(shard, f"has CRC {found:08x}, the manifest says {shard.crc32c:08x}")
 
 
-def _has_crc(shard: RemoteShard, descriptor: int) -> bool:
-    return not shard.crc32c or _crc(shard, descriptor) == shard.crc32c
+def _is_intact(shard: RemoteShard, descriptor: int, part: Path) -> bool:
+    if shard.crc32c or shard.content_of is None:
+        return not shard.crc32c or _crc(shard, descriptor) == shard.crc32c
+    try:
+        return shard.content_of(part) == shard.content
+    except DataError:
+        return False
 
 
 def _crc(shard: RemoteShard, descriptor: int) -> int:

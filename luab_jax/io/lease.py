@@ -41,7 +41,7 @@ TIMEOUT_S = 60.0
 """Six signs of life, so that a machine short of processor time does not lose its lease."""
 SETTLE_S = 2.0
 """In a bucket, where two commands may take over one lease: the last writer keeps it, and after this time both see who
-that is."""
+that is. Who needs more than half of it to look and to write waits until the other has seen the new name, too."""
 _MAX_TIMEOUT_S = 3600.0
 
 
@@ -62,7 +62,11 @@ class Lease:
             remedy: The last part of a refusal, as in "choose another --workdir".
             file: Where the lease is; `SUBJECT/lease` of a folder by default.
             active: Whether there is anything to hold.
+
+        Raises:
+            StorageError: A name in a bucket that is not to be written.
         """
+        storage.check_writable(subject)
         self.path = os.fspath(storage.resolved(file or storage.place(os.fspath(subject)) / "lease"))
         self._covers = os.fspath(storage.resolved(subject)).removesuffix(".json")
         self._subject, self._remedy, self._active = os.fspath(subject), remedy, active
@@ -162,11 +166,15 @@ class Lease:
             _remove_exactly(Path(self.path), found.token)
             storage.remove(_sign_path(self.path, found.token))
             return False  # whoever creates it next holds it
+        start = _now()
         holder = read_holder(self.path, TIMEOUT_S)
         if holder is None or holder.token != found.token:
             return False
         write_bytes(self.path, content)
+        took_s = _now() - start
         time.sleep(SETTLE_S)
+        if took_s > SETTLE_S / 2:  # it may have replaced the lease of one that has settled: until that one must look
+            time.sleep(TIMEOUT_S / 2)
         storage.remove(_sign_path(self.path, found.token))
         holder = read_holder(self.path, TIMEOUT_S)
         return holder is not None and holder.token == self._token

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import glob
 import io
 import os
 import shutil
@@ -41,6 +42,8 @@ _LOGIN = {
 }
 
 _MAKE = {"gs": ": gcloud storage buckets create {}", "s3": ": aws s3 mb {}"}
+
+_OF_PATTERNS = "*?[]"
 
 # Where TensorFlow is installed, etils would load it for gs://; it is to read as fsspec does.
 os.environ.setdefault("EPATH_USE_TF", "false")
@@ -317,6 +320,20 @@ def open_forwards(path: Place, *, block: int = 16 << 20) -> IO[bytes]:
     return io.BufferedReader(_BucketFile(os.fspath(path), block)) if is_remote(path) else path.open("rb")
 
 
+def check_writable(path: epath.PathLike) -> None:
+    """Raises `StorageError` for a bucket that is only read, and for a name there that libraries take for a pattern.
+
+    fsspec, and with it etils and Orbax, would remove or move all objects that the pattern matches.
+    """
+    _refuse_read_only(path)
+    found = sorted(set(os.fspath(path)) & set(_OF_PATTERNS)) if is_remote(path) else []
+    if found:
+        raise StorageError(
+            f"{os.fspath(path)}: {found[0]} is read as part of a pattern, which objects of other names may match;"
+            f" choose a name without {' '.join(_OF_PATTERNS)}"
+        )
+
+
 def _refuse_read_only(path: epath.PathLike) -> None:
     if os.fspath(path).startswith("hf://"):
         raise StorageError(
@@ -373,8 +390,12 @@ def remove_folder(path: epath.PathLike) -> None:
     with explained(path, "removed"):
         system, inner = _system(path)
         system.invalidate_cache()
-        if objects := system.find(inner):
-            system.rm(objects)
+        objects = system.find(inner)
+        if plain := [name for name in objects if not glob.has_magic(name)]:
+            system.rm(plain)
+        for name in objects:
+            if glob.has_magic(name):  # `rm` would take it for a pattern
+                system.rm_file(name)
         system.invalidate_cache()
 
 
@@ -388,7 +409,8 @@ def move_folder(source: epath.PathLike, target: epath.PathLike) -> None:
         system, inner = _system(source)
         _, to = _system(target)
         for name in system.find(inner):
-            system.mv(name, to + name[len(inner) :])
+            system.cp_file(name, to + name[len(inner) :])  # `mv` would take some names for patterns
+            system.rm_file(name)
 
 
 def check_bucket(path: epath.PathLike) -> None:

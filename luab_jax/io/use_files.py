@@ -6,12 +6,13 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Collection
 from pathlib import Path
 
-PREFIX = "use-"
+_OWN = re.compile(r"use-[0-9a-f]{32}")
 _LOOKS = 20
 """At what another process writes, a hundredth of a second apart."""
 
@@ -20,7 +21,7 @@ class UseFile:
     """Of this process, or of one part of it."""
 
     def __init__(self, folder: Path):
-        self.path = folder / f"{PREFIX}{uuid.uuid4().hex}"
+        self.path = folder / f"use-{uuid.uuid4().hex}"
         self._descriptor: int | None = None
 
     def write(self, names: Collection[str]) -> None:
@@ -39,8 +40,8 @@ class UseFile:
     def others(self) -> set[str]:
         """What the files of other running processes name; files of processes that are gone are removed."""
         used: set[str] = set()
-        for path in self.path.parent.glob(f"{PREFIX}*"):
-            if path != self.path:
+        for path in self.path.parent.glob("use-*"):
+            if path != self.path and _OWN.fullmatch(path.name):
                 with contextlib.suppress(OSError):
                     used |= _read(path)
         return used

@@ -31,7 +31,7 @@ from luab_jax.distributed import sharding
 from luab_jax.distributed.stop import StopSignal
 from luab_jax.distributed.watchdog import WatchedHosts
 from luab_jax.errors import ExitCode, UserError, WorkerLostError, option
-from luab_jax.io import retries
+from luab_jax.io import retries, storage
 from luab_jax.io.console import say
 from luab_jax.io.lease import Lease
 from luab_jax.io.wording import counted
@@ -57,6 +57,7 @@ def train(config: Config, workdir: epath.PathLike, *, extend: bool = False) -> E
     """
     config.validate()
     check_arrays(workdir)
+    storage.check_writable(workdir)
     sharding.init_distributed(config.distributed)
     use_compilation_cache(config)
     remedy = f"choose another {option('workdir')}"

@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from luab_jax import config as config_lib
+from luab_jax.checkpoints.store import latest_undamaged_step
 from luab_jax.config import Byproduct, Config
 from luab_jax.config.versions import as_begun, from_stored, updated
 from luab_jax.errors import CheckpointError, ConfigError, UserError, option
@@ -77,9 +78,9 @@ def extended_config(config: Config, workdir: epath.Path, num_examples: int) -> t
             f"{option('extend', True)}: the run in {workdir} has {counted(before, 'step')}, and this config"
             f" only {after:,}"
         )
-    step = latest_step(workdir)
+    step = latest_undamaged_step(workdir)
     if step is None:
-        raise CheckpointError(f"{option('extend', True)}: {workdir} holds no checkpoint to continue from")
+        raise CheckpointError(f"{option('extend', True)}: {workdir} holds no undamaged checkpoint to continue from")
     extended = dataclasses.replace(config, extended_at=(*old.extended_at, step))
     rates = [np.asarray(schedule_of(each, num_examples)(step)).item() for each in (old, config)]
     return extended, [

@@ -47,6 +47,22 @@ def test_a_name_that_no_bucket_has_is_refused_before_the_first_save(workdir: str
         train(tiny.experiment(tmp_path / "data is not looked at"), workdir)
 
 
+@pytest.mark.parametrize("workdir", ["gs://bucket/lr[12]", "s3://bucket/run*"])
+def test_a_workdir_whose_name_is_a_pattern_is_refused_before_data_is_opened(workdir: str, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="is read as part of a pattern"):
+        train(tiny.experiment(tmp_path / "data is not looked at"), workdir)
+
+
+@pytest.mark.parametrize("flag", ["--out=gs://b/r[1].json", "--predictions=gs://b/p*"])
+def test_results_whose_name_is_a_pattern_are_refused_before_the_checkpoint_is_opened(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--checkpoint=is not looked at", "--suites=imagenet", f"--data={tmp_path}", f"--out={tmp_path / 'r.json'}"]
+    assert evaluate([*flags, flag]) == ExitCode.FAILED
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {flag.partition('=')[2]}: ") and "part of a pattern" in error
+
+
 @pytest.mark.parametrize("workdir", ["gs://a_b/run", "gs://192.168.1.1/run", "s3://a_b/run", "s3://Old_Bucket/run"])
 def test_what_is_a_name_in_one_store_is_asked_of_that_store(workdir: str) -> None:
     """Amazon's first region has buckets with names that are no longer given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,16 @@ from data_prep.__main__ import main
 from luab_jax.data import label_tables
 from luab_jax.data.class_lists import imagenet
 from luab_jax.data.coco_classes import CATEGORY_IDS, coco
+from luab_jax.data.copies import from_copies
 from luab_jax.data.dataset import has_split, open_split, readable_splits
 from luab_jax.data.features import Example
 from luab_jax.data.pipeline import Reading, eval_batches
 from luab_jax.data.tfrecord import frame
 from luab_jax.data.transforms import Preprocessing
 from luab_jax.errors import DataError, ExitCode
+from luab_jax.io.host_cache import HostCache
 from tests.data_prep.conftest import image_bytes
+from tests.emulators import emulated
 
 Row = dict[str, Any]
 IDS = imagenet().ids
@@ -56,6 +60,15 @@ def write(root: Path, name: str, split: str, rows: list[Row]) -> Path:
     builder.info.set_splits(tfds.core.SplitDict([info]))
     builder.info.write_to_directory(directory)
     return root / builder.name
+
+
+def served(server: Any, name: str, directory: Path, labels: list[int]) -> str:
+    """ImageNet's validation images with these labels in a bucket; shards of other labels keep their sizes."""
+    rows = [{"image": image(directory, k), "label": IDS[n], "file_name": f"{k}.JPEG"} for k, n in enumerate(labels)]
+    for path in write(directory, "imagenet2012", "validation", rows).rglob("*"):
+        if path.is_file():
+            server.put(name, f"tfds/{path.relative_to(directory)}", path.read_bytes())
+    return f"gs://{name}/tfds/imagenet2012"
 
 
 @pytest.fixture
@@ -94,6 +107,33 @@ def test_imagenet_validation(tmp_path: Path, own_cache: Path) -> None:
     record = found[0].record()
     assert (record.width, record.height, record.showings, record.boxes) == (8, 6, (), ())
     assert readable_splits(directory) == ["validation"] and not has_split(directory, "train")
+
+
+def test_a_cache_of_shards_follows_the_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with emulated("gs") as (server, name):
+        for labels in ([1, 2, 3, 4], [9, 8, 7, 6]):
+            split = open_split(served(server, name, tmp_path / f"raw{labels[0]}", labels), "val")
+            with contextlib.closing(HostCache(tmp_path / "copies")) as cache:
+                cached = from_copies(split, cache)
+                cache.start()
+                cache.wait(60.0)
+                assert cache.num_whole() == 2
+            assert [Example(cached.records[i]).label for i in range(4)] == labels
+    said = capsys.readouterr().err
+    assert "all shards are here (2, 0.00 GB)" in said and "CRC" not in said
+
+
+def test_a_shard_that_was_replaced_since_the_index_was_made_is_not_kept(tmp_path: Path) -> None:
+    with emulated("gs") as (server, name):
+        split = open_split(served(server, name, tmp_path / "raw1", [1, 2, 3, 4]), "val")
+        served(server, name, tmp_path / "raw9", [1, 2, 3, 9])
+        with contextlib.closing(HostCache(tmp_path / "copies")) as cache:
+            cached = from_copies(split, cache)
+            cache.start()
+            cache.wait(60.0)
+            with pytest.raises(DataError, match="00001-of-00002: has other records than the index"):
+                cache.check()
+        assert cached.records._copies[1] not in map(str, (tmp_path / "copies").iterdir())
 
 
 def test_other_images_have_another_fingerprint(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import pickle
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luab_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, RandomAccessTFRecords, frame, masked_crc32c, scan
-from luab_jax.errors import DataError
+from luab_jax.errors import DataError, ShardError
+from luab_jax.io import storage
 
 RECORDS = [b"", b"a", b"some record", bytes(range(40))]
 
@@ -137,6 +140,55 @@ def test_a_shard_that_is_gone_is_named(tmp_path: Path) -> None:
     assert records[0] == RECORDS[0]
     with pytest.raises(DataError, match=r"shard-1: cannot be read .*No such file"):
         records[len(RECORDS)]
+
+
+@pytest.mark.parametrize("damage", ["header", "data", "cut", "folder"])
+def test_a_copy_that_cannot_be_read_gives_way_to_its_shard(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, copy = write_shards(tmp_path, [RECORDS]), tmp_path / "copy"
+    records = whole.with_copies([str(copy)])
+    content = (tmp_path / "shard-0").read_bytes()
+    if damage == "folder":
+        copy.mkdir()
+    else:
+        copy.write_bytes(content[:-1] if damage == "cut" else content)
+    if damage in ("header", "data"):
+        flipped(copy, 0 if damage == "header" else len(content) - FOOTER_BYTES - 1)
+    for _ in range(2):
+        assert [records[i] for i in range(len(RECORDS))] == RECORDS
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{copy}: " in said and f"read from {tmp_path / 'shard-0'}" in said
+    assert copy.exists() == (damage == "folder"), "it is removed where it can be"
+
+
+def test_a_copy_of_another_user_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    records = write_shards(tmp_path, [RECORDS]).with_copies([str(copy)])
+    copy.write_bytes((tmp_path / "shard-0").read_bytes())
+    read_range = storage.read_range
+
+    def of_this_user(path: str, *where: int) -> bytes:
+        if path == str(copy):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return read_range(path, *where)
+
+    monkeypatch.setattr(storage, "read_range", of_this_user)
+    assert [records[i] for i in range(len(RECORDS))] == RECORDS
+    assert capsys.readouterr().err.count(f"{copy}: Permission denied") == 1
+    assert copy.exists()
+
+
+def test_where_copy_and_shard_are_damaged_the_shard_is_named(tmp_path: Path) -> None:
+    copy, shard = tmp_path / "copy", tmp_path / "shard-0"
+    records = write_shards(tmp_path, [RECORDS]).with_copies([str(copy)])
+    for path in (copy, shard):
+        path.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(ShardError, match=f"{shard}: record 3 at byte .*: the file ends"):
+        records[3]
+    assert copy.exists(), "nobody knows which of them is wrong"
 
 
 def test_pickled_records_open_their_own_files(tmp_path: Path) -> None:

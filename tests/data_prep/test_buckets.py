@@ -118,6 +118,15 @@ def test_image_that_a_bucket_refuses_is_not_left_out(
     assert not list(out.glob("*.manifest.json"))
 
 
+def test_a_folder_whose_name_is_a_pattern_is_not_written(reference: Reference, bucket: Path, capsys: Capture) -> None:
+    raw, _ = reference
+    assert main(raw.arguments(Path("unused"), "--out=gs://bucket/out[1]")) == ExitCode.FAILED
+    error = capsys.readouterr().err
+    assert (
+        error.startswith("error: --out=gs://bucket/out[1]: [ is read as part of a pattern") and error.count("\n") == 1
+    )
+
+
 def test_what_is_not_there(reference: Reference, bucket: Path, capsys: Capture) -> None:
     raw, _ = reference
     assert main(raw.arguments(Path("unused"), "--images=gs://bucket/nowhere/x", "--out=gs://bucket/out")) == 1

@@ -241,10 +241,22 @@ def test_a_shard_that_a_thread_finds_taken_last_of_all_is_looked_at_again(
 
 
 def test_a_cache_that_is_too_small_keeps_what_fits_and_evicts_others(bucket: Bucket, tmp_path: Path) -> None:
-    (tmp_path / "of_another_run.0123").write_bytes(bytes(30_000))
+    of_another_run = tmp_path / RemoteShard("gs://other/x", 30_000, 0).key
+    of_another_run.write_bytes(bytes(30_000))
     cache, copies = filled(tmp_path, bucket, limit=35_000)
     assert sum(copy.exists() for copy in copies) == 3
-    assert not (tmp_path / "of_another_run.0123").exists()
+    assert not of_another_run.exists()
+    cache.close()
+
+
+def test_files_that_no_cache_made_are_neither_counted_nor_removed(bucket: Bucket, tmp_path: Path) -> None:
+    names = ("thesis.tex", "download.part", "run.0123", "use-me.txt", "use-0123456789abcdef", "x.0123456789ABCDEF")
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(30_000))
+    (tmp_path / "folder.0123456789abcdef").mkdir()
+    cache, copies = filled(tmp_path, bucket, limit=35_000)
+    assert sum(copy.exists() for copy in copies) == 3
+    assert all((tmp_path / name).stat().st_size == 30_000 for name in names)
     cache.close()
 
 

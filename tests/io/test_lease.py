@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -21,6 +23,7 @@ from luab_jax.errors import UserError
 from luab_jax.io import holder, storage
 from luab_jax.io import lease as lease_lib
 from luab_jax.io.atomic import append_line, write_text
+from luab_jax.io.holder import Holder
 from luab_jax.io.lease import Lease, LeaseLostError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -161,6 +164,53 @@ def test_the_second_keeps_what_it_took_when_the_first_wakes_and_ends(run: str, m
         second._renew()
         second.check()
         write_text(file(run, "config.json"), "second")
+
+
+def test_of_two_that_take_over_one_writes_although_the_bucket_is_slow_for_the_other(
+    bucket_in_memory: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one whose upload takes long may overwrite the lease of one that has looked who holds it."""
+    del bucket_in_memory
+    for name in ("EVERY_S", "TIMEOUT_S", "SETTLE_S"):
+        monkeypatch.setattr(lease_lib, name, getattr(lease_lib, name) / 20)
+    with Lease("gs://bucket/run", remedy=REMEDY) as gone:
+        of_gone = json.loads(storage.read_all(gone.path)) | {"machine": "another", "timeout_s": 0.2}
+    storage.place(gone.path).write_text(json.dumps(of_gone))
+    upload, say, read_holder, wrote = storage.upload, lease_lib.say, lease_lib.read_holder, []
+    together, taking = threading.Barrier(2), threading.local()
+
+    def say_together(line: str) -> None:
+        say(line)
+        if "taking over" in line:
+            taking.over = True
+            together.wait(10)
+
+    def read_together(path: str, timeout_s: float) -> Holder | None:
+        found = read_holder(path, timeout_s)
+        if getattr(taking, "over", False):
+            taking.over = False
+            together.wait(10)
+        return found
+
+    def slow_for_the_second(path: Path, to: str) -> None:
+        if os.fspath(to).endswith("/lease") and threading.current_thread().name.endswith("_1"):
+            time.sleep(0.7)
+        upload(path, to)
+
+    def run_for_two_seconds(name: str) -> None:
+        with contextlib.suppress(LeaseLostError, UserError), Lease("gs://bucket/run", remedy=REMEDY) as lease:
+            end = time.monotonic() + 2
+            while time.monotonic() < end:
+                lease.check()
+                wrote.append(name)
+                time.sleep(0.02)
+
+    monkeypatch.setattr(storage, "upload", slow_for_the_second)
+    monkeypatch.setattr(lease_lib, "say", say_together)
+    monkeypatch.setattr(lease_lib, "read_holder", read_together)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run_for_two_seconds, "ab"))
+    assert len(list(itertools.groupby(wrote))) == len(set(wrote)), "never by turns"
 
 
 def test_a_lease_that_was_removed_by_hand_is_made_again(run: str) -> None:

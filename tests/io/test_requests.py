@@ -6,6 +6,7 @@ import logging
 import sys
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,27 @@ def test_a_folder_of_objects_is_moved(bucket: Bucket) -> None:
         server.put(name, f"from/{number}/x", CONTENT)
     storage.move_folder(f"{root}/from", f"{root}/to/there")
     assert server.content(name) == {f"to/there/{number}/x": CONTENT for number in range(3)}
+
+
+def test_a_folder_whose_name_is_a_pattern_is_removed_and_moved_alone(bucket: Bucket) -> None:
+    server, name, root = bucket
+    folders = ("w1", "w2", "w[12]", "w*", "w?")
+    for folder in folders:
+        server.put(name, f"{folder}/x", folder.encode())
+    storage.remove_folder(f"{root}/w*")
+    storage.move_folder(f"{root}/w[12]", f"{root}/moved")
+    storage.remove_folder(f"{root}/w?")
+    assert server.content(name) == {"w1/x": b"w1", "w2/x": b"w2", "moved/x": b"w[12]"}
+
+
+@pytest.mark.parametrize("character", "*?[]")
+def test_a_bucket_is_not_written_below_a_name_that_is_a_pattern(character: str, tmp_path: Path) -> None:
+    """Libraries between here and the store would remove what else the pattern matches."""
+    with pytest.raises(StorageError, match=r"gs://b/run.: \S is read as part of a pattern.* without \* \? \[ \]"):
+        Lease(f"gs://b/run{character}", remedy="choose another --workdir")
+    with pytest.raises(StorageError, match="is read as part of a pattern"):
+        storage.check_writable(f"s3://b/run{character}/x")
+    storage.check_writable(f"{tmp_path}/run{character}")
 
 
 def test_a_dataset_of_the_hub_is_read_and_not_written() -> None:

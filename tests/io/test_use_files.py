@@ -31,7 +31,14 @@ def test_what_is_being_written_is_looked_at_again(tmp_path: Path) -> None:
 
 
 def test_what_a_process_that_is_gone_left_is_removed(tmp_path: Path) -> None:
-    left, mine = tmp_path / "use-0123", UseFile(tmp_path)
+    left, mine = UseFile(tmp_path).path, UseFile(tmp_path)
     left.write_text('["b"]')
     assert mine.others() == set()
     assert not left.exists()
+
+
+def test_other_files_whose_names_begin_so_stay(tmp_path: Path) -> None:
+    other = tmp_path / "use-cases.json"
+    other.write_text('["b"]')
+    assert UseFile(tmp_path).others() == set()
+    assert other.exists()

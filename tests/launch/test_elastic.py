@@ -6,6 +6,7 @@ Hosts are names; a fake takes the place of ssh. Real trainings on 4, 3 and 1 hos
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -60,6 +61,24 @@ def test_all_hosts_are_started_with_their_number_and_the_first_ones_address(fake
     assert launch(fakes).returncode == 0
     place = "coordinator_address=a:8476 num_processes=4 process_id={}"
     assert starts(fakes) == [(host, place.format(i)) for i, host in enumerate("abcd")]
+
+
+@pytest.mark.parametrize("on", ["ssh {host}", "{ssh} -o A=1 {host} cd ${HOME};"])
+def test_a_remote_shell_gives_the_command_its_words_as_they_are(on: str, fakes: Fakes) -> None:
+    """ssh joins them with blanks, and the shell of the host splits them again; what --on has is for that shell."""
+    command = [*TRAIN, "--workdir=/runs/two words", "(1,1)", "a&b", "$HOME", "'y'"]
+    on = on.replace("{ssh}", str(fakes.folder / "bin" / "ssh"))
+    assert launch(fakes, f"--on={on}", train=tuple(command)).returncode == 0
+    for host in "abcd":
+        prefix = ["ssh", *shlex.split(on.replace("{host}", host))[1:]]
+        [sent] = [a[len(prefix) :] for a in fakes.asked if a[: len(prefix)] == prefix and a[-1] != "true"]
+        assert shlex.split(" ".join(sent))[: len(command)] == command
+
+
+def test_another_prefix_is_given_the_words_as_they_are(fakes: Fakes) -> None:
+    hosts = elastic.Hosts("srun --nodelist={host} --export=A=${B}", (), "{host}", 1)
+    expected = ["srun", "--nodelist=n1", "--export=A=${B}", "python", "two words"]
+    assert hosts.words("n1", ["python", "two words"]) == expected
 
 
 def test_after_a_lost_host_the_others_start_again_at_another_port(fakes: Fakes) -> None:

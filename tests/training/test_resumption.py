@@ -19,6 +19,7 @@ from luab_jax.byproducts.targets import Target
 from luab_jax.config import (
     Byproduct,
     ByproductConfig,
+    CheckpointConfig,
     Config,
     MeshConfig,
     OptimConfig,
@@ -30,7 +31,7 @@ from luab_jax.config import (
 from luab_jax.config.flags import set_field
 from luab_jax.config.versions import as_begun, from_stored, updated
 from luab_jax.distributed.stop import StopSignal
-from luab_jax.errors import ConfigError, ExitCode, ShardError, UserError, options_are_flags
+from luab_jax.errors import CheckpointError, ConfigError, ExitCode, ShardError, UserError, options_are_flags
 from luab_jax.metrics.history import read_metrics
 from luab_jax.models.config import BatchNorm, Head
 from luab_jax.training.loop import train
@@ -210,6 +211,21 @@ def test_a_finished_run_is_extended_by_name_and_then_resumes(
     rates = {line["step"]: line["train/learning_rate"] for line in read_metrics(workdir) if "train/loss" in line}
     assert rates[4] == pytest.approx(float(schedule_of(longer, 32)(3))) and max(rates) == 6
     assert train(longer, workdir) is ExitCode.DONE  # nothing is left to do, and no flag is needed for that
+
+
+def test_a_run_is_extended_from_its_latest_undamaged_checkpoint(data: Path, tmp_path: Path) -> None:
+    config = tiny.experiment(data, total_steps=8, checkpoint=CheckpointConfig(keep_last=2))
+    assert train(config, tmp_path) is ExitCode.DONE
+    longer, damaged = dataclasses.replace(config, total_steps=9), tmp_path / "checkpoints" / "8"
+    array = max(damaged.rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(array.read_bytes())
+    content[len(content) // 2] ^= 1
+    array.write_bytes(content)
+    extended, _ = extended_config(longer, epath.Path(tmp_path), 32)
+    assert extended.extended_at == (4,), "an epoch has four steps"
+    (tmp_path / "checkpoints" / "4").rename(tmp_path / "4")
+    with pytest.raises(CheckpointError, match=r"extend=True.*holds no undamaged checkpoint to continue from"):
+        extended_config(longer, epath.Path(tmp_path), 32)
 
 
 def test_what_cannot_be_extended_says_why(
