@@ -123,7 +123,7 @@ def tfds_folders(scratch: Path) -> Reader:
             (scratch / name).write_bytes(data if k == kind else seeds[k])
         found = tfds_directory.read_split(scratch, "test")
         if found is not None:
-            assert len(found.offsets) == sum(found.counts)
+            assert len(found.index.offsets) == sum(found.counts)
 
     def odd(data: bytes, rng: Random) -> bytes:
         return (m.odd_json if data.startswith(b"{") else formats.record_with_good_crc)(data, rng)
