@@ -175,7 +175,7 @@ def _told_once() -> Iterator[None]:
     """
     logger = logging.getLogger("absl")
     logger.addFilter(_is_not_of_orbax)
-    logging.getLogger("asyncio").addFilter(_is_not_of_a_task)
+    logging.getLogger("asyncio").addFilter(_was_retrieved)
     if sys.unraisablehook is not _but_closed_loops:
         _hooks.append(sys.unraisablehook)
         sys.unraisablehook = _but_closed_loops
@@ -200,8 +200,9 @@ def _is_not_of_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in record.pathname
 
 
-def _is_not_of_a_task(record: logging.LogRecord) -> bool:
-    return "Task exception was never retrieved" not in record.getMessage()
+def _was_retrieved(record: logging.LogRecord) -> bool:
+    """Of a task, or of a future where the event loop ended first."""
+    return not record.getMessage().startswith(("Task exception was never", "Future exception was never"))
 
 
 def _is_not_raised_too(record: logging.LogRecord) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 import safetensors.numpy
 from fsspec.implementations.memory import MemoryFileSystem
 
+from luab_jax.checkpoints import store as checkpoint_lib
 from luab_jax.checkpoints.load import LoadedModel, load
 from luab_jax.config import MeshConfig
 from luab_jax.data.class_lists import imagenet
@@ -277,3 +280,12 @@ def test_the_command_prints_that_line_alone(run: Path, tmp_path: Path) -> None:
     )
     assert ended.returncode == 1 and not ended.stdout
     assert ended.stderr.startswith(f"error: {step}: cannot be restored") and ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("text", "is_kept"), [("Task", False), ("Future", False), ("Other", True)])
+def test_reads_that_fail_beside_it_are_not_told(text: str, is_kept: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Which of the two asyncio says depends on how far the read had come."""
+    with contextlib.suppress(ValueError), checkpoint_lib._told_once():
+        raise ValueError
+    logging.getLogger("asyncio").error("%s exception was never retrieved\nfuture: <Future finished>", text)
+    assert bool(caplog.records) == is_kept
