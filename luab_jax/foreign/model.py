@@ -89,22 +89,18 @@ class FunctionModel:
             "target": Foreign.FUNCTION.value,
             "weight": 0.0,
             "seed": 0,
-            "experiment": {"function": f"{module}:{self.name}"} | self._stated(),
+            "experiment": {"function": f"{module}:{self.name}"},
+            **self._stated(),
         }
 
     def _stated(self) -> dict[str, Any]:
-        """What of its inputs and outputs is not as usual."""
-        usual = FunctionModel(self.function, self.preprocessing)
-        stated: dict[str, Any] = {}
-        if self.input != usual.input:
-            stated["input"] = " ".join(self.input.facts().values())
-        if self.outputs is not usual.outputs:
-            stated["outputs"] = self.outputs.value
-        if self.columns is not None:
-            stated["columns"] = hash_of(self.columns)
-        if self.label_sets:
-            stated["label_sets"] = True
-        return stated
+        """What of its inputs and outputs is not as usual, by the names that `finish` gives it too."""
+        return {
+            **({"input": self.input.facts()} if self.input != InputFormat() else {}),
+            **({"outputs": self.outputs.value} if self.outputs is not Outputs.LOGITS else {}),
+            **({"columns": hash_of(self.columns)} if self.columns is not None else {}),
+            **({"label_sets": True} if self.label_sets else {}),
+        }
 
     @property
     def class_list_hash(self) -> str:

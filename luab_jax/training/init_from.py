@@ -172,7 +172,7 @@ def _why_no_byproduct_head(source: LoadedModel, model: Model, config: Config, an
 
 
 def _why_no_further_heads(source: LoadedModel, model: Model, annotators: Sequence[str]) -> str | None:
-    """All are taken, or none: those of the same targets in the same shapes."""
+    """All are taken, or none: those of the same targets that read the same features, in the same shapes."""
     if MORE_HEADS not in source.params:
         return "the weights have none"
     here, there = model.heads[1:], source.model.heads[1:]
